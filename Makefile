@@ -1,0 +1,62 @@
+# `make check` does what CI does. Everything runs in .venv, which `make setup` fills.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCHMARKS = $(wildcard tests/benchmarks/[a-z]*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow bench lint format-check format types check dist clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with the pinned versions (PYTHON=python3.12 to choose)
+
+# The stamp comes last, so an interrupted set-up starts again. A .venv without bin/pip was
+# interrupted while it was made, and is made anew.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "keras_vae needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12." \
+	    "Received: PYTHON=$(PYTHON), $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV); TensorFlow is large, the first time takes minutes ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## train on the digits and write figures (ARGS="--quick --out DIR")
+	$(BIN)/python -m keras_vae.demo $(ARGS)
+
+test: setup ## tests and docstring examples, without the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-slow: setup ## the slow tests alone
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: setup ## the speed of training, by each script of tests/benchmarks
+	@set -e; for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
+
+lint: setup ## ruff's checks
+	$(BIN)/ruff check .
+
+format-check: setup ## fail where `make format` would change something
+	$(BIN)/ruff format --check .
+
+format: setup ## format the code and sort the imports
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+types: setup ## mypy
+	$(BIN)/mypy keras_vae
+
+check: ## all that CI does: lint, format-check, types, test, a quick demo
+	@.ci/run
+
+dist: setup ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build
+
+clean: ## remove what was built and cached; .venv stays
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,211 @@
+"""The contract of heads and priors: tensors on the wire, distributions at the desk.
+
+Keras layers must return tensors, so a distribution travels as the dict of its
+parameters, named as the TFP constructor names them, and is put together where it is
+needed. Nothing outside this folder knows how a family is parameterised.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from keras_vae import checks
+
+
+class Head(keras.layers.Layer):
+    """Turns a network's features into a distribution over an event.
+
+    A head has two faces: `head(features)` returns a dict of parameter tensors
+    `[batch, *event_shape]` (or of a shape that broadcasts to it), and
+    `head.distribution(params)` the TFP distribution with these parameters, whose event
+    is all of `event_shape` and whose batch is `[batch]`.
+
+    The head owns the projection from features to parameters. Features whose spatial axes
+    equal the event's are projected over the last axis; all others are flattened,
+    projected and reshaped. Heads compute in float32 whatever the policy of the networks:
+    a log-density in bfloat16 is off by nats.
+
+    A family is a subclass that lists its projected parameters in `projected`, turns the
+    raw projections into parameters in `parameters`, and parameters into a distribution
+    in `distribution`. If it can turn base noise into a sample it names the noise in
+    `noise` and overrides `sample`: then training, seeded sampling and the exported
+    functions all draw through that one method.
+
+    Args:
+        event_shape: tuple of ints, the shape of one observation or latent.
+        bias_initializer: initializer of the bias of the first projected parameter, of
+            shape `[units]` of its projection (for a decoder of the event's spatial shape
+            the last axis, else all elements of the event).
+        projection: a Keras layer, features -> `[batch, *event_shape]`, that replaces the
+            default projection. A head with several projected parameters takes a dict
+            with one layer for each, by name.
+
+    Raises:
+        ValueError: for an event shape that is not made of positive ints, or a projection
+            that does not fit.
+    """
+
+    projected: tuple = ()
+    noise = "seed"
+    # The model tells a head that it is its likelihood; some defaults depend on it.
+    is_likelihood = False
+
+    def __init__(
+        self,
+        event_shape,
+        bias_initializer="zeros",
+        projection=None,
+        dtype="float32",
+        **kwargs,
+    ):
+        super().__init__(dtype=dtype, **kwargs)
+        if self.compute_dtype not in ("float32", "float64"):
+            raise ValueError(
+                "A head computes in float32 (or float64): log-densities in half "
+                f"precision are off by nats. Received: dtype={dtype!r}"
+            )
+        self.event_shape = checks.shape(event_shape, "event_shape")
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.projection = projection
+
+    # The contract.
+
+    def parameters(self, raw):
+        """Raw projections (dict of `[batch, *event_shape]`) -> parameters (dict)."""
+        return raw
+
+    def distribution(self, params):
+        """Parameters (dict of tensors) -> `tfd.Distribution`, batch `[batch]`."""
+        raise NotImplementedError
+
+    def sample(self, params, noise):
+        """Draws by reparameterisation: a deterministic function of parameters and noise.
+
+        Args:
+            params: dict of tensors `[batch, *event_shape]`.
+            noise: base noise of the kind `self.noise`, `[..., batch, *event_shape]`.
+
+        Returns:
+            `[..., batch, *event_shape]`.
+        """
+        # The way out for families without a formula; `noise` is then a seed.
+        return self.distribution(params).sample(seed=noise)
+
+    def observe(self, x, draw):
+        """What of the data is modelled: float32 x -> the value whose density counts.
+
+        Values that have no density become NaN, so that the step that meets them is
+        skipped and counted rather than learned from.
+        """
+        return x
+
+    def check(self, x, name):
+        """Raises a ValueError if the NumPy array `x` has values without a density."""
+
+    # Layer.
+
+    def build(self, input_shape):
+        if not all(d is None or isinstance(d, int) for d in input_shape):
+            raise ValueError(
+                f"{type(self).__name__} takes the features of a network as one tensor. "
+                f"Received: a structure of tensors of shapes {input_shape}"
+            )
+        self._projections = self._make_projections(input_shape)
+        for name, layer in self._projections.items():
+            shape = layer(keras.KerasTensor(input_shape, self.compute_dtype)).shape
+            if None in shape[1:] or math.prod(shape[1:]) != math.prod(self.event_shape):
+                raise ValueError(
+                    f"The projection of `{name}` must give {self.event_shape} per row, "
+                    f"the event shape of {type(self).__name__}. "
+                    f"Received: {tuple(shape[1:])}, for features {input_shape[1:]}"
+                )
+
+    def call(self, features):
+        raw = {
+            name: tf.reshape(layer(features), (-1, *self.event_shape))
+            for name, layer in self._projections.items()
+        }
+        return self.parameters(raw)
+
+    def _make_projections(self, input_shape):
+        projection = self.projection
+        if isinstance(projection, dict):
+            given = projection
+        elif projection is not None:
+            given = dict.fromkeys(self.projected[:1], projection)
+        else:
+            return {
+                name: self._default_projection(
+                    input_shape, self.bias_initializer if i == 0 else "zeros"
+                )
+                for i, name in enumerate(self.projected)
+            }
+        if set(given) != set(self.projected) or not all(
+            isinstance(layer, keras.layers.Layer) for layer in given.values()
+        ):
+            raise ValueError(
+                f"`projection` of {type(self).__name__} must be a Keras layer for each "
+                f"of {list(self.projected)} (a dict by name, where there are several). "
+                f"Received: projection={projection!r}"
+            )
+        return given
+
+    def _default_projection(self, input_shape, bias_initializer):
+        if None in input_shape[1:]:
+            raise ValueError(
+                f"{type(self).__name__} needs features of a known shape to project. "
+                f"Received: features of shape {tuple(input_shape)}"
+            )
+        options = {"bias_initializer": bias_initializer, "dtype": self.dtype_policy}
+        if tuple(input_shape[1:-1]) == self.event_shape[:-1] and self.event_shape:
+            return keras.layers.Dense(self.event_shape[-1], **options)
+        flat = keras.layers.Flatten(dtype=self.dtype_policy)
+        dense = keras.layers.Dense(math.prod(self.event_shape), **options)
+        return keras.Sequential([flat, dense])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "event_shape": self.event_shape,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "projection": keras.saving.serialize_keras_object(self.projection),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**keras.saving.deserialize_keras_object(config))
+
+
+class Prior(keras.layers.Layer):
+    """The distribution of the latents, before any data.
+
+    `prior.distribution(condition)` gives a `tfd.Distribution` over `event_shape`, with
+    batch `[]`, or `[batch]` where it depends on a condition. Weights, if any, are made
+    with `add_weight` in `__init__`, so that they are saved and trained: a `tf.Variable`
+    inside a TFP object is neither.
+
+    Args:
+        event_shape: tuple of ints, the shape of one latent.
+
+    Raises:
+        ValueError: for an event shape that is not made of positive ints.
+    """
+
+    noise = "seed"
+
+    def __init__(self, event_shape, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        self.event_shape = checks.shape(event_shape, "event_shape")
+        self.built = True
+
+    def distribution(self, condition=None):
+        """`tfd.Distribution` over the latents."""
+        raise NotImplementedError
+
+    def sample(self, noise, condition=None):
+        """Draws as a function of base noise `[rows, *event_shape]` -> the same shape."""
+        return self.distribution(condition).sample(seed=noise)
+
+    def get_config(self):
+        return {**super().get_config(), "event_shape": self.event_shape}

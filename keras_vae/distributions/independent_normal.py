@@ -1,0 +1,144 @@
+"""Normal distributions that are independent over the event: head and standard prior."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.distributions.base import Head, Prior
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class IndependentNormal(Head):
+    """Normal over each element of the event, with diagonal covariance.
+
+    Parameters: `loc` `[batch, *event_shape]` and `scale`, the standard deviation, of that
+    shape or a scalar. As a posterior with the default scale: Kingma and Welling (2014),
+    equation 9. As a likelihood, `log_prob` is a normalised density: the constant
+    `0.5 log(2 pi)` per element is not dropped, so that bounds with different scales
+    compare.
+
+    Args:
+        event_shape: tuple of ints.
+        scale: where the standard deviation comes from:
+
+            * `"per_element"`: a network output for each element (a posterior's default);
+            * `"shared"`: one trained number (a likelihood's default; the sigma-VAE of
+              Rybkin et al., 2021, section 3.2);
+            * a positive number: fixed. The variance `c = scale**2` of the literature
+              and beta are one knob: beta = 2c scales the squared error alike
+              (the loss is then `sum((x - loc)**2) + beta * kl` up to factor and constant).
+        min_scale: float, the floor that keeps a trained scale positive:
+            `scale = min_scale + softplus(raw)`, with 1.0 as the value at the start.
+        bias_initializer: initializer of the bias of `loc`.
+        projection: see `Head`; a dict with the keys `"loc"` and `"scale"` if the scale
+            is `"per_element"`.
+
+    Raises:
+        ValueError: if `scale` is none of these, or `min_scale` is not positive.
+
+    Example:
+
+    >>> head = IndependentNormal((2,), scale=0.5)
+    >>> params = {"loc": tf.zeros((3, 2)), "scale": 0.5}
+    >>> head.distribution(params).log_prob(tf.zeros((3, 2))).shape
+    TensorShape([3])
+    """
+
+    noise = "normal"
+
+    def __init__(self, event_shape, scale=None, min_scale=1e-3, **kwargs):
+        super().__init__(event_shape, **kwargs)
+        if isinstance(scale, (int, float)) and not isinstance(scale, bool):
+            valid = math.isfinite(scale) and scale > 0
+        else:
+            valid = scale in (None, "per_element", "shared")
+        if not valid:
+            raise ValueError(
+                '`scale` must be "per_element", "shared" or a positive number (the '
+                f"standard deviation). Received: scale={scale!r}"
+            )
+        if not (isinstance(min_scale, float) and 0 < min_scale < 1):
+            raise ValueError(
+                "`min_scale` must be a float between 0 and 1. "
+                f"Received: min_scale={min_scale!r}"
+            )
+        self.scale = scale
+        self.min_scale = min_scale
+
+    @property
+    def scale_kind(self):
+        """`scale`, with the default of the head's role filled in."""
+        return self.scale or ("shared" if self.is_likelihood else "per_element")
+
+    @property
+    def projected(self):
+        return ("loc", "scale") if self.scale_kind == "per_element" else ("loc",)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.scale_kind == "shared":
+            self.raw_scale = self.add_weight(
+                name="raw_scale", shape=(), initializer="zeros", dtype=self.dtype
+            )
+
+    def parameters(self, raw):
+        if self.scale_kind == "per_element":
+            return {"loc": raw["loc"], "scale": self._positive(raw["scale"])}
+        if self.scale_kind == "shared":
+            return {"loc": raw["loc"], "scale": self._positive(self.raw_scale)}
+        return {"loc": raw["loc"], "scale": tf.constant(self.scale, self.dtype)}
+
+    def _positive(self, raw):
+        at_start = math.log(math.expm1(1.0 - self.min_scale))  # softplus inverse
+        return self.min_scale + tf.nn.softplus(raw + at_start)
+
+    def distribution(self, params):
+        return tfd.Independent(tfd.Normal(**params), len(self.event_shape))
+
+    def sample(self, params, noise):
+        return params["loc"] + params["scale"] * noise
+
+    def check(self, x, name):
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise ValueError(
+                f"`{name}` must be finite. "
+                f"Received: {np.size(x) - np.isfinite(x).sum()} values of NaN or "
+                f"infinity in an array of shape {x.shape}"
+            )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "min_scale": self.min_scale,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class StandardNormal(Prior):
+    """N(0, I), the prior of Kingma and Welling (2014). It has no weights.
+
+    Args:
+        event_shape: tuple of ints, the shape of one latent.
+
+    Example:
+
+    >>> round(float(StandardNormal((2,)).distribution().log_prob([0.0, 0.0])), 4)
+    -1.8379
+    """
+
+    noise = "normal"
+
+    def distribution(self, condition=None):
+        zeros = tf.zeros(self.event_shape, self.dtype)
+        return tfd.Independent(
+            tfd.Normal(zeros, tf.ones_like(zeros)), len(self.event_shape)
+        )
+
+    def sample(self, noise, condition=None):
+        return noise

@@ -1,0 +1,18 @@
+"""What a trained model is worth: likelihood, use of the latents, what they hold."""
+
+from keras_vae.evaluation.bits import bits_per_dimension
+from keras_vae.evaluation.collapse import active_units, kl_per_unit
+from keras_vae.evaluation.importance_sampling import (
+    ImportanceWeighted,
+    importance_weighted,
+)
+from keras_vae.evaluation.probe import linear_probe
+
+__all__ = [
+    "ImportanceWeighted",
+    "active_units",
+    "bits_per_dimension",
+    "importance_weighted",
+    "kl_per_unit",
+    "linear_probe",
+]

@@ -1,0 +1,56 @@
+"""The deterministic autoencoder."""
+
+import keras
+
+from keras_vae.distributions import Deterministic
+from keras_vae.models.vae import VAE
+from keras_vae.objectives import Reconstruction
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class Autoencoder(VAE):
+    """Autoencoder: the same networks and likelihood, with a point for a posterior.
+
+    It minimises `reconstruction`, -log p(x|z) in nats per example; with
+    `IndependentNormal` of a fixed scale that is the squared error up to factor and
+    constant. It has no prior: neither `kl` nor `elbo`, and nothing to sample from.
+
+    Args:
+        encoder: Keras layer or model, x `[batch, *event]` -> features.
+        decoder: Keras layer or model, z `[batch, latent_dim]` -> features.
+        likelihood: head of p(x|z).
+        latent_dim: int, the size of the code.
+        seed: int of 32 bits, see `VAE`.
+        **kwargs: `name` and `dtype` of `keras.Model`.
+
+    Raises:
+        ValueError: if a part is of the wrong kind or does not fit the others.
+    """
+
+    reported = ("reconstruction",)
+    default_objective = Reconstruction
+
+    def __init__(self, encoder, decoder, likelihood, latent_dim, seed=None, **kwargs):
+        posterior = Deterministic((latent_dim,))
+        super().__init__(
+            encoder, decoder, likelihood, latent_dim, posterior, seed=seed, **kwargs
+        )
+
+    def sample(self, *args, **kwargs):
+        """Raises NotImplementedError: an autoencoder has no prior. See `decode`."""
+        raise NotImplementedError(
+            "An Autoencoder has no prior to sample from: decode(z) takes codes, and a "
+            "VAE has samples."
+        )
+
+    def log_likelihood(self, *args, **kwargs):
+        """Raises NotImplementedError: an autoencoder defines no density of x."""
+        raise NotImplementedError(
+            "An Autoencoder defines no density p(x); `evaluate` gives its reconstruction "
+            "term, and a VAE has log_likelihood."
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["posterior"], config["prior"]
+        return config

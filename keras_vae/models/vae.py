@@ -1,0 +1,703 @@
+"""The variational autoencoder: three distributions, two networks, one objective.
+
+This is the file to read first. A batch goes one way, and everything else in the package
+is a part that can be exchanged on this way:
+
+    x            [batch, *event]            data; uint8 is divided by 255 here
+    features     [batch, ...]               encoder(x): any Keras layer or model
+    q(z|x)       {"loc", "scale"}, ...      posterior(features): a head, distributions/
+    z            [samples, batch, *latent]  posterior.sample(params, noise), random.py
+    features     [samples * batch, ...]     decoder(z): samples are rows
+    p(x|z)       {"logits"}, ...            likelihood(features): a head
+    terms        nats, [samples, batch]     log p(x|z), log p(z), log q(z|x), the KL
+    loss         nats, [batch]              objective(terms, step), objectives.py
+
+Tensors travel, distributions are put together from them where they are needed.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_vae import checks, distribute, input, random
+from keras_vae.distributions import Head, IndependentNormal, Prior, StandardNormal
+from keras_vae.objectives import ELBO, Terms
+
+
+class _BuiltAtOnce(type(keras.Model)):
+    """Builds a model when its constructor, the last subclass's too, has returned.
+
+    All shapes are known then: wrong parts fail at once, `summary` and `save` work on a
+    model that has seen no data, and loading finds every weight and optimizer slot.
+    """
+
+    def __call__(cls, *args, **kwargs):
+        model = super().__call__(*args, **kwargs)
+        if not model.built:
+            model.build((None, *model.likelihood.event_shape))
+        return model
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class VAE(keras.Model, metaclass=_BuiltAtOnce):
+    """Variational autoencoder (Kingma and Welling, 2014; Rezende et al., 2014).
+
+    The model says *what is modelled*; `compile` says how it is trained. All values are in
+    nats per example, summed over event axes and never averaged over pixels or units.
+
+    Args:
+        encoder: Keras layer or model, x `[batch, *event]` -> features.
+        decoder: Keras layer or model, z `[batch, *latent]` -> features.
+        likelihood: head of p(x|z). Its event shape is the shape of one x.
+        latent_dim: int, shorthand for the two arguments below:
+            `IndependentNormal((latent_dim,))` and `StandardNormal((latent_dim,))`.
+        posterior: head of q(z|x).
+        prior: prior of z.
+        seed: int of 32 bits, the root of all noise and of the order of the data.
+            Default: drawn from Keras' global seed.
+        **kwargs: `name` and `dtype` of `keras.Model`.
+
+    Raises:
+        ValueError: if a part is of the wrong kind or does not fit the others.
+
+    Example:
+
+    >>> vae = VAE(
+    ...     encoder=keras.layers.Dense(16, "relu"),
+    ...     decoder=keras.layers.Dense(16, "relu"),
+    ...     likelihood=IndependentNormal((8,)),
+    ...     latent_dim=2,
+    ... )
+    >>> vae.compile("adam", ELBO(beta=4.0))
+    >>> x = keras.random.normal((64, 8), seed=0)
+    >>> history = vae.fit(x, epochs=2, verbose=0)
+    >>> vae.encode(x).mean().shape, vae.sample(16, seed=1).shape
+    (TensorShape([64, 2]), TensorShape([16, 8]))
+    """
+
+    # The terms that `fit` and `evaluate` report beside the loss: attributes of `Terms`.
+    reported = ("elbo", "reconstruction", "kl")
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        likelihood,
+        latent_dim=None,
+        posterior=None,
+        prior=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if latent_dim is not None:
+            checks.positive_int(latent_dim, "latent_dim")
+        posterior, prior = self._latents(latent_dim, posterior, prior)
+        network = (keras.layers.Layer, "a Keras layer or model that gives features")
+        head = (Head, "a head, such as keras_vae.distributions.IndependentNormal((20,))")
+        for name, part, expected in (
+            ("encoder", encoder, network),
+            ("decoder", decoder, network),
+            ("likelihood", likelihood, head),
+            ("posterior", posterior, head),
+            ("prior", prior, (Prior, "a prior, such as StandardNormal((20,))")),
+        ):
+            _check_part(name, part, *expected)
+        if likelihood is posterior:
+            raise ValueError("`posterior` and `likelihood` must be two heads, not one.")
+        likelihood.is_likelihood = True
+        self.encoder = encoder
+        self.posterior = posterior
+        self.prior = prior
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.latent_dim = latent_dim
+        self.seed = random.fresh_seed() if seed is None else checks.int32(seed, "seed")
+
+        # Weights, so that every way of saving keeps them: a resumed run goes on with the
+        # noise, the schedules and the order of the data of the uninterrupted one.
+        self.step = self._add_counter("step")
+        self.epochs_begun = self._add_counter("epochs_begun")
+        self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
+
+        self._means = {name: _Mean(name=name) for name in ("loss", *self.reported)}
+        self._skipped_steps = keras.metrics.Sum(name="skipped_steps")
+        self._rows_seen = _RowCount(name="rows_seen")
+        self._evaluating = False
+
+    def _latents(self, latent_dim, posterior, prior):
+        """Fills in what of posterior and prior was not given."""
+        shapes = {
+            name: shape
+            for name, shape in (
+                ("latent_dim", latent_dim and (latent_dim,)),
+                ("posterior", getattr(posterior, "event_shape", None)),
+                ("prior", getattr(prior, "event_shape", None)),
+            )
+            if shape is not None
+        }
+        if len(set(shapes.values())) != 1:
+            raise ValueError(
+                "The latents need one shape: give `latent_dim`, or `posterior` and "
+                f"`prior` of equal event shapes. Received: {shapes or 'none of them'}"
+            )
+        (shape,) = set(shapes.values())
+        posterior = IndependentNormal(shape) if posterior is None else posterior
+        return posterior, StandardNormal(shape) if prior is None else prior
+
+    def _add_counter(self, name):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer="zeros",
+            dtype="int64",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def build(self, input_shape):
+        # On symbolic tensors, not by `layer.build`: that would mark a layer without a
+        # `build` of its own as built, without making what is inside it.
+        for parts, name, shape, function in (
+            ("`encoder` and `posterior`", "x", input_shape[1:], self.infer),
+            ("`decoder` and `likelihood`", "z", self.posterior.event_shape, self.generate),
+        ):
+            given = keras.KerasTensor((None, *shape))
+            try:
+                function(given)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{parts} do not take {name} of shape {given.shape}: {error}"
+                ) from error
+
+    # How the parts fit together. Variants override these.
+
+    def unpack(self, data):
+        """One batch, as `fit` gets it -> (observed, condition, weight)."""
+        x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+        return x, None, weight
+
+    def infer(self, x, condition=None, training=False):
+        """x `[batch, *event]` -> parameters of q(z|x), a dict of tensors."""
+        return self.posterior(self.encoder(x, training=training))
+
+    def generate(self, z, condition=None, training=False):
+        """z `[rows, *latent]` -> parameters of p(x|z), a dict of tensors."""
+        return self.likelihood(self.decoder(z, training=training))
+
+    def terms(self, x, draw, condition=None, num_samples=1, training=False):
+        """The terms of the bound for one batch.
+
+        Args:
+            x: `[batch, *event]`, uint8 or any other dtype of numbers.
+            draw: where the noise comes from, a function made by `keras_vae.random`.
+            condition: what a variant conditions on, or None.
+            num_samples: int, samples of the posterior per example.
+            training: bool, passed on to the networks.
+
+        Returns:
+            `keras_vae.objectives.Terms`.
+        """
+        x = self.likelihood.observe(self.as_float(x), draw)
+        q_params = self.infer(x, condition, training)
+        return self.terms_given(x, q_params, draw, condition, num_samples, training)
+
+    def terms_given(
+        self, x, q_params, draw, condition=None, num_samples=1, training=False
+    ):
+        """The terms for an x as the likelihood observes it, and its posterior."""
+        q, p, latent = self.posterior, self.likelihood, self.posterior.event_shape
+        z = q.sample(q_params, draw(q.noise, latent, random.POSTERIOR, num_samples))
+        p_params = self.generate(tf.reshape(z, (-1, *latent)), condition, training)
+        return Terms(
+            x=x,
+            z=z,
+            posterior=q.distribution(q_params),
+            prior=self.prior.distribution(condition),
+            likelihood=p.distribution(p_params),
+        )
+
+    def as_float(self, x):
+        """x as float32 `[batch, *event]`; uint8 is divided by 255."""
+        x = tf.convert_to_tensor(x)
+        self._check_shape(x.shape, "x")
+        return tf.cast(x, tf.float32) / (255.0 if x.dtype == tf.uint8 else 1.0)
+
+    # Training.
+
+    def compile(self, optimizer="adam", objective=None, max_skipped=20, **kwargs):
+        """Configures how the model is trained.
+
+        Args:
+            optimizer: Keras optimizer or its name.
+            objective: from `keras_vae.objectives`, or any function `(terms, step) ->
+                [batch]`. Default: `ELBO()`.
+            max_skipped: int. A step whose gradients are not finite changes no weight and
+                is counted in the metric `skipped_steps`; after so many in a row `fit`
+                stops with an error.
+            **kwargs: `steps_per_execution`, `jit_compile`, `run_eagerly`,
+                `auto_scale_loss` of `keras.Model.compile`. XLA (`jit_compile=True`)
+                makes dense networks faster on any device; convolutions not on a CPU.
+
+        Raises:
+            ValueError: for `loss=` and `metrics=`, which the objective replaces, and for
+                an objective that is none.
+        """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.pop(name, None) is not None:
+                raise ValueError(
+                    f"{type(self).__name__}.compile takes no `{name}`: the loss is a "
+                    "function of the terms of the bound, which are its metrics. Give "
+                    "`objective`, such as keras_vae.objectives.ELBO(beta=1.0)."
+                )
+        objective = self.default_objective() if objective is None else objective
+        if not callable(objective) or isinstance(objective, type):
+            raise ValueError(
+                "`objective` must be an instance from keras_vae.objectives or a "
+                f"function (terms, step) -> [batch]. Received: objective={objective!r}"
+            )
+        self.max_skipped = checks.positive_int(max_skipped, "max_skipped")
+        with self.distribute_strategy.scope():
+            super().compile(optimizer, **kwargs)
+            # An objective with state is a Keras layer, and its weights are the model's.
+            # Keras locks a built model against new state; its own `quantize` unlocks so.
+            self._tracker.unlock()
+            self.objective = objective
+            self._tracker.lock()
+            # Now, so that a load or a restored backup finds the slots that it fills.
+            self.optimizer.build(self.trainable_variables)
+
+    default_objective = ELBO
+
+    def train_step(self, data):
+        x, condition, weight = self.unpack(data)
+        rows = tf.shape(x)[0]
+        offset, total = distribute.share(rows)
+        step = tf.convert_to_tensor(self.step)
+        draw = random.step_noise(self.seed, step, rows, offset, total)
+        with tf.GradientTape() as tape:
+            terms, losses = self._example_losses(x, draw, step, condition, weight, training=True)
+            # Over the rows of the global batch: Keras sums gradients over replicas.
+            loss = tf.reduce_sum(losses) / tf.cast(total, losses.dtype)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        finite = distribute.all_replicas(_all_finite([loss, *gradients]))
+        distribute.apply_if(finite, self.optimizer, gradients, self.trainable_variables)
+        self._count_step(finite)
+        return self._report(terms, losses, weight, finite)
+
+    def test_step(self, data):
+        x, condition, weight = self.unpack(data)
+        rows = tf.shape(x)[0]
+        offset, total = distribute.share(rows)
+        position = self._rows_seen.count(total) + offset + tf.range(rows)
+        step = tf.convert_to_tensor(self.step)
+        draw = self.row_noise(position)
+        terms, losses = self._example_losses(x, draw, step, condition, weight, training=False)
+        return self._report(terms, losses, weight)
+
+    def row_noise(self, position):
+        """The noise of evaluation: keyed by the seed and a row's place in the data.
+
+        Args:
+            position: int32 `[rows]`, the place of each row in the evaluated data.
+
+        Returns:
+            A function as of `keras_vae.random.row_noise`.
+        """
+        return random.row_noise(position, tf.fill(tf.shape(position), self.seed))
+
+    def _example_losses(self, x, draw, step, condition, weight, training):
+        """The terms, and the weighted loss of each example `[batch]`."""
+        samples = getattr(self.objective, "num_samples", 1)
+        terms = self.terms(x, draw, condition, samples, training)
+        losses = self.objective(terms, step)
+        if weight is not None:
+            losses *= tf.cast(weight, losses.dtype)
+        if self.losses:  # what the networks' own regularizers add
+            losses += tf.add_n([tf.cast(v, losses.dtype) for v in self.losses])
+        return terms, losses
+
+    def _count_step(self, finite):
+        skipped = tf.cast(~finite, tf.int64)
+        self.step.assign_add(1)
+        self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
+        # Each replica counts its part: the metric sums over them.
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / replicas)
+
+    def _report(self, terms, losses, weight, finite=True):
+        """Adds a batch to the metrics, unless it was skipped; returns their values."""
+        count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
+        self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
+        if weight is not None:
+            count *= tf.cast(weight, count.dtype)
+        for name in self.reported:
+            value = tf.where(finite, getattr(terms, name), 0.0)
+            self._means[name].update_state(value, count)
+        return self.get_metrics_result()
+
+    @property
+    def metrics(self):
+        # Exactly what a step returns, or Keras takes one replica's values for all.
+        means = list(self._means.values())
+        return means if self._evaluating else [*means, self._skipped_steps]
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self._rows_seen.reset_state()
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """`keras.Model.fit`, with arrays in an order that is a function of (seed, epoch).
+
+        Arrays are checked before anything is trained. With `steps_per_epoch`, an epoch
+        is so many batches of its own order of the rows. Noise, schedules and order go on
+        where the last `fit`, or the saved model, ended.
+
+        Args:
+            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
+                `keras.utils.PyDataset` or generator.
+            y: labels, which a VAE ignores: `(x, y)` pairs train unchanged.
+            sample_weight: array `[rows]`, a factor of the loss of each example.
+            batch_size: int, 32 by default.
+            validation_data: x, `(x, y)` or `(x, y, sample_weight)`.
+            epochs: int; this and the other arguments are as in `keras.Model.fit`.
+
+        Returns:
+            `keras.callbacks.History`.
+
+        Raises:
+            ValueError: for data that do not fit the likelihood.
+            RuntimeError: after `max_skipped` steps in a row without finite gradients.
+        """
+        if validation_split and validation_data is None and not input.is_source(x):
+            data = self._checked(x, y, sample_weight)
+            (x, y, sample_weight), validation_data = input.split(data, validation_split)
+            validation_split = 0.0
+        if not input.is_source(x):
+            x = self._batches(x, y, sample_weight, batch_size, steps_per_epoch, shuffle)
+            y = sample_weight = steps_per_epoch = None
+        if validation_data is not None:
+            parts = keras.utils.unpack_x_y_sample_weight(validation_data)
+            if not input.is_source(parts[0]):
+                size = validation_batch_size or batch_size
+                validation_data = self._batches(*parts, size, validation_steps)
+                validation_steps = None
+        return super().fit(
+            x,
+            y,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=_with_watch(callbacks),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle and not isinstance(x, tf.data.Dataset),
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_freq=validation_freq,
+        )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        **kwargs,
+    ):
+        """`keras.Model.evaluate`: the loss and the terms of the bound, in nats.
+
+        Deterministic for given weights: noise is keyed by a row's place in the data, and
+        so does not depend on the batch size either.
+
+        Raises:
+            ValueError: for data that do not fit the likelihood.
+        """
+        if not input.is_source(x):
+            x = self._batches(x, y, sample_weight, batch_size, steps)
+            y = sample_weight = steps = None
+        self._evaluating = True
+        try:
+            return super().evaluate(
+                x, y, verbose=verbose, sample_weight=sample_weight, steps=steps, **kwargs
+            )
+        finally:
+            self._evaluating = False
+
+    def predict(self, x, **kwargs):
+        """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
+        return super().predict(x if input.is_source(x) else self.check_data(x), **kwargs)
+
+    def check_data(self, x, name="x"):
+        """Data in memory as a NumPy array `[rows, *event]` that the likelihood can take.
+
+        Raises:
+            ValueError: if they have another shape, no rows, a dtype that is no number,
+                or values that have no density.
+        """
+        x = input.as_array(x, name)
+        self._check_shape(x.shape, name)
+        if x.dtype == "uint8" and x.max() == 1:
+            raise ValueError(
+                f"`{name}` is uint8, which is divided by 255, but holds only 0 and 1. "
+                "Pass binary data as bool or float32. Received: largest value 1"
+            )
+        self.likelihood.check(x, name)
+        return x
+
+    def _check_shape(self, shape, name):
+        event = self.likelihood.event_shape
+        if not shape[1:] or not tf.TensorShape(shape[1:]).is_compatible_with(event):
+            raise ValueError(
+                f"`{name}` must have shape {('batch', *event)}, the event shape of the "
+                f"likelihood in each row. Received: shape {tuple(shape)}"
+            )
+
+    def _checked(self, x, y, sample_weight):
+        x = self.check_data(x)
+        input.check_rows(x, (y, sample_weight), ("y", "sample_weight"))
+        return x, y, sample_weight
+
+    def _batches(self, x, y, weight, batch_size, steps=None, shuffle=False):
+        x, y, weight = self._checked(x, y, weight)
+        data = keras.utils.pack_x_y_sample_weight(x, y, weight)
+        size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
+        seed = self.seed if shuffle else None
+        return input.batches(data, size, steps, seed, self.epochs_begun.numpy)
+
+    # Use.
+
+    def call(self, x, training=False):
+        """x `[batch, *event]` -> its reconstruction, the mean of p(x | E[z|x])."""
+        q = self.posterior.distribution(self.infer(self.as_float(x), training=training))
+        p = self.likelihood.distribution(self.generate(q.mean(), training=training))
+        return p.mean()
+
+    def encode(self, x, batch_size=None):
+        """The approximate posterior of data.
+
+        Args:
+            x: `[rows, *event]`, as given to `fit`. Values between 0 and 1 are taken as
+                they are, not binarised.
+            batch_size: int, rows that pass the encoder at a time. Default: all.
+
+        Returns:
+            `tfd.Distribution` q(z|x) with batch `[rows]`: `mean()`, `stddev()`,
+            `sample()`, `log_prob(z)`.
+
+        Raises:
+            ValueError: for data that do not fit the likelihood.
+        """
+        if not tf.is_symbolic_tensor(x):
+            x = self.check_data(x)
+        size = checks.positive_int(batch_size or len(x), "batch_size")
+        parts = [
+            self.infer(self.as_float(x[i : i + size])) for i in range(0, len(x), size)
+        ]
+        return self.posterior.distribution(tf.nest.map_structure(_concat, *parts))
+
+    def decode(self, z):
+        """The likelihood of latents: `tfd.Distribution` p(x|z) with batch `[rows]`.
+
+        Args:
+            z: `[rows, *latent]`, any type of numbers.
+
+        Raises:
+            ValueError: if z has another shape.
+        """
+        z = tf.cast(z, tf.float32)
+        latent = self.posterior.event_shape
+        if not z.shape[1:].is_compatible_with(latent) or not z.shape.rank:
+            raise ValueError(
+                f"`z` must have shape {('batch', *latent)}. Received: shape {z.shape}"
+            )
+        return self.likelihood.distribution(self.generate(z))
+
+    def sample(self, n=None, seed=None, seeds=None, mean=False):
+        """Draws x from the model: z from the prior, x from p(x|z).
+
+        Equal seeds give equal draws in every process and in every exported form.
+
+        Args:
+            n: int, how many rows.
+            seed: int; row i gets the seed `seed * 1000003 + i` in 32 bits. Default:
+                drawn from Keras' global seed.
+            seeds: ints `[rows]`, one for each row, in place of `n` and `seed`.
+            mean: bool, return the means of p(x|z) rather than draws.
+
+        Returns:
+            float32 tensor `[rows, *event]`.
+
+        Raises:
+            ValueError: unless either `n` or `seeds` is given.
+        """
+        from keras_vae import signatures  # above this file: see the layers in the README
+
+        return signatures.sample_rows(self, n, seed, seeds)["mean" if mean else "x"]
+
+    def reconstruct(self, x):
+        """The mean of p(x | E[z|x]), a float32 tensor `[rows, *event]`."""
+        return self(self.check_data(x))
+
+    def log_likelihood(self, x, num_samples=1000):
+        """log p(x) of each row in nats, `[rows]`, estimated by importance sampling.
+
+        Burda et al. (2016), equation 8. The estimate is a lower bound in expectation; its
+        error and effective sample size come from `evaluation.importance_weighted`.
+        """
+        from keras_vae import evaluation
+
+        return evaluation.importance_weighted(self, x, num_samples).log_likelihood
+
+    # Saving.
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "encoder": serialize(self.encoder),
+            "decoder": serialize(self.decoder),
+            "likelihood": serialize(self.likelihood),
+            "latent_dim": self.latent_dim,
+            "posterior": serialize(self.posterior),
+            "prior": serialize(self.prior),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+
+    def get_compile_config(self):
+        serialize = keras.saving.serialize_keras_object
+        keras_config = super().get_compile_config()
+        kept = ("optimizer", "run_eagerly", "steps_per_execution", "jit_compile")
+        return {
+            **{key: keras_config[key] for key in kept if key in keras_config},
+            "objective": serialize(self.objective),
+            "max_skipped": self.max_skipped,
+        }
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras does not save the state of seed generators, Dropout's for one.
+        for i, state in enumerate(self._seed_states()):
+            store[f"seed_state_{i}"] = state
+
+    def load_own_variables(self, store):
+        states = {key: store[key] for key in store.keys() if key.startswith("seed_")}
+        own = {key: store[key] for key in store.keys() if key not in states}
+        super().load_own_variables(own)
+        for i, state in enumerate(self._seed_states()):
+            state.assign(states[f"seed_state_{i}"])
+
+    def _seed_states(self):
+        weights = {id(w) for w in self.weights}
+        return [v for v in self.variables if id(v) not in weights]
+
+
+def _check_part(name, part, kind, example):
+    is_network = not isinstance(part, (Head, Prior))
+    if not isinstance(part, kind) or (kind is keras.layers.Layer and not is_network):
+        raise ValueError(
+            f"`{name}` must be {example}. Received: {name}={part!r}"
+        )
+
+
+class _Mean(keras.metrics.Mean):
+    """A mean that is NaN, not 0, while there is nothing to average."""
+
+    def result(self):
+        return tf.math.divide(self.total, self.count)
+
+
+class _RowCount(keras.metrics.Metric):
+    """How many rows an evaluation has seen, of all replicas: resets with the metrics."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.rows = self.add_variable((), "zeros", dtype="int32", name="rows")
+
+    def count(self, rows):
+        """Adds `rows`, and returns how many there were before."""
+        before = tf.convert_to_tensor(self.rows)
+        self.rows.assign_add(rows)
+        return before
+
+    def update_state(self, rows):
+        self.count(rows)
+
+    def result(self):
+        return tf.convert_to_tensor(self.rows)
+
+
+class _Watch(keras.callbacks.Callback):
+    """Counts the epochs begun, and stops a fit that learns nothing any more."""
+
+    async_safe = True  # reads one weight, in whatever thread
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epochs_begun.assign_add(1)
+        self.checked = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Not at each batch: reading a weight waits for the device.
+        if batch + 1 - self.checked >= self.model.max_skipped:
+            self.checked = batch + 1
+            self.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check()
+
+    def check(self):
+        skipped = int(self.model.skipped_in_a_row.numpy())
+        if skipped >= self.model.max_skipped:
+            raise RuntimeError(
+                f"{skipped} training steps in a row were skipped, because the loss or a "
+                "gradient was NaN or infinite. The weights are those before the first. "
+                "Look at, in this order: the data (NaN, infinite, or outside the support "
+                "of the likelihood), a learning rate that is too high, and a scale that "
+                "shrinks towards its floor."
+            )
+
+
+def _with_watch(callbacks):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not any(isinstance(c, _Watch) for c in callbacks.callbacks):
+            callbacks.append(_Watch())
+        return callbacks
+    return [_Watch(), *(tf.nest.flatten(callbacks) if callbacks else [])]
+
+
+def _all_finite(tensors):
+    values = [getattr(t, "values", t) for t in tensors if t is not None]
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])
+
+
+def _concat(*parts):
+    return parts[0] if parts[0].shape.rank == 0 else tf.concat(parts, axis=0)

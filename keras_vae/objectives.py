@@ -1,0 +1,238 @@
+"""Objectives: the terms of the bound -> a loss per example, in nats.
+
+An objective is any function `objective(terms, step) -> [batch]`; given to `compile`, it
+says how a model is trained and leaves open what is modelled. Any of them works with any
+posterior, prior, likelihood and network. Three attributes are read, if present:
+
+* `num_samples`: int, how many posterior samples per example it wants (default 1);
+* `compares_rows`: bool, True if the loss of an example depends on the other rows;
+* `trainable_weights`: an objective with state of its own is a Keras layer, and its
+  weights are trained and saved with the model.
+"""
+
+import functools
+import math
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae import checks, schedules
+
+tfd = tfp.distributions
+
+
+class Terms:
+    """The terms of the bound for one batch, computed when first asked for.
+
+    Args:
+        x: `[batch, *event]`, the data, as the likelihood observes it.
+        z: `[samples, batch, *latent]`, samples of the posterior.
+        posterior: `tfd.Distribution` q(z|x), batch `[batch]`.
+        prior: `tfd.Distribution` p(z), batch `[]` or `[batch]`.
+        likelihood: `tfd.Distribution` p(x|z), batch `[samples * batch]`: samples are
+            rows for the decoder.
+    """
+
+    def __init__(self, x, z, posterior, prior, likelihood):
+        self.x = x
+        self.z = z
+        self.posterior = posterior
+        self.prior = prior
+        self.likelihood = likelihood
+
+    @functools.cached_property
+    def log_likelihood(self):
+        """log p(x|z) in nats, summed over the event: `[samples, batch]`."""
+        samples = self.z.shape[0]
+        x = self.x
+        if samples != 1:
+            x = tf.tile(x, [samples, *[1] * (x.shape.rank - 1)])
+        return tf.reshape(self.likelihood.log_prob(x), (samples, -1))
+
+    @functools.cached_property
+    def log_prior(self):
+        """log p(z) in nats: `[samples, batch]`."""
+        return self.prior.log_prob(self.z)
+
+    @functools.cached_property
+    def log_posterior(self):
+        """log q(z|x) in nats: `[samples, batch]`."""
+        return self.posterior.log_prob(self.z)
+
+    @functools.cached_property
+    def log_weight(self):
+        """log p(x, z) - log q(z|x) in nats, the log importance weights `[samples, batch]`.
+
+        Its mean over samples estimates the ELBO, and its log-mean-exp log p(x).
+        """
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+    @functools.cached_property
+    def kl_per_unit(self):
+        """KL(q || p) of each latent unit in nats, `[batch, *latent]`.
+
+        None unless posterior and prior are independent over the units and TFP knows the
+        KL in closed form.
+        """
+        q, p = self.posterior, self.prior
+        if not (isinstance(q, tfd.Independent) and isinstance(p, tfd.Independent)):
+            return None
+        if q.event_shape != p.event_shape or q.distribution.event_shape.rank != 0:
+            return None
+        return _analytic_kl(q.distribution, p.distribution)
+
+    @functools.cached_property
+    def kl(self):
+        """KL(q || p) in nats, `[batch]`: analytic where TFP has it, else Monte Carlo."""
+        if self.kl_per_unit is not None:
+            return tf.reduce_sum(self.kl_per_unit, tf.range(1, self.kl_per_unit.shape.rank))
+        analytic = _analytic_kl(self.posterior, self.prior)
+        if analytic is not None:
+            return analytic
+        return tf.reduce_mean(self.log_posterior - self.log_prior, axis=0)
+
+    @functools.cached_property
+    def reconstruction(self):
+        """-E[log p(x|z)] in nats, `[batch]`, the mean over the samples."""
+        return -tf.reduce_mean(self.log_likelihood, axis=0)
+
+    @property
+    def elbo(self):
+        """The evidence lower bound in nats, `[batch]`: `-(reconstruction + kl)`."""
+        return -(self.reconstruction + self.kl)
+
+
+def _analytic_kl(q, p):
+    try:
+        return tfd.kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+
+
+class Objective:
+    """Base of the objectives here: checks and keeps the number of samples.
+
+    Args:
+        num_samples: int, posterior samples per example.
+    """
+
+    compares_rows = False
+
+    def __init__(self, num_samples=1):
+        self.num_samples = checks.positive_int(num_samples, "num_samples")
+
+    def __call__(self, terms, step):
+        """The loss of each example in nats, `[batch]`.
+
+        Args:
+            terms: `Terms` of a batch.
+            step: int64 scalar tensor, the training step.
+        """
+        raise NotImplementedError
+
+    def get_config(self):
+        return {"num_samples": self.num_samples}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**keras.saving.deserialize_keras_object(config))
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class ELBO(Objective):
+    """The negative evidence lower bound, with the usual knobs on its KL.
+
+    `loss = reconstruction + beta * kl`; Kingma and Welling (2014), equation 3, with the
+    analytic KL of equation 7 where TFP has one.
+
+    Args:
+        beta: number or schedule, the weight of the KL (Higgins et al., 2017, equation 4).
+            With 1.0 the loss is the bound; beta < 1 with a schedule is KL annealing.
+        free_bits: float, nats per latent unit below which the KL of an example costs no
+            more: `sum_j max(free_bits, kl_j)`. Kingma et al. (2016), equation 15, take
+            the maximum after the mean over the minibatch; here it is taken per example
+            (as Li et al., 2019, do), so that a loss depends neither on the other rows
+            nor on how they are spread over replicas.
+        capacity: number or schedule, or None. With C nats of capacity the KL term is
+            `beta * |kl - C|` (Burgess et al., 2018, equation 8). Excludes `free_bits`.
+        num_samples: int, posterior samples per example, averaged.
+
+    Raises:
+        ValueError: if an argument is negative or not a number, or `capacity` and
+            `free_bits` are both given.
+
+    Example:
+
+    >>> objective = ELBO(beta=schedules.Linear(0.0, 1.0, steps=2000), free_bits=0.1)
+    """
+
+    def __init__(self, beta=1.0, free_bits=0.0, capacity=None, num_samples=1):
+        super().__init__(num_samples)
+        self.beta = schedules.get(beta, "beta")
+        self.free_bits = checks.non_negative(free_bits, "free_bits")
+        self.capacity = (
+            None if capacity is None else schedules.get(capacity, "capacity")
+        )
+        if self.capacity is not None and self.free_bits:
+            raise ValueError(
+                "`free_bits` and `capacity` both bound the KL from below; give one. "
+                f"Received: free_bits={free_bits}, capacity={capacity}"
+            )
+
+    def __call__(self, terms, step):
+        kl = terms.kl
+        if self.free_bits:
+            kl = self._with_free_bits(terms)
+        elif self.capacity is not None:
+            kl = tf.abs(kl - self.capacity(step))
+        return terms.reconstruction + self.beta(step) * kl
+
+    def _with_free_bits(self, terms):
+        if terms.kl_per_unit is None:
+            raise ValueError(
+                "`free_bits` needs the KL of each latent unit in closed form, which "
+                f"there is not between {terms.posterior.name} and {terms.prior.name}; "
+                "use `capacity` or a schedule of `beta`."
+            )
+        units = tf.maximum(terms.kl_per_unit, self.free_bits)
+        return tf.reduce_sum(units, tf.range(1, units.shape.rank))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "beta": serialize(self.beta),
+            "free_bits": self.free_bits,
+            "capacity": serialize(self.capacity),
+        }
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class IWAE(Objective):
+    """The importance-weighted bound: `loss = -log mean_k w_k`.
+
+    Burda et al. (2016), equation 8. With one sample it is the ELBO, estimated without the
+    analytic KL; it grows with the number of samples towards log p(x).
+
+    Args:
+        num_samples: int, K, the posterior samples per example.
+
+    Raises:
+        ValueError: if `num_samples` is not a positive int.
+    """
+
+    def __init__(self, num_samples):
+        super().__init__(num_samples)
+
+    def __call__(self, terms, step):
+        bound = tf.reduce_logsumexp(terms.log_weight, axis=0)
+        return math.log(self.num_samples) - bound
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class Reconstruction(Objective):
+    """-E[log p(x|z)] alone, in nats: what an autoencoder minimises."""
+
+    def __call__(self, terms, step):
+        return terms.reconstruction

@@ -1,0 +1,193 @@
+"""Where noise comes from: the only place in the package that draws random numbers.
+
+Two sources give the base noise that heads and priors turn into samples, and both are
+pure functions, so that there is no generator state to save, to lose, or to share by
+mistake between replicas:
+
+* `step_noise` for training: Philox, keyed by (model seed, step, stream), one block for
+  the whole global batch of which a replica takes its rows.
+* `row_noise` for everything else: Threefry, keyed by one seed per row. A row's noise
+  does not depend on its neighbours. For sampling it is a *file format*: every client
+  (Python, TF Serving, LiteRT, browser) draws the same numbers from the same seed.
+
+Both return a function `draw(kind, shape, stream, num_samples=1)` that gives float32
+noise `[num_samples, rows, *shape]`. `kind` is what a head says it needs: `"normal"`,
+`"uniform"`, or `"seed"` (an int32 `[2]` seed for TFP's own samplers, the way out of
+families without a formula).
+"""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# The streams of the file format: the second counter word. Sample k of a stream uses the
+# word `stream + STREAMS * k`, so that the first sample is the one of the file format.
+PRIOR, POSTERIOR, OBSERVATION, TOKENS = range(4)
+STREAMS = 16
+
+# Threefry-2x32 (Salmon et al., 2011, table 3): rotations of the eight-round cycle, and
+# the parity constant of the key schedule.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+def fresh_seed():
+    """Returns a new seed (int), drawn from Keras' global seed."""
+    # Keras' own default seeds come from there too: from Python's generator, which
+    # `keras.utils.set_random_seed` resets.
+    generator = keras.random.SeedGenerator()
+    return int(generator.state.numpy()[0])
+
+
+def step_noise(seed, step, rows, offset=0, total=None):
+    """Base noise of one training step.
+
+    Args:
+        seed: int, the model's seed.
+        step: int64 scalar tensor, the training step.
+        rows: int32 scalar tensor, the rows of this replica.
+        offset: int32 scalar tensor, where they begin in the global batch.
+        total: int32 scalar tensor, the rows of the global batch. Default: `rows`.
+
+    Returns:
+        A function `draw(kind, shape, stream, num_samples=1)`.
+    """
+    total = rows if total is None else total
+
+    def draw(kind, shape, stream, num_samples=1):
+        # One 64-bit word for the seed, one for step and stream: no two calls share one.
+        key = tf.stack([tf.constant(seed, tf.int64), step * STREAMS + stream])
+        if kind == "seed":
+            return tf.random.experimental.stateless_fold_in(
+                tf.bitcast(key, tf.int32)[:, 0], step * STREAMS + stream
+            )
+        # Named explicitly: the default algorithm gives other numbers under XLA than
+        # without it, and takes seven times as long on a CPU.
+        block = _STATELESS[kind]((num_samples, total, *shape), key, alg="philox")
+        return block if total is rows else block[:, offset : offset + rows]
+
+    return draw
+
+
+_STATELESS = {
+    "normal": tf.random.stateless_normal,
+    "uniform": tf.random.stateless_uniform,
+}
+
+
+def row_noise(low, high):
+    """Base noise from one 64-bit seed per row: the file format of seeded sampling.
+
+    Threefry-2x32 with 20 rounds (Salmon et al., 2011, "Parallel Random Numbers: As Easy
+    as 1, 2, 3"): the key is the row's seed as two words, the counter is (block, stream).
+    Block i gives the words a_i, b_i. A uniform is `(2 * (word >>> 9) + 1) * 2**-24`: 23
+    bits, never 0 or 1. n uniforms are those of a_0 .. a_{m-1}, then of b_0 .. b_{m-1},
+    cut to n, with m = ceil(n / 2). n normals are r cos t for all blocks, then r sin t, cut
+    to n, with r = sqrt(-2 log u(a)) and t = 2 pi u(b) (Box and Muller, 1958).
+
+    Args:
+        low: int32 `[rows]`, the low words of the seeds.
+        high: int32 `[rows]`, the high words. An int32 seed is sign-extended.
+
+    Returns:
+        A function `draw(kind, shape, stream, num_samples=1, first=0)` for the samples
+        `first` .. `first + num_samples - 1` of each row.
+    """
+
+    def draw(kind, shape, stream, num_samples=1, first=0):
+        if kind == "seed":
+            return tf.stack([low[0] + stream, high[0] + first])
+        n = math.prod(shape)
+        counter = (
+            tf.range(-(-n // 2))[None, None, :],
+            (stream + STREAMS * (first + tf.range(num_samples)))[:, None, None],
+        )
+        a, b = threefry_2x32((low[None, :, None], high[None, :, None]), counter)
+        noise = _FROM_WORDS[kind](a, b)[..., :n]  # [num_samples, rows, n]
+        return tf.reshape(noise, (num_samples, tf.shape(low)[0], *shape))
+
+    return draw
+
+
+def _uniforms(a, b):
+    return tf.concat([_uniform(a), _uniform(b)], axis=-1)
+
+
+def _normals(a, b):
+    radius = tf.sqrt(-2.0 * tf.math.log(_uniform(a)))
+    angle = 2.0 * math.pi * _uniform(b)
+    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
+
+
+_FROM_WORDS = {"normal": _normals, "uniform": _uniforms}
+
+
+def _uniform(word):
+    bits = tf.bitwise.right_shift(word, 9) - tf.bitwise.right_shift(word, 31) * 2**23
+    return tf.cast(2 * bits + 1, tf.float32) * 2.0**-24
+
+
+def threefry_2x32(key, counter):
+    """Threefry-2x32 with 20 rounds, on int32 tensors that broadcast.
+
+    Only add, subtract, multiply, xor and arithmetic right shift are used: what LiteRT
+    has among its builtin operators. int32 arithmetic wraps, as the cipher wants.
+
+    Args:
+        key: pair of int32 tensors.
+        counter: pair of int32 tensors.
+
+    Returns:
+        Pair of int32 tensors: the two random words.
+    """
+    xor = tf.bitwise.bitwise_xor
+    keys = (*key, xor(xor(key[0], key[1]), _PARITY))
+    a, b = counter[0] + keys[0], counter[1] + keys[1]
+    for group in range(5):
+        for distance in _ROTATIONS[group % 2]:
+            a = a + b
+            b = xor(_rotate_left(b, distance), a)
+        a = a + keys[(group + 1) % 3]
+        b = b + keys[(group + 2) % 3] + (group + 1)
+    return a, b
+
+
+def _rotate_left(word, distance):
+    # (word << d) + (word >>> (32 - d)); the arithmetic shift leaves -1s above a negative
+    # word, and subtracting them before the multiplication takes them away again.
+    sign = tf.bitwise.right_shift(word, 31)
+    return (word - sign) * 2**distance + tf.bitwise.right_shift(word, 32 - distance)
+
+
+def seed_words(seeds):
+    """Splits seeds into the two words of a Threefry key.
+
+    Args:
+        seeds: integer tensor `[rows]`, int32 or int64.
+
+    Returns:
+        (low, high), each int32 `[rows]`. An int32 seed is sign-extended, so that it and
+        the int64 of the same value are one key.
+    """
+    low = tf.cast(seeds, tf.int32)  # keeps the low 32 bits
+    sign = tf.bitwise.right_shift(low, 31)
+    if seeds.dtype == tf.int32:
+        return low, sign
+    # `seeds - low` is a multiple of 2**32, one too many where low counts as negative.
+    return low, tf.cast((seeds - tf.cast(low, tf.int64)) // 2**32, tf.int32) + sign
+
+
+def sample_seeds(n, seed):
+    """The row seeds of `sample(n, seed=seed)`: `seed * 1000003 + i` in int32.
+
+    Args:
+        n: int, how many rows.
+        seed: int.
+
+    Returns:
+        NumPy int32 `[n]`.
+    """
+    wrapped = (int(seed) * 1_000_003 + np.arange(n, dtype=object)) & 0xFFFFFFFF
+    return wrapped.astype(np.uint32).view(np.int32)
