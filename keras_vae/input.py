@@ -79,10 +79,7 @@ def split(data, fraction):
             f"`validation_split` leaves one side of the {rows} rows empty. "
             f"Received: validation_split={fraction}"
         )
-    return tuple(
-        _map(lambda array: array[part], data)
-        for part in (slice(None, at), slice(at, None))
-    )
+    return _map(lambda a: a[:at], data), _map(lambda a: a[at:], data)
 
 
 def batches(data, batch_size, steps=None, seed=None, epoch=int):

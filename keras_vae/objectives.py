@@ -171,9 +171,7 @@ class ELBO(Objective):
         super().__init__(num_samples)
         self.beta = schedules.get(beta, "beta")
         self.free_bits = checks.non_negative(free_bits, "free_bits")
-        self.capacity = (
-            None if capacity is None else schedules.get(capacity, "capacity")
-        )
+        self.capacity = None if capacity is None else schedules.get(capacity, "capacity")
         if self.capacity is not None and self.free_bits:
             raise ValueError(
                 "`free_bits` and `capacity` both bound the KL from below; give one. "

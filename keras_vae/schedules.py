@@ -10,10 +10,9 @@ import math
 
 import keras
 import tensorflow as tf
+from keras.optimizers.schedules import LearningRateSchedule as Schedule
 
 from keras_vae import checks
-
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 def get(value, name):

@@ -50,8 +50,7 @@ class IndependentBernoulli(Head):
         super().__init__(event_shape, **kwargs)
         if grey not in ("binarize", "soft", "error"):
             raise ValueError(
-                '`grey` must be "binarize", "soft" or "error". '
-                f"Received: grey={grey!r}"
+                f'`grey` must be "binarize", "soft" or "error". Received: grey={grey!r}'
             )
         self.grey = grey
 

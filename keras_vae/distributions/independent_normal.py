@@ -76,7 +76,7 @@ class IndependentNormal(Head):
         return self.scale or ("shared" if self.is_likelihood else "per_element")
 
     @property
-    def projected(self):
+    def projected(self):  # type: ignore[override]
         return ("loc", "scale") if self.scale_kind == "per_element" else ("loc",)
 
     def build(self, input_shape):

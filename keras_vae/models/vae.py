@@ -18,12 +18,13 @@ Tensors travel, distributions are put together from them where they are needed.
 import keras
 import tensorflow as tf
 
-from keras_vae import checks, distribute, input, random
+from keras_vae import checks, input, random
 from keras_vae.distributions import Head, IndependentNormal, Prior, StandardNormal
 from keras_vae.objectives import ELBO, Terms
+from keras_vae.resumable import ResumableModel
 
 
-class _BuiltAtOnce(type(keras.Model)):
+class _BuiltAtOnce(type(ResumableModel)):  # type: ignore[misc]
     """Builds a model when its constructor, the last subclass's too, has returned.
 
     All shapes are known then: wrong parts fail at once, `summary` and `save` work on a
@@ -38,7 +39,7 @@ class _BuiltAtOnce(type(keras.Model)):
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class VAE(keras.Model, metaclass=_BuiltAtOnce):
+class VAE(ResumableModel, metaclass=_BuiltAtOnce):
     """Variational autoencoder (Kingma and Welling, 2014; Rezende et al., 2014).
 
     The model says *what is modelled*; `compile` says how it is trained. All values are in
@@ -75,7 +76,7 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
     """
 
     # The terms that `fit` and `evaluate` report beside the loss: attributes of `Terms`.
-    reported = ("elbo", "reconstruction", "kl")
+    reported: tuple[str, ...] = ("elbo", "reconstruction", "kl")
 
     def __init__(
         self,
@@ -88,12 +89,15 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
         seed=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(seed=seed, **kwargs)
         if latent_dim is not None:
             checks.positive_int(latent_dim, "latent_dim")
         posterior, prior = self._latents(latent_dim, posterior, prior)
         network = (keras.layers.Layer, "a Keras layer or model that gives features")
-        head = (Head, "a head, such as keras_vae.distributions.IndependentNormal((20,))")
+        head = (
+            Head,
+            "a head, such as keras_vae.distributions.IndependentNormal((20,))",
+        )
         for name, part, expected in (
             ("encoder", encoder, network),
             ("decoder", decoder, network),
@@ -111,18 +115,6 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
         self.decoder = decoder
         self.likelihood = likelihood
         self.latent_dim = latent_dim
-        self.seed = random.fresh_seed() if seed is None else checks.int32(seed, "seed")
-
-        # Weights, so that every way of saving keeps them: a resumed run goes on with the
-        # noise, the schedules and the order of the data of the uninterrupted one.
-        self.step = self._add_counter("step")
-        self.epochs_begun = self._add_counter("epochs_begun")
-        self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
-
-        self._means = {name: _Mean(name=name) for name in ("loss", *self.reported)}
-        self._skipped_steps = keras.metrics.Sum(name="skipped_steps")
-        self._rows_seen = _RowCount(name="rows_seen")
-        self._evaluating = False
 
     def _latents(self, latent_dim, posterior, prior):
         """Fills in what of posterior and prior was not given."""
@@ -144,22 +136,17 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
         posterior = IndependentNormal(shape) if posterior is None else posterior
         return posterior, StandardNormal(shape) if prior is None else prior
 
-    def _add_counter(self, name):
-        return self.add_weight(
-            name=name,
-            shape=(),
-            initializer="zeros",
-            dtype="int64",
-            trainable=False,
-            aggregation="only_first_replica",
-        )
-
     def build(self, input_shape):
         # On symbolic tensors, not by `layer.build`: that would mark a layer without a
         # `build` of its own as built, without making what is inside it.
         for parts, name, shape, function in (
             ("`encoder` and `posterior`", "x", input_shape[1:], self.infer),
-            ("`decoder` and `likelihood`", "z", self.posterior.event_shape, self.generate),
+            (
+                "`decoder` and `likelihood`",
+                "z",
+                self.posterior.event_shape,
+                self.generate,
+            ),
         ):
             given = keras.KerasTensor((None, *shape))
             try:
@@ -201,9 +188,7 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
         q_params = self.infer(x, condition, training)
         return self.terms_given(x, q_params, draw, condition, num_samples, training)
 
-    def terms_given(
-        self, x, q_params, draw, condition=None, num_samples=1, training=False
-    ):
+    def terms_given(self, x, q_params, draw, condition=None, num_samples=1, training=False):
         """The terms for an x as the likelihood observes it, and its posterior."""
         q, p, latent = self.posterior, self.likelihood, self.posterior.event_shape
         z = q.sample(q_params, draw(q.noise, latent, random.POSTERIOR, num_samples))
@@ -266,189 +251,39 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
             # Now, so that a load or a restored backup finds the slots that it fills.
             self.optimizer.build(self.trainable_variables)
 
-    default_objective = ELBO
+    default_objective: type = ELBO
 
     def train_step(self, data):
         x, condition, weight = self.unpack(data)
-        rows = tf.shape(x)[0]
-        offset, total = distribute.share(rows)
-        step = tf.convert_to_tensor(self.step)
-        draw = random.step_noise(self.seed, step, rows, offset, total)
+        draw, total = self.step_noise(tf.shape(x)[0])
         with tf.GradientTape() as tape:
-            terms, losses = self._example_losses(x, draw, step, condition, weight, training=True)
+            terms = self.terms(x, draw, condition, self._num_samples, training=True)
+            losses = self.example_losses(terms, weight)
             # Over the rows of the global batch: Keras sums gradients over replicas.
             loss = tf.reduce_sum(losses) / tf.cast(total, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
-        finite = distribute.all_replicas(_all_finite([loss, *gradients]))
-        distribute.apply_if(finite, self.optimizer, gradients, self.trainable_variables)
-        self._count_step(finite)
-        return self._report(terms, losses, weight, finite)
+        finite = self.update(loss, gradients)  # or a skip, if they are not
+        return self.report(losses, terms, weight, finite)
 
     def test_step(self, data):
         x, condition, weight = self.unpack(data)
-        rows = tf.shape(x)[0]
-        offset, total = distribute.share(rows)
-        position = self._rows_seen.count(total) + offset + tf.range(rows)
-        step = tf.convert_to_tensor(self.step)
-        draw = self.row_noise(position)
-        terms, losses = self._example_losses(x, draw, step, condition, weight, training=False)
-        return self._report(terms, losses, weight)
+        draw = self.row_noise(self.next_positions(tf.shape(x)[0]))
+        terms = self.terms(x, draw, condition, self._num_samples)
+        return self.report(self.example_losses(terms, weight), terms, weight)
 
-    def row_noise(self, position):
-        """The noise of evaluation: keyed by the seed and a row's place in the data.
-
-        Args:
-            position: int32 `[rows]`, the place of each row in the evaluated data.
-
-        Returns:
-            A function as of `keras_vae.random.row_noise`.
-        """
-        return random.row_noise(position, tf.fill(tf.shape(position), self.seed))
-
-    def _example_losses(self, x, draw, step, condition, weight, training):
-        """The terms, and the weighted loss of each example `[batch]`."""
-        samples = getattr(self.objective, "num_samples", 1)
-        terms = self.terms(x, draw, condition, samples, training)
-        losses = self.objective(terms, step)
+    def example_losses(self, terms, weight=None):
+        """The objective's loss of each example `[batch]`, times its weight."""
+        losses = self.objective(terms, tf.convert_to_tensor(self.step))
         if weight is not None:
             losses *= tf.cast(weight, losses.dtype)
         if self.losses:  # what the networks' own regularizers add
             losses += tf.add_n([tf.cast(v, losses.dtype) for v in self.losses])
-        return terms, losses
-
-    def _count_step(self, finite):
-        skipped = tf.cast(~finite, tf.int64)
-        self.step.assign_add(1)
-        self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
-        # Each replica counts its part: the metric sums over them.
-        replicas = self.distribute_strategy.num_replicas_in_sync
-        self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / replicas)
-
-    def _report(self, terms, losses, weight, finite=True):
-        """Adds a batch to the metrics, unless it was skipped; returns their values."""
-        count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
-        self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
-        if weight is not None:
-            count *= tf.cast(weight, count.dtype)
-        for name in self.reported:
-            value = tf.where(finite, getattr(terms, name), 0.0)
-            self._means[name].update_state(value, count)
-        return self.get_metrics_result()
+        return losses
 
     @property
-    def metrics(self):
-        # Exactly what a step returns, or Keras takes one replica's values for all.
-        means = list(self._means.values())
-        return means if self._evaluating else [*means, self._skipped_steps]
-
-    def reset_metrics(self):
-        super().reset_metrics()
-        self._rows_seen.reset_state()
-
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-    ):
-        """`keras.Model.fit`, with arrays in an order that is a function of (seed, epoch).
-
-        Arrays are checked before anything is trained. With `steps_per_epoch`, an epoch
-        is so many batches of its own order of the rows. Noise, schedules and order go on
-        where the last `fit`, or the saved model, ended.
-
-        Args:
-            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
-                `keras.utils.PyDataset` or generator.
-            y: labels, which a VAE ignores: `(x, y)` pairs train unchanged.
-            sample_weight: array `[rows]`, a factor of the loss of each example.
-            batch_size: int, 32 by default.
-            validation_data: x, `(x, y)` or `(x, y, sample_weight)`.
-            epochs: int; this and the other arguments are as in `keras.Model.fit`.
-
-        Returns:
-            `keras.callbacks.History`.
-
-        Raises:
-            ValueError: for data that do not fit the likelihood.
-            RuntimeError: after `max_skipped` steps in a row without finite gradients.
-        """
-        if validation_split and validation_data is None and not input.is_source(x):
-            data = self._checked(x, y, sample_weight)
-            (x, y, sample_weight), validation_data = input.split(data, validation_split)
-            validation_split = 0.0
-        if not input.is_source(x):
-            x = self._batches(x, y, sample_weight, batch_size, steps_per_epoch, shuffle)
-            y = sample_weight = steps_per_epoch = None
-        if validation_data is not None:
-            parts = keras.utils.unpack_x_y_sample_weight(validation_data)
-            if not input.is_source(parts[0]):
-                size = validation_batch_size or batch_size
-                validation_data = self._batches(*parts, size, validation_steps)
-                validation_steps = None
-        return super().fit(
-            x,
-            y,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=_with_watch(callbacks),
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle and not isinstance(x, tf.data.Dataset),
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_freq=validation_freq,
-        )
-
-    def evaluate(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        **kwargs,
-    ):
-        """`keras.Model.evaluate`: the loss and the terms of the bound, in nats.
-
-        Deterministic for given weights: noise is keyed by a row's place in the data, and
-        so does not depend on the batch size either.
-
-        Raises:
-            ValueError: for data that do not fit the likelihood.
-        """
-        if not input.is_source(x):
-            x = self._batches(x, y, sample_weight, batch_size, steps)
-            y = sample_weight = steps = None
-        self._evaluating = True
-        try:
-            return super().evaluate(
-                x, y, verbose=verbose, sample_weight=sample_weight, steps=steps, **kwargs
-            )
-        finally:
-            self._evaluating = False
-
-    def predict(self, x, **kwargs):
-        """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
-        return super().predict(x if input.is_source(x) else self.check_data(x), **kwargs)
+    def _num_samples(self):
+        return getattr(self.objective, "num_samples", 1)
 
     def check_data(self, x, name="x"):
         """Data in memory as a NumPy array `[rows, *event]` that the likelihood can take.
@@ -474,18 +309,6 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
                 f"`{name}` must have shape {('batch', *event)}, the event shape of the "
                 f"likelihood in each row. Received: shape {tuple(shape)}"
             )
-
-    def _checked(self, x, y, sample_weight):
-        x = self.check_data(x)
-        input.check_rows(x, (y, sample_weight), ("y", "sample_weight"))
-        return x, y, sample_weight
-
-    def _batches(self, x, y, weight, batch_size, steps=None, shuffle=False):
-        x, y, weight = self._checked(x, y, weight)
-        data = keras.utils.pack_x_y_sample_weight(x, y, weight)
-        size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
-        seed = self.seed if shuffle else None
-        return input.batches(data, size, steps, seed, self.epochs_begun.numpy)
 
     # Use.
 
@@ -513,9 +336,7 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
         if not tf.is_symbolic_tensor(x):
             x = self.check_data(x)
         size = checks.positive_int(batch_size or len(x), "batch_size")
-        parts = [
-            self.infer(self.as_float(x[i : i + size])) for i in range(0, len(x), size)
-        ]
+        parts = [self.infer(self.as_float(x[i : i + size])) for i in range(0, len(x), size)]
         return self.posterior.distribution(tf.nest.map_structure(_concat, *parts))
 
     def decode(self, z):
@@ -553,7 +374,9 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
         Raises:
             ValueError: unless either `n` or `seeds` is given.
         """
-        from keras_vae import signatures  # above this file: see the layers in the README
+        from keras_vae import (
+            signatures,
+        )  # above this file: see the layers in the README
 
         return signatures.sample_rows(self, n, seed, seeds)["mean" if mean else "x"]
 
@@ -603,100 +426,11 @@ class VAE(keras.Model, metaclass=_BuiltAtOnce):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        # Keras does not save the state of seed generators, Dropout's for one.
-        for i, state in enumerate(self._seed_states()):
-            store[f"seed_state_{i}"] = state
-
-    def load_own_variables(self, store):
-        states = {key: store[key] for key in store.keys() if key.startswith("seed_")}
-        own = {key: store[key] for key in store.keys() if key not in states}
-        super().load_own_variables(own)
-        for i, state in enumerate(self._seed_states()):
-            state.assign(states[f"seed_state_{i}"])
-
-    def _seed_states(self):
-        weights = {id(w) for w in self.weights}
-        return [v for v in self.variables if id(v) not in weights]
-
 
 def _check_part(name, part, kind, example):
     is_network = not isinstance(part, (Head, Prior))
     if not isinstance(part, kind) or (kind is keras.layers.Layer and not is_network):
-        raise ValueError(
-            f"`{name}` must be {example}. Received: {name}={part!r}"
-        )
-
-
-class _Mean(keras.metrics.Mean):
-    """A mean that is NaN, not 0, while there is nothing to average."""
-
-    def result(self):
-        return tf.math.divide(self.total, self.count)
-
-
-class _RowCount(keras.metrics.Metric):
-    """How many rows an evaluation has seen, of all replicas: resets with the metrics."""
-
-    def __init__(self, name):
-        super().__init__(name=name)
-        self.rows = self.add_variable((), "zeros", dtype="int32", name="rows")
-
-    def count(self, rows):
-        """Adds `rows`, and returns how many there were before."""
-        before = tf.convert_to_tensor(self.rows)
-        self.rows.assign_add(rows)
-        return before
-
-    def update_state(self, rows):
-        self.count(rows)
-
-    def result(self):
-        return tf.convert_to_tensor(self.rows)
-
-
-class _Watch(keras.callbacks.Callback):
-    """Counts the epochs begun, and stops a fit that learns nothing any more."""
-
-    async_safe = True  # reads one weight, in whatever thread
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.epochs_begun.assign_add(1)
-        self.checked = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        # Not at each batch: reading a weight waits for the device.
-        if batch + 1 - self.checked >= self.model.max_skipped:
-            self.checked = batch + 1
-            self.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.check()
-
-    def check(self):
-        skipped = int(self.model.skipped_in_a_row.numpy())
-        if skipped >= self.model.max_skipped:
-            raise RuntimeError(
-                f"{skipped} training steps in a row were skipped, because the loss or a "
-                "gradient was NaN or infinite. The weights are those before the first. "
-                "Look at, in this order: the data (NaN, infinite, or outside the support "
-                "of the likelihood), a learning rate that is too high, and a scale that "
-                "shrinks towards its floor."
-            )
-
-
-def _with_watch(callbacks):
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        if not any(isinstance(c, _Watch) for c in callbacks.callbacks):
-            callbacks.append(_Watch())
-        return callbacks
-    return [_Watch(), *(tf.nest.flatten(callbacks) if callbacks else [])]
-
-
-def _all_finite(tensors):
-    values = [getattr(t, "values", t) for t in tensors if t is not None]
-    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])
+        raise ValueError(f"`{name}` must be {example}. Received: {name}={part!r}")
 
 
 def _concat(*parts):

@@ -1,0 +1,354 @@
+"""A Keras model whose training is a function of its weights and its seed, and of no more.
+
+What stands here is what Keras lacks for that, and knows nothing of VAEs: the counters
+that key noise and order are weights; arrays are shuffled by (seed, epoch); the state of
+seed generators is saved; a step whose gradients are not finite changes nothing; and
+evaluation knows the place of a row in the data. So a resumed run goes on exactly where
+the uninterrupted one would be, and replicas do what one device does.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_vae import checks, distribute, input, random
+
+
+class ResumableModel(keras.Model):
+    """Base of the models: `fit`, `evaluate` and `predict` on arrays, resumed exactly.
+
+    A subclass writes `train_step` and `test_step` with `global_batch`, `update` and
+    `report`, names what it reports in `reported`, and checks data in `check_data`.
+
+    Args:
+        seed: int of 32 bits, the root of all noise and of the order of the data.
+            Default: drawn from Keras' global seed.
+        **kwargs: `name` and `dtype` of `keras.Model`.
+
+    Raises:
+        ValueError: if the seed is no such int.
+    """
+
+    # What `fit` and `evaluate` report beside the loss.
+    reported: tuple[str, ...] = ()
+    max_skipped = 20
+
+    def __init__(self, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = random.fresh_seed() if seed is None else checks.int32(seed, "seed")
+        # Weights, so that every way of saving keeps them.
+        self.step = self._add_counter("step")
+        self.epochs_begun = self._add_counter("epochs_begun")
+        self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
+        self._means = {name: _Mean(name=name) for name in ("loss", *self.reported)}
+        self._skipped_steps = keras.metrics.Sum(name="skipped_steps")
+        self._rows_seen = _RowCount(name="rows_seen")
+        self._evaluating = False
+
+    def _add_counter(self, name):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer="zeros",
+            dtype="int64",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def check_data(self, x, name="x"):
+        """Returns data in memory as a NumPy array, or raises a ValueError naming it."""
+        return input.as_array(x, name)
+
+    # Inside the steps.
+
+    def step_noise(self, rows):
+        """The noise of a training step: this replica's rows of the global batch's.
+
+        Args:
+            rows: int32 scalar tensor, the rows of this replica.
+
+        Returns:
+            (draw, total): the noise, as of `keras_vae.random.step_noise`, and how many
+            rows the global batch has (int32 scalar).
+        """
+        offset, total = distribute.share(rows)
+        step = tf.convert_to_tensor(self.step)
+        return random.step_noise(self.seed, step, rows, offset, total), total
+
+    def next_positions(self, rows):
+        """The places of the next rows in the evaluated data, int32 `[rows]`."""
+        offset, total = distribute.share(rows)
+        return self._rows_seen.count(total) + offset + tf.range(rows)
+
+    def row_noise(self, position):
+        """The noise of evaluation: keyed by the seed and a row's place in the data.
+
+        Args:
+            position: int32 `[rows]`, the place of each row in the evaluated data.
+
+        Returns:
+            The noise, as of `keras_vae.random.row_noise`.
+        """
+        return random.row_noise(position, tf.fill(tf.shape(position), self.seed))
+
+    def update(self, loss, gradients):
+        """One step of the optimizer, unless the loss or a gradient is not finite.
+
+        Args:
+            loss: scalar tensor.
+            gradients: list of tensors (or None), one for each trainable variable.
+
+        Returns:
+            bool scalar tensor, equal on all replicas: whether it took place.
+        """
+        finite = distribute.all_replicas(_all_finite([loss, *gradients]))
+        distribute.apply_if(finite, self.optimizer, gradients, self.trainable_variables)
+        skipped = tf.cast(~finite, tf.int64)
+        self.step.assign_add(1)
+        self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
+        # Each replica counts its part: the metric sums over them.
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / replicas)
+        return finite
+
+    def report(self, losses, terms, weight=None, finite=True):
+        """Adds a batch to the metrics, unless it was skipped; returns their values.
+
+        Args:
+            losses: `[batch]`.
+            terms: object with the attributes that `reported` names, each `[batch]`.
+            weight: `[batch]` or None; metrics are weighted means, the loss is a mean.
+            finite: what `update` returned.
+        """
+        count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
+        self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
+        if weight is not None:
+            count *= tf.cast(weight, count.dtype)
+        for name in self.reported:
+            value = tf.where(finite, getattr(terms, name), 0.0)
+            self._means[name].update_state(value, count)
+        return self.get_metrics_result()
+
+    @property
+    def metrics(self):
+        # Exactly what a step returns, or Keras takes one replica's values for all.
+        means = list(self._means.values())
+        return means if self._evaluating else [*means, self._skipped_steps]
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self._rows_seen.reset_state()
+
+    # On arrays.
+
+    def fit(  # noqa: D417 (the rest is as in Keras)
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """`keras.Model.fit`, with arrays in an order that is a function of (seed, epoch).
+
+        Arrays are checked before anything is trained. With `steps_per_epoch`, an epoch
+        is so many batches of its own order of the rows. Noise, schedules and order go on
+        where the last `fit`, or the saved model, ended.
+
+        Args:
+            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
+                `keras.utils.PyDataset` or generator.
+            y: labels, which a VAE ignores: `(x, y)` pairs train unchanged.
+            sample_weight: array `[rows]`, a factor of the loss of each example.
+            batch_size: int, 32 by default.
+            validation_data: x, `(x, y)` or `(x, y, sample_weight)`.
+            epochs: int; this and the other arguments are as in `keras.Model.fit`.
+
+        Returns:
+            `keras.callbacks.History`.
+
+        Raises:
+            ValueError: for data that do not fit the likelihood.
+            RuntimeError: after `max_skipped` steps in a row without finite gradients.
+        """
+        if validation_split and validation_data is None and not input.is_source(x):
+            data = self._checked(x, y, sample_weight)
+            (x, y, sample_weight), validation_data = input.split(data, validation_split)
+            validation_split = 0.0
+        if not input.is_source(x):
+            x = self._batches(x, y, sample_weight, batch_size, steps_per_epoch, shuffle)
+            y = sample_weight = steps_per_epoch = None
+        if validation_data is not None:
+            val_x, val_y, val_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
+            if not input.is_source(val_x):
+                size = validation_batch_size or batch_size
+                validation_data = self._batches(
+                    val_x, val_y, val_weight, size, validation_steps
+                )
+                validation_steps = None
+        return super().fit(
+            x,
+            y,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=_with_watch(callbacks),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle and not isinstance(x, tf.data.Dataset),
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_freq=validation_freq,
+        )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        **kwargs,
+    ):
+        """`keras.Model.evaluate`: the loss and the terms of the bound, in nats.
+
+        Deterministic for given weights: noise is keyed by a row's place in the data, and
+        so does not depend on the batch size either.
+
+        Raises:
+            ValueError: for data that do not fit the likelihood.
+        """
+        if not input.is_source(x):
+            x = self._batches(x, y, sample_weight, batch_size, steps)
+            y = sample_weight = steps = None
+        self._evaluating = True
+        try:
+            return super().evaluate(
+                x,
+                y,
+                verbose=verbose,
+                sample_weight=sample_weight,
+                steps=steps,
+                **kwargs,
+            )
+        finally:
+            self._evaluating = False
+
+    def predict(self, x, **kwargs):
+        """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
+        return super().predict(x if input.is_source(x) else self.check_data(x), **kwargs)
+
+    def _checked(self, x, y, sample_weight):
+        x = self.check_data(x)
+        input.check_rows(x, (y, sample_weight), ("y", "sample_weight"))
+        return x, y, sample_weight
+
+    def _batches(self, x, y, weight, batch_size, steps=None, shuffle=False):
+        x, y, weight = self._checked(x, y, weight)
+        data = keras.utils.pack_x_y_sample_weight(x, y, weight)
+        size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
+        seed = self.seed if shuffle else None
+        return input.batches(data, size, steps, seed, self.epochs_begun.numpy)
+
+    # Saving.
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras does not save the state of seed generators, Dropout's for one.
+        for i, state in enumerate(self._seed_states()):
+            store[f"seed_state_{i}"] = state
+
+    def load_own_variables(self, store):
+        states = {key: store[key] for key in store.keys() if key.startswith("seed_")}
+        own = {key: store[key] for key in store.keys() if key not in states}
+        super().load_own_variables(own)
+        for i, state in enumerate(self._seed_states()):
+            state.assign(states[f"seed_state_{i}"])
+
+    def _seed_states(self):
+        weights = {id(w) for w in self.weights}
+        return [v for v in self.variables if id(v) not in weights]
+
+
+class _Mean(keras.metrics.Mean):
+    """A mean that is NaN, not 0, while there is nothing to average."""
+
+    def result(self):
+        return tf.math.divide(self.total, self.count)
+
+
+class _RowCount(keras.metrics.Metric):
+    """How many rows an evaluation has seen, of all replicas: resets with the metrics."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.rows = self.add_variable((), "zeros", dtype="int32", name="rows")
+
+    def count(self, rows):
+        """Adds `rows`, and returns how many there were before."""
+        before = tf.convert_to_tensor(self.rows)
+        self.rows.assign_add(rows)
+        return before
+
+    def update_state(self, rows):
+        self.count(rows)
+
+    def result(self):
+        return tf.convert_to_tensor(self.rows)
+
+
+class _Watch(keras.callbacks.Callback):
+    """Counts the epochs begun, and stops a fit that learns nothing any more."""
+
+    async_safe = True  # reads one weight, in whatever thread
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epochs_begun.assign_add(1)
+        self.checked = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Not at each batch: reading a weight waits for the device.
+        if batch + 1 - self.checked >= self.model.max_skipped:
+            self.checked = batch + 1
+            self.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check()
+
+    def check(self):
+        skipped = int(self.model.skipped_in_a_row.numpy())
+        if skipped >= self.model.max_skipped:
+            raise RuntimeError(
+                f"{skipped} training steps in a row were skipped, because the loss or a "
+                "gradient was NaN or infinite. The weights are those before the first. "
+                "Look at, in this order: the data (NaN, infinite, or outside the support "
+                "of the likelihood), a learning rate that is too high, and a scale that "
+                "shrinks towards its floor."
+            )
+
+
+def _with_watch(callbacks):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not any(isinstance(c, _Watch) for c in callbacks.callbacks):
+            callbacks.append(_Watch())
+        return callbacks
+    return [_Watch(), *(tf.nest.flatten(callbacks) if callbacks else [])]
+
+
+def _all_finite(tensors):
+    # By the sum, which is NaN or infinite if any element is: one pass over each.
+    values = [getattr(t, "values", t) for t in tensors if t is not None]
+    return tf.math.is_finite(tf.add_n([tf.reduce_sum(v) for v in values]))
