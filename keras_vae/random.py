@@ -12,8 +12,8 @@ mistake between replicas:
 
 Both return a function `draw(kind, shape, stream, num_samples=1)` that gives float32
 noise `[num_samples, rows, *shape]`. `kind` is what a head says it needs: `"normal"`,
-`"uniform"`, or `"seed"` (an int32 `[2]` seed for TFP's own samplers, the way out of
-families without a formula).
+`"uniform"`, or `"seed"`: int32 `[num_samples, rows, 2]`, seeds for TFP's own samplers, the
+way out of families without a formula.
 """
 
 import math
@@ -57,24 +57,26 @@ def step_noise(seed, step, rows, offset=0, total=None):
     total = rows if total is None else total
 
     def draw(kind, shape, stream, num_samples=1):
-        # One 64-bit word for the seed, one for step and stream: no two calls share one.
-        key = tf.stack([tf.constant(seed, tf.int64), step * STREAMS + stream])
-        if kind == "seed":
-            return tf.random.experimental.stateless_fold_in(
-                tf.bitcast(key, tf.int32)[:, 0], step * STREAMS + stream
-            )
-        # Named explicitly: the default algorithm gives other numbers under XLA than
-        # without it, and takes seven times as long on a CPU.
-        block = _STATELESS[kind]((num_samples, total, *shape), key, alg="philox")
-        return block if total is rows else block[:, offset : offset + rows]
+        # Two words: the seed without its sign, because XLA extends signs otherwise, and
+        # step and stream, so that no two calls share a key.
+        key = tf.stack([tf.constant(seed % 2**32, tf.int64), step * STREAMS + stream])
+        n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
+        a, b = tf.unstack(_words(key, (2, num_samples, total, -(-n // 2))))
+        noise = _FROM_WORDS[kind](a, b)[..., :n]  # [num_samples, total, n]
+        if total is not rows:
+            noise = noise[:, offset : offset + rows]
+        return tf.reshape(noise, (num_samples, rows, *event))
 
     return draw
 
 
-_STATELESS = {
-    "normal": tf.random.stateless_normal,
-    "uniform": tf.random.stateless_uniform,
-}
+def _words(key, shape):
+    # Only the bits are drawn here: the normals and uniforms that TensorFlow makes of them
+    # differ between XLA and its own kernels, the bits do not. Philox by name: the default
+    # algorithm differs too, and is seven times slower under XLA on a CPU.
+    return tf.random.stateless_uniform(
+        shape, key, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
 
 
 def row_noise(low, high):
@@ -97,16 +99,14 @@ def row_noise(low, high):
     """
 
     def draw(kind, shape, stream, num_samples=1, first=0):
-        if kind == "seed":
-            return tf.stack([low[0] + stream, high[0] + first])
-        n = math.prod(shape)
+        n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
         counter = (
             tf.range(-(-n // 2))[None, None, :],
             (stream + STREAMS * (first + tf.range(num_samples)))[:, None, None],
         )
         a, b = threefry_2x32((low[None, :, None], high[None, :, None]), counter)
         noise = _FROM_WORDS[kind](a, b)[..., :n]  # [num_samples, rows, n]
-        return tf.reshape(noise, (num_samples, tf.shape(low)[0], *shape))
+        return tf.reshape(noise, (num_samples, tf.shape(low)[0], *event))
 
     return draw
 
@@ -121,7 +121,11 @@ def _normals(a, b):
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
 
 
-_FROM_WORDS = {"normal": _normals, "uniform": _uniforms}
+def _seeds(a, b):
+    return tf.concat([a, b], axis=-1)
+
+
+_FROM_WORDS = {"normal": _normals, "uniform": _uniforms, "seed": _seeds}
 
 
 def _uniform(word):

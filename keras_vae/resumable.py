@@ -39,7 +39,7 @@ class ResumableModel(keras.Model):
         self.step = self._add_counter("step")
         self.epochs_begun = self._add_counter("epochs_begun")
         self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
-        self._means = {name: _Mean(name=name) for name in ("loss", *self.reported)}
+        self._means = {name: _Mean(name, "float64") for name in ("loss", *self.reported)}
         self._skipped_steps = keras.metrics.Sum(name="skipped_steps")
         self._rows_seen = _RowCount(name="rows_seen")
         self._evaluating = False
@@ -262,6 +262,11 @@ class ResumableModel(keras.Model):
         size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
         seed = self.seed if shuffle else None
         return input.batches(data, size, steps, seed, self.epochs_begun.numpy)
+
+    def _maybe_symbolic_build(self, *args, **kwargs):
+        # Under a strategy Keras builds a model from the mean of the first batch over the
+        # replicas, which fails where their shares differ. This one is built already.
+        pass
 
     # Saving.
 

@@ -48,8 +48,6 @@ class Head(keras.layers.Layer):
 
     projected: tuple = ()
     noise = "seed"
-    # The model tells a head that it is its likelihood; some defaults depend on it.
-    is_likelihood = False
 
     def __init__(
         self,
@@ -89,8 +87,10 @@ class Head(keras.layers.Layer):
         Returns:
             `[..., batch, *event_shape]`.
         """
-        # The way out for families without a formula; `noise` is then a seed.
-        return self.distribution(params).sample(seed=noise)
+        return _sample_rows(self.distribution(params), noise)
+
+    def as_likelihood(self):
+        """Called when a model takes the head for p(x|z): sets defaults of that role."""
 
     def observe(self, x, draw):
         """What of the data is modelled: float32 x -> the value whose density counts.
@@ -205,7 +205,30 @@ class Prior(keras.layers.Layer):
 
     def sample(self, noise, condition=None):
         """Draws as a function of base noise `[rows, *event_shape]` -> the same shape."""
-        return self.distribution(condition).sample(seed=noise)
+        return _sample_rows(self.distribution(condition), noise)
 
     def get_config(self):
         return {**super().get_config(), "event_shape": self.event_shape}
+
+
+def _sample_rows(distribution, seeds):
+    """TFP's own sampler, once per row: slow, for families without a formula.
+
+    Args:
+        distribution: `tfd.Distribution` with batch `[]` or `[rows]`.
+        seeds: int32 `[..., rows, 2]`.
+
+    Returns:
+        `[..., rows, *event]`.
+    """
+    rows = tf.shape(seeds)[-2]
+
+    def sample(args):
+        i, seed = args
+        row = distribution[i % rows] if distribution.batch_shape.rank else distribution
+        return row.sample(seed=seed)
+
+    flat = tf.reshape(seeds, (-1, 2))
+    indices = tf.range(tf.shape(flat)[0])
+    samples = tf.map_fn(sample, (indices, flat), fn_output_signature=distribution.dtype)
+    return tf.reshape(samples, (*seeds.shape[:-2], -1, *distribution.event_shape))

@@ -70,26 +70,25 @@ class IndependentNormal(Head):
         self.scale = scale
         self.min_scale = min_scale
 
-    @property
-    def scale_kind(self):
-        """`scale`, with the default of the head's role filled in."""
-        return self.scale or ("shared" if self.is_likelihood else "per_element")
+    def as_likelihood(self):
+        self.scale = self.scale or "shared"
 
     @property
     def projected(self):  # type: ignore[override]
-        return ("loc", "scale") if self.scale_kind == "per_element" else ("loc",)
+        return ("loc", "scale") if self.scale == "per_element" else ("loc",)
 
     def build(self, input_shape):
+        self.scale = self.scale or "per_element"
         super().build(input_shape)
-        if self.scale_kind == "shared":
+        if self.scale == "shared":
             self.raw_scale = self.add_weight(
                 name="raw_scale", shape=(), initializer="zeros", dtype=self.dtype
             )
 
     def parameters(self, raw):
-        if self.scale_kind == "per_element":
+        if self.scale == "per_element":
             return {"loc": raw["loc"], "scale": self._positive(raw["scale"])}
-        if self.scale_kind == "shared":
+        if self.scale == "shared":
             return {"loc": raw["loc"], "scale": self._positive(self.raw_scale)}
         return {"loc": raw["loc"], "scale": tf.constant(self.scale, self.dtype)}
 

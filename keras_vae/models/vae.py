@@ -108,7 +108,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             _check_part(name, part, *expected)
         if likelihood is posterior:
             raise ValueError("`posterior` and `likelihood` must be two heads, not one.")
-        likelihood.is_likelihood = True
+        likelihood.as_likelihood()
         self.encoder = encoder
         self.posterior = posterior
         self.prior = prior

@@ -1,0 +1,35 @@
+"""What all tests share: quiet TensorFlow, one seed, processes of their own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def global_seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def run_module():
+    """Runs `python -m module args` from the root of the checkout; returns its output."""
+
+    def run(module, *args, **environment):
+        process = subprocess.run(
+            [sys.executable, "-m", module, *map(str, args)],
+            cwd=pathlib.Path(__file__).parent.parent,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
+
+    return run

@@ -1,0 +1,148 @@
+"""Both generators: known answers, distribution, and independence of everything else."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from keras_vae import random
+
+
+def int32(*values):
+    return tuple(tf.constant(np.array([v], np.uint32).view(np.int32)) for v in values)
+
+
+# Random123's known-answer file kat_vectors, lines "threefry2x32 20".
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
+        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+@pytest.mark.parametrize("jit", [False, True])
+def test_threefry_known_answers(counter, key, words, jit):
+    cipher = tf.function(random.threefry_2x32, jit_compile=jit)
+    got = [w.numpy().view(np.uint32)[0] for w in cipher(int32(*key), int32(*counter))]
+    assert got == list(words)
+
+
+def reference(seed, n, stream, kind):
+    """The file format, written out in Python integers and float64."""
+    mask = 0xFFFFFFFF
+    key = [seed & mask, (seed >> 32) & mask]
+    key.append(key[0] ^ key[1] ^ 0x1BD11BDA)
+    words = []
+    for block in range((n + 1) // 2):
+        a, b = (block + key[0]) & mask, (stream + key[1]) & mask
+        for r in range(20):
+            turn = [[13, 15, 26, 6], [17, 29, 16, 24]][(r // 4) % 2][r % 4]
+            a = (a + b) & mask
+            b = ((b << turn | b >> (32 - turn)) & mask) ^ a
+            if r % 4 == 3:
+                s = r // 4 + 1
+                a = (a + key[s % 3]) & mask
+                b = (b + key[(s + 1) % 3] + s) & mask
+        words.append((a, b))
+    a, b = ((2 * (np.array(w) >> 9) + 1) * 2.0**-24 for w in zip(*words, strict=True))
+    if kind == "uniform":
+        return np.concatenate([a, b])[:n]
+    radius, angle = np.sqrt(-2 * np.log(a)), 2 * np.pi * b
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_rows_follow_the_file_format(kind, n):
+    seeds = [0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**40 + 3, -(2**40), 2**63 - 1, -(2**63)]
+    draw = random.row_noise(*random.seed_words(tf.constant(seeds, tf.int64)))
+    got = draw(kind, (n,), random.OBSERVATION)[0]
+    want = [reference(seed, n, random.OBSERVATION, kind) for seed in seeds]
+    # float32 logarithm, root and cosine; uniforms are exact.
+    np.testing.assert_allclose(got, want, rtol=0, atol=0 if kind == "uniform" else 2e-6)
+
+
+def test_an_int32_seed_is_its_int64():
+    seeds = np.array([0, 5, -5, 2**31 - 1, -(2**31)])
+    for a, b in zip(
+        random.seed_words(tf.constant(seeds, tf.int32)),
+        random.seed_words(tf.constant(seeds, tf.int64)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sample_seeds_wrap_around():
+    assert random.sample_seeds(3, 0).tolist() == [0, 1, 2]
+    assert random.sample_seeds(2, 1).tolist() == [1000003, 1000004]
+    wanted = [(5000 * 1000003 + i + 2**31) % 2**32 - 2**31 for i in range(3)]
+    assert random.sample_seeds(3, 5000).tolist() == wanted
+    assert random.sample_seeds(2, -1).tolist() == [-1000003, -1000002]
+
+
+def row_draw():
+    rows = tf.range(4000)
+    return random.row_noise(rows, tf.zeros_like(rows))
+
+
+def step_draw():
+    return random.step_noise(3, tf.constant(7, tf.int64), tf.constant(4000))
+
+
+@pytest.mark.parametrize("make", [row_draw, step_draw])
+def test_noise_has_its_distribution(make):
+    draw = make()
+    # Fixed seeds: a p-value under 1e-3 would be bad luck or a fault, and stay so.
+    for kind, cdf in (("normal", "norm"), ("uniform", "uniform")):
+        noise = draw(kind, (5,), random.POSTERIOR, 3).numpy()
+        assert noise.shape == (3, 4000, 5)
+        assert stats.kstest(noise.ravel(), cdf).pvalue > 1e-3
+        flat = noise.transpose(1, 0, 2).reshape(4000, 15)
+        # 105 correlations of 4000 rows: none beyond 4.5 standard errors.
+        correlation = np.corrcoef(flat.T) - np.eye(15)
+        assert np.abs(correlation).max() < 4.5 / np.sqrt(4000)
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform", "seed"])
+def test_keys_do_not_collide(kind):
+    seen = set()
+    for seed in (0, 1, -1):
+        for step in (0, 1, 2):
+            draw = random.step_noise(seed, tf.constant(step, tf.int64), tf.constant(2))
+            for stream in range(4):
+                seen |= set(draw(kind, (2,), stream, 2).numpy().ravel().tolist())
+    draw = random.row_noise(tf.range(3), tf.ones(3, tf.int32))
+    for stream in range(4):
+        seen |= set(draw(kind, (2,), stream, 2).numpy().ravel().tolist())
+    assert len(seen) == 3 * 3 * 4 * 8 + 4 * 12
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_a_share_is_the_rows_of_the_global_block(kind):
+    step = tf.constant(11, tf.int64)
+    whole = random.step_noise(5, step, tf.constant(7))(kind, (3,), 1, 2)
+    part = random.step_noise(5, step, tf.constant(3), tf.constant(2), tf.constant(7))
+    np.testing.assert_array_equal(part(kind, (3,), 1, 2), whole[:, 2:5])
+
+
+def test_rows_and_samples_are_independent_of_their_neighbours():
+    rows = tf.range(6)
+    high = tf.fill([6], 9)
+    whole = random.row_noise(rows, high)("normal", (4,), 1, 5)
+    part = random.row_noise(rows[2:4], high[2:4])("normal", (4,), 1, 2, first=3)
+    np.testing.assert_array_equal(part, whole[3:5, 2:4])
+
+
+@pytest.mark.parametrize("seed", [0, 3, -3, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("step", [0, 5, 2**40])
+def test_the_noise_of_a_step_is_the_same_under_xla(seed, step):
+    def noise(step):
+        draw = random.step_noise(seed, step, tf.constant(4))
+        return draw("uniform", (3,), 1), draw("normal", (3,), 1)
+
+    step = tf.constant(step, tf.int64)
+    plain, compiled = tf.function(noise)(step), tf.function(noise, jit_compile=True)(step)
+    np.testing.assert_array_equal(plain[0], compiled[0])
+    # The same words; float32 logarithm, root and cosine of two compilers.
+    np.testing.assert_allclose(plain[1], compiled[1], rtol=0, atol=2e-6)

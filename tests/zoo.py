@@ -1,0 +1,187 @@
+"""One row for each public model, head, prior, objective, schedule and net.
+
+The conformance suite runs every row through; it fails when a public name is in no row.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_vae as kv
+
+ROWS = 24
+
+
+def _rng():
+    return np.random.default_rng(0)
+
+
+def vectors(dim=6):
+    """Rows on a noisy line: something to learn in a few steps."""
+    rng = _rng()
+    return (
+        rng.normal(size=(ROWS, 1)) * np.linspace(-2, 2, dim)
+        + 0.1 * rng.normal(size=(ROWS, dim))
+    ).astype(np.float32)
+
+
+def binary(shape=(6,)):
+    return (_rng().uniform(size=(ROWS, *shape)) < 0.2).astype(np.float32)
+
+
+def grey(shape=(5, 7, 2)):
+    """Images of odd size, uint8."""
+    return _rng().integers(0, 120, (ROWS, *shape)).astype(np.uint8)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Unbuilt(keras.layers.Layer):
+    """A user's encoder with Dropout and without a `build` of its own."""
+
+    def __init__(self, units=8, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = keras.layers.Dense(units, "tanh")
+        self.dropout = keras.layers.Dropout(0.2)
+
+    def call(self, x, training=False):
+        return self.dropout(self.dense(x), training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LearnedNormal(kv.distributions.Prior):
+    """A user's prior: weights of its own, and no formula for samples from noise."""
+
+    def __init__(self, event_shape, **kwargs):
+        super().__init__(event_shape, **kwargs)
+        self.loc = self.add_weight(name="loc", shape=self.event_shape, initializer="zeros")
+
+    def distribution(self, condition=None):
+        import tensorflow_probability as tfp
+
+        normal = tfp.distributions.Normal(tf.convert_to_tensor(self.loc), 1.0)
+        return tfp.distributions.Independent(normal, len(self.event_shape))
+
+
+@dataclasses.dataclass
+class Row:
+    """How to build a model, and data for it.
+
+    Attributes:
+        name: of the test.
+        build: makes a new, uncompiled model.
+        x: array for `fit`.
+        covers: public names that this row stands for.
+        objective: makes the objective; None is the model's default.
+    """
+
+    name: str
+    build: Callable
+    x: np.ndarray
+    covers: tuple
+    objective: Callable | None = None
+
+    def make(self, optimizer="adam", **options):
+        """A new compiled model; the same weights each time."""
+        keras.utils.set_random_seed(1)
+        model = self.build()
+        model.compile(optimizer, self.objective and self.objective(), **options)
+        return model
+
+
+def _vae(likelihood, latent_dim=2, encoder=None, decoder=None, **kwargs):
+    return kv.VAE(
+        encoder or kv.nets.MLP([8], activation="tanh"),
+        decoder or kv.nets.MLP([8], activation="tanh"),
+        likelihood,
+        latent_dim,
+        seed=3,
+        **kwargs,
+    )
+
+
+normal = kv.distributions.IndependentNormal
+bernoulli = kv.distributions.IndependentBernoulli
+
+
+ZOO = [
+    Row(
+        "shared_scale",
+        lambda: _vae(normal((6,))),
+        vectors(),
+        ("VAE", "IndependentNormal", "StandardNormal", "MLP", "ELBO"),
+    ),
+    Row(
+        "per_element_scale", lambda: _vae(normal((6,), scale="per_element")), vectors(), ()
+    ),
+    Row("fixed_scale", lambda: _vae(normal((6,), scale=0.5)), vectors(), ()),
+    Row(
+        "shared_posterior",
+        lambda: _vae(normal((6,)), None, posterior=normal((2,), scale="shared")),
+        vectors(),
+        (),
+    ),
+    Row("bernoulli", lambda: _vae(bernoulli((6,), grey="error")), binary(), ()),
+    Row("soft", lambda: _vae(bernoulli((5, 7, 2), grey="soft")), grey(), ()),
+    Row(
+        "conv",
+        lambda: _vae(
+            bernoulli((5, 7, 2)),
+            encoder=kv.nets.ConvEncoder([4, 8]),
+            decoder=kv.nets.ConvDecoder([8, 4], (5, 7, 2)),
+        ),
+        grey(),
+        ("IndependentBernoulli", "ConvEncoder", "ConvDecoder"),
+    ),
+    Row("dropout", lambda: _vae(normal((6,)), encoder=Unbuilt()), vectors(), ()),
+    Row(
+        "learned_prior",
+        lambda: _vae(normal((6,)), None, prior=LearnedNormal((2,))),
+        vectors(),
+        (),
+    ),
+    Row(
+        "iwae",
+        lambda: _vae(normal((6,))),
+        vectors(),
+        ("IWAE",),
+        lambda: kv.objectives.IWAE(5),
+    ),
+    Row(
+        "free_bits",
+        lambda: _vae(normal((6,))),
+        vectors(),
+        ("Cyclical",),
+        lambda: kv.objectives.ELBO(kv.schedules.Cyclical(0.1, 1.0, 8), 0.1, num_samples=2),
+    ),
+    Row(
+        "capacity",
+        lambda: _vae(normal((6,))),
+        vectors(),
+        ("Linear", "Constant"),
+        lambda: kv.objectives.ELBO(
+            kv.schedules.Constant(2.0), capacity=kv.schedules.Linear(0.0, 2.0, 20)
+        ),
+    ),
+    Row(
+        "annealed",
+        lambda: _vae(normal((6,))),
+        vectors(),
+        ("Cosine",),
+        lambda: kv.objectives.ELBO(kv.schedules.Cosine(0.0, 1.0, 20)),
+    ),
+    Row(
+        "autoencoder",
+        lambda: kv.Autoencoder(
+            kv.nets.MLP([8], "tanh"), kv.nets.MLP([8], "tanh"), normal((6,)), 2, seed=3
+        ),
+        vectors(),
+        ("Autoencoder", "Deterministic", "Reconstruction"),
+    ),
+]
