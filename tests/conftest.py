@@ -16,7 +16,7 @@ def global_seed():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_module():
     """Runs `python -m module args` from the root of the checkout; returns its output."""
 

@@ -1,5 +1,7 @@
 """Trains on one device and on two logical CPU replicas; prints how they differ, as JSON.
 
+    python -m tests.replicas sgd adam ...
+
 Run as a process of its own: logical devices are configured before TensorFlow starts, and
 after one error in a collective every later one fails.
 """
@@ -51,7 +53,7 @@ def difference(a, b):
     )
 
 
-def main(case):
+def compare(case):
     sgd, adam = lambda: keras.optimizers.SGD(0.05), lambda: keras.optimizers.Adam(0.01)
     elbo, iwae = kv.objectives.ELBO, lambda: kv.objectives.IWAE(3)
     rng = np.random.default_rng(0)
@@ -86,8 +88,8 @@ def main(case):
         "skipped": history2["skipped_steps"],
         "finite": all(np.isfinite(w).all() for w in two.get_weights()),
     }
-    print(json.dumps(report))
+    return report
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    print(json.dumps({case: compare(case) for case in sys.argv[1:]}))

@@ -394,6 +394,11 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
         return evaluation.importance_weighted(self, x, num_samples).log_likelihood
 
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """`keras.Model.export`: the reconstruction of float32 x as a function to serve."""
+        x = keras.InputSpec("float32", (None, *self.likelihood.event_shape))
+        super().export(filepath, format, **{"input_signature": [x], **kwargs})
+
     # Saving.
 
     def get_config(self):
