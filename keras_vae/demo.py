@@ -40,7 +40,7 @@ def digits():
 
 
 def build(train):
-    """A convolutional VAE whose pixels start at the mean of the data (Burda et al., 2016)."""
+    """A convolutional VAE; its pixels start at the data's mean (Burda et al., 2016)."""
     mean = np.clip(train.mean(axis=(0, 1, 2)), 0.001, 0.999)
     vae = kv.VAE(
         encoder=keras.Sequential([kv.nets.ConvEncoder([32, 64]), kv.nets.MLP([128])]),
@@ -76,7 +76,7 @@ def save_grid(path, rows, titles=None):
     """Draws rows of images `[rows, columns, height, width]` into a PNG."""
     height, width = len(rows), len(rows[0])
     figure, axes = plt.subplots(
-        height, width, figsize=(0.6 * width, 0.6 * height), squeeze=False
+        height, width, figsize=(0.6 * width, 0.7 * height), squeeze=False
     )
     for i, images in enumerate(rows):
         for axis, image in zip(axes[i], images, strict=True):
@@ -169,7 +169,7 @@ def main(arguments=None):
 test ELBO            {n["test_elbo"]:9.3f} nats per image
   reconstruction     {n["test_reconstruction"]:9.3f}
   KL                 {n["test_kl"]:9.3f}
-test NLL             {n["test_nll"]:9.3f} +- {n["test_nll_standard_error"]:.3f} nats per image
+test NLL             {n["test_nll"]:9.3f} +- {n["test_nll_standard_error"]:.3f} nats
   Monte Carlo error  {n["test_nll_monte_carlo_error"]:9.4f}
 active units         {n["active_units"]:9.0f} of 8
 linear probe         {n["probe_accuracy"]:9.1%} of the test digits

@@ -183,8 +183,8 @@ class ELBO(Objective):
         if self.free_bits:
             kl = self._with_free_bits(terms)
         elif self.capacity is not None:
-            kl = tf.abs(kl - self.capacity(step))
-        return terms.reconstruction + self.beta(step) * kl
+            kl = tf.abs(kl - tf.cast(self.capacity(step), kl.dtype))
+        return terms.reconstruction + tf.cast(self.beta(step), kl.dtype) * kl
 
     def _with_free_bits(self, terms):
         if terms.kl_per_unit is None:

@@ -225,7 +225,8 @@ def _sample_rows(distribution, seeds):
 
     def sample(args):
         i, seed = args
-        row = distribution[i % rows] if distribution.batch_shape.rank else distribution
+        # The ellipsis first: TFP looks for one by `in`, which tensors do not allow.
+        row = distribution[..., i % rows] if distribution.batch_shape.rank else distribution
         return row.sample(seed=seed)
 
     flat = tf.reshape(seeds, (-1, 2))
