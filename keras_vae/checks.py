@@ -4,41 +4,41 @@ import math
 import numbers
 
 
+def that(fits, name, expected, value):
+    """Raises a ValueError for the argument `name` unless it fits what is expected."""
+    if not fits:
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+
+
 def positive_int(value, name):
     """Returns `value` as an int if it is one of 1 or more, else raises a ValueError."""
-    if not _is(numbers.Integral, value) or value < 1:
-        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
+    that(_is(numbers.Integral, value) and value >= 1, name, "a positive int", value)
     return int(value)
 
 
 def non_negative(value, name):
     """Returns `value` as a float if it is a finite number of 0 or more, else raises."""
-    if not _is(numbers.Real, value) or not (math.isfinite(value) and value >= 0):
-        raise ValueError(
-            f"`{name}` must be a finite number of 0 or more. Received: {name}={value!r}"
-        )
+    fits = _is(numbers.Real, value) and math.isfinite(value) and value >= 0
+    that(fits, name, "a finite number of 0 or more", value)
     return float(value)
 
 
 def int32(value, name):
     """Returns `value` as an int if it is one of 32 bits, else raises a ValueError."""
-    if not _is(numbers.Integral, value) or not -(2**31) <= value < 2**31:
-        raise ValueError(
-            f"`{name}` must be an int of 32 bits (-2**31 to 2**31 - 1). "
-            f"Received: {name}={value!r}"
-        )
+    fits = _is(numbers.Integral, value) and -(2**31) <= value < 2**31
+    that(fits, name, "an int of 32 bits (-2**31 to 2**31 - 1)", value)
     return int(value)
 
 
 def shape(value, name):
-    """Returns `value` as a tuple of positive ints, else raises a ValueError."""
+    """Returns `value` as a tuple of one or more positive ints, else raises a ValueError."""
     try:
-        return tuple(positive_int(d, name) for d in value)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"`{name}` must be a tuple of positive ints, such as (20,) or (28, 28, 1). "
-            f"Received: {name}={value!r}"
-        ) from None
+        dims = tuple(value)
+    except TypeError:
+        dims = ()
+    fits = dims and all(_is(numbers.Integral, d) and d >= 1 for d in dims)
+    that(fits, name, "a tuple of positive ints, such as (20,) or (28, 28, 1)", value)
+    return tuple(int(d) for d in dims)
 
 
 def _is(kind, value):

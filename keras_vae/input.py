@@ -4,6 +4,7 @@ uint8 stays uint8 until it is inside the training step: a quarter of the memory 
 """
 
 import numbers
+import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +13,8 @@ import tensorflow as tf
 def is_source(data):
     """Whether `data` yields batches of its own (tf.data, PyDataset, a generator, ...)."""
     plain = (list, tuple, dict, str, bytes, numbers.Number, type(None))
-    return not (hasattr(data, "__array__") or isinstance(data, plain))
+    sparse = (tf.SparseTensor, tf.RaggedTensor)
+    return not (hasattr(data, "__array__") or isinstance(data, (*plain, *sparse)))
 
 
 def as_array(value, name):
@@ -27,31 +29,71 @@ def as_array(value, name):
     """
     if not hasattr(value, "__array__"):
         raise ValueError(
-            f"`{name}` must be an array, a tf.data.Dataset or a keras.utils.PyDataset. "
+            f"`{name}` must be an array of numbers (NumPy, TensorFlow, pandas, ...). "
             f"Received: {name} of type {type(value).__name__}"
         )
     array = np.asarray(value)
-    if array.dtype.name == "bfloat16" or (array.dtype.kind == "f"):
-        array = array.astype(np.float32, copy=False)
-    if array.dtype.kind not in "buif":
-        raise ValueError(
-            f"`{name}` must hold numbers: bool, an integer type or a float type. "
-            f"Received: {name} of dtype {array.dtype}"
-        )
+    check_dtype(array.dtype, name)
+    if array.dtype.kind not in "bui":
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            array = array.astype(np.float32, copy=False)
     if not array.size:
         raise ValueError(f"`{name}` is empty. Received: shape {array.shape}")
     return array
 
 
-def check_rows(x, others, names):
-    """Raises a ValueError unless all arrays in `others` have as many rows as `x`."""
-    for other, name in zip(others, names, strict=True):
-        for array in tf.nest.flatten(other):
-            if array is not None and (np.ndim(array) == 0 or len(array) != len(x)):
-                raise ValueError(
-                    f"`{name}` must have one row for each row of `x`, {len(x)}. "
-                    f"Received: {name} of shape {np.shape(array)}"
-                )
+def plain_array(value, name):
+    """Returns numbers in lists as a NumPy array; what is no list is handed through."""
+    if not isinstance(value, (list, tuple, numbers.Number)):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # ragged
+        kind = type(value).__name__
+        raise ValueError(
+            f"`{name}` must be a rectangular array. Received: a {kind}: {error}"
+        ) from None
+
+
+def check_dtype(dtype, name):
+    """Raises a ValueError unless it is a dtype of real numbers."""
+    numpy = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
+    dtype = dtype.name if isinstance(dtype, tf.DType) else dtype
+    if numpy.kind not in "buif" and numpy.name != "bfloat16":
+        raise ValueError(
+            f"`{name}` must hold numbers: bool, an integer type or a float type. "
+            f"Received: {name} of dtype {dtype}"
+        )
+
+
+def check_labels(y, rows, name):
+    """Raises a ValueError unless `y` is None or (a structure of) arrays of so many rows."""
+    if isinstance(y, list):
+        raise ValueError(f"`{name}` must be an array. Received: {name} of type list")
+    for array in tf.nest.flatten(y):
+        if array is not None and (np.ndim(array) == 0 or len(array) != rows):
+            raise ValueError(
+                f"`{name}` must have one row for each row of x, {rows}. "
+                f"Received: {name} of shape {np.shape(array)}"
+            )
+
+
+def check_weight(weight, rows, name):
+    """Returns weights as an array `[rows]`, or raises a ValueError. None is None."""
+    if weight is None:
+        return None
+    if np.shape(weight) != (rows,):
+        raise ValueError(
+            f"`{name}` must hold one number for each row of x: shape ({rows},). "
+            f"Received: {name} of shape {np.shape(weight)}"
+        )
+    weight = as_array(np.asarray(weight), name)
+    if weight.dtype.kind == "f" and not np.isfinite(weight).all():
+        raise ValueError(
+            f"`{name}` must be finite. Received: {(~np.isfinite(weight)).sum()} values of "
+            "NaN or infinity"
+        )
+    return weight
 
 
 def split(data, fraction):
@@ -67,10 +109,10 @@ def split(data, fraction):
     Raises:
         ValueError: if the fraction is out of range or leaves one side empty.
     """
-    if not 0 < fraction < 1:
+    if not (isinstance(fraction, (int, float)) and 0 < fraction < 1):
         raise ValueError(
             "`validation_split` must lie between 0 and 1. "
-            f"Received: validation_split={fraction}"
+            f"Received: validation_split={fraction!r}"
         )
     rows = len(tf.nest.flatten(data)[0])
     at = int(rows * (1 - fraction))
@@ -102,6 +144,10 @@ def batches(data, batch_size, steps=None, seed=None, epoch=int):
     """
     rows = len(tf.nest.flatten(data)[0])
     count = -(-rows // batch_size)
+    if steps and steps > count:
+        warnings.warn(
+            f"The input ran out of data: {steps} steps of {count} batches.", stacklevel=4
+        )
     count = min(count, steps or count)
     tensors = _map(tf.convert_to_tensor, data)
 

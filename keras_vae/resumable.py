@@ -7,7 +7,12 @@ evaluation knows the place of a row in the data. So a resumed run goes on exactl
 the uninterrupted one would be, and replicas do what one device does.
 """
 
+import contextlib
+import os
+import pathlib
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks, distribute, input, random
@@ -56,7 +61,11 @@ class ResumableModel(keras.Model):
 
     def check_data(self, x, name="x"):
         """Returns data in memory as a NumPy array, or raises a ValueError naming it."""
-        return input.as_array(x, name)
+        raise NotImplementedError
+
+    def check_batch(self, x, name="x"):
+        """Raises a ValueError unless x, a tensor or its spec, is a batch for the model."""
+        raise NotImplementedError
 
     # Inside the steps.
 
@@ -90,35 +99,58 @@ class ResumableModel(keras.Model):
         """
         return random.row_noise(position, tf.fill(tf.shape(position), self.seed))
 
-    def update(self, loss, gradients):
+    def moving_state(self):
+        """What a forward pass may change, moving averages for one: a list of pairs.
+
+        Returns:
+            [(variable, its value now)], for `update` to put back if the step is skipped.
+        """
+        counters = (self.step, self.epochs_begun, self.skipped_in_a_row)
+        own = {id(counter) for counter in counters}
+        variables = [v for v in self.non_trainable_weights if id(v) not in own]
+        return [(v, tf.identity(v)) for v in variables]
+
+    def update(self, loss, gradients, moving_state=()):
         """One step of the optimizer, unless the loss or a gradient is not finite.
 
         Args:
             loss: scalar tensor.
             gradients: list of tensors (or None), one for each trainable variable.
+            moving_state: what `moving_state` returned before the forward pass.
 
         Returns:
             bool scalar tensor, equal on all replicas: whether it took place.
         """
         finite = distribute.all_replicas(_all_finite([loss, *gradients]))
         distribute.apply_if(finite, self.optimizer, gradients, self.trainable_variables)
+        for variable, before in moving_state:
+            variable.assign(tf.where(finite, tf.convert_to_tensor(variable), before))
         skipped = tf.cast(~finite, tf.int64)
-        self.step.assign_add(1)
+        with tf.control_dependencies([finite]):  # a step that fails is none
+            self.step.assign_add(1)
         self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
         # Each replica counts its part: the metric sums over them.
         replicas = self.distribute_strategy.num_replicas_in_sync
         self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / replicas)
         return finite
 
-    def report(self, losses, terms, weight=None, finite=True):
+    def report(self, losses, terms, weight=None, finite=None):
         """Adds a batch to the metrics, unless it was skipped; returns their values.
 
         Args:
             losses: `[batch]`.
             terms: object with the attributes that `reported` names, each `[batch]`.
             weight: `[batch]` or None; metrics are weighted means, the loss is a mean.
-            finite: what `update` returned.
+            finite: what `update` returned, in training.
+
+        Returns:
+            dict of scalars by name; in training `skipped_steps` is one of them.
         """
+        metrics = [
+            *self._means.values(),
+            *([] if finite is None else [self._skipped_steps]),
+        ]
+        finite = True if finite is None else finite
         count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
         self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
         if weight is not None:
@@ -126,7 +158,7 @@ class ResumableModel(keras.Model):
         for name in self.reported:
             value = tf.where(finite, getattr(terms, name), 0.0)
             self._means[name].update_state(value, count)
-        return self.get_metrics_result()
+        return {metric.name: metric.result() for metric in metrics}
 
     @property
     def metrics(self):
@@ -181,37 +213,51 @@ class ResumableModel(keras.Model):
             ValueError: for data that do not fit the likelihood.
             RuntimeError: after `max_skipped` steps in a row without finite gradients.
         """
+        for name, value in (
+            ("batch_size", batch_size),
+            ("validation_batch_size", validation_batch_size),
+            ("steps_per_epoch", steps_per_epoch),
+            ("validation_steps", validation_steps),
+            ("epochs", epochs or None),
+        ):
+            if value is not None:
+                checks.positive_int(value, name)
         if validation_split and validation_data is None and not input.is_source(x):
             data = self._checked(x, y, sample_weight)
             (x, y, sample_weight), validation_data = input.split(data, validation_split)
             validation_split = 0.0
-        if not input.is_source(x):
+        if input.is_source(x):
+            self._check_source(x, "x")
+        else:
+            if class_weight is not None and y is None:
+                raise ValueError("`class_weight` needs labels. Received: y=None")
             x = self._batches(x, y, sample_weight, batch_size, steps_per_epoch, shuffle)
             y = sample_weight = steps_per_epoch = None
         if validation_data is not None:
-            val_x, val_y, val_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
-            if not input.is_source(val_x):
-                size = validation_batch_size or batch_size
-                validation_data = self._batches(
-                    val_x, val_y, val_weight, size, validation_steps
-                )
-                validation_steps = None
-        return super().fit(
-            x,
-            y,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=_with_watch(callbacks),
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle and not isinstance(x, tf.data.Dataset),
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_freq=validation_freq,
-        )
+            validation_data = self._validation(
+                validation_data, validation_batch_size or batch_size, validation_steps
+            )
+        begun, step = self.epochs_begun.numpy(), self.step.numpy()
+        try:
+            return super().fit(
+                x,
+                y,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=_with_watch(callbacks, self),
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle and isinstance(x, keras.utils.PyDataset),
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_freq=validation_freq,
+            )
+        finally:
+            if step == self.step.numpy():  # refused before the first step: none has begun
+                self.epochs_begun.assign(begun)
 
     def evaluate(
         self,
@@ -231,37 +277,78 @@ class ResumableModel(keras.Model):
         Raises:
             ValueError: for data that do not fit the likelihood.
         """
-        if not input.is_source(x):
+        for name, value in (("batch_size", batch_size), ("steps", steps)):
+            if value is not None:
+                checks.positive_int(value, name)
+        if input.is_source(x):
+            self._check_source(x, "x")
+        else:
             x = self._batches(x, y, sample_weight, batch_size, steps)
-            y = sample_weight = steps = None
+            y = sample_weight = None
+        with self._evaluation():
+            return super().evaluate(
+                x, y, verbose=verbose, sample_weight=sample_weight, steps=steps, **kwargs
+            )
+
+    def test_on_batch(self, *args, **kwargs):
+        with self._evaluation():
+            return super().test_on_batch(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _evaluation(self):
         self._evaluating = True
         try:
-            return super().evaluate(
-                x,
-                y,
-                verbose=verbose,
-                sample_weight=sample_weight,
-                steps=steps,
-                **kwargs,
-            )
+            yield
         finally:
             self._evaluating = False
 
-    def predict(self, x, **kwargs):
+    def predict(self, x, batch_size=None, **kwargs):
         """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
-        return super().predict(x if input.is_source(x) else self.check_data(x), **kwargs)
+        if batch_size is not None:
+            checks.positive_int(batch_size, "batch_size")
+        if input.is_source(x):
+            self._check_source(x, "x")
+        else:
+            x = self.check_data(x)
+        return super().predict(x, batch_size=batch_size, **kwargs)
 
-    def _checked(self, x, y, sample_weight):
-        x = self.check_data(x)
-        input.check_rows(x, (y, sample_weight), ("y", "sample_weight"))
-        return x, y, sample_weight
+    def _validation(self, data, batch_size, steps):
+        if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
+            raise ValueError(
+                "`validation_data` must be x, (x, y) or (x, y, sample_weight). "
+                f"Received: a {type(data).__name__} of {len(data)}"
+            )
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if input.is_source(x):
+            self._check_source(x, "validation_data")
+            return data
+        return self._batches(x, y, weight, batch_size, steps, prefix="validation_data: ")
 
-    def _batches(self, x, y, weight, batch_size, steps=None, shuffle=False):
-        x, y, weight = self._checked(x, y, weight)
-        data = keras.utils.pack_x_y_sample_weight(x, y, weight)
-        size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
+    def _checked(self, x, y, weight, prefix=""):
+        x = self.check_data(x, f"{prefix}x")
+        input.check_labels(y, len(x), f"{prefix}y")
+        weight = input.check_weight(weight, len(x), f"{prefix}sample_weight")
+        return x, y, weight
+
+    def _batches(self, x, y, weight, batch_size, steps=None, shuffle=False, prefix=""):
+        data = self._checked(x, y, weight, prefix)
+        # Not Keras' own packing, which drops weights that come without labels, and no None
+        # among them, which a distributed dataset does not take.
+        x, y, weight = data
+        if weight is None:
+            packed = x if y is None else (x, y)
+        else:
+            packed = (x, np.zeros(len(x), bool) if y is None else y, weight)
+        if batch_size is None:
+            batch_size = -(-len(x) // steps) if steps else 32  # as in Keras
         seed = self.seed if shuffle else None
-        return input.batches(data, size, steps, seed, self.epochs_begun.numpy)
+        return input.batches(packed, batch_size, steps, seed, self.epochs_begun.numpy)
+
+    def _check_source(self, source, name):
+        if isinstance(source, tf.data.Dataset):
+            if source.cardinality() == 0:
+                raise ValueError(f"`{name}` is empty. Received: a Dataset without batches")
+            self.check_batch(self.unpack(source.element_spec)[0], name)
 
     def _maybe_symbolic_build(self, *args, **kwargs):
         # Under a strategy Keras builds a model from the mean of the first batch over the
@@ -269,6 +356,30 @@ class ResumableModel(keras.Model):
         pass
 
     # Saving.
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """`keras.Model.save`; a file that is there stays until the new one is whole."""
+        path = pathlib.Path(filepath)
+        if path.suffix != ".keras" or path.is_dir() or (path.exists() and not overwrite):
+            super().save(filepath, overwrite, zipped, **kwargs)
+            return
+        part = path.with_name(f".{path.stem}-{os.getpid()}.keras")
+        try:
+            super().save(part, True, zipped, **kwargs)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """`keras.Model.load_weights`; weights that do not fit change nothing."""
+        variables = [*self.variables, *(self.optimizer.variables if self.compiled else [])]
+        before = [v.numpy() for v in variables]
+        try:
+            super().load_weights(filepath, *args, **kwargs)
+        except Exception:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            raise
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -345,15 +456,17 @@ class _Watch(keras.callbacks.Callback):
             )
 
 
-def _with_watch(callbacks):
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        if not any(isinstance(c, _Watch) for c in callbacks.callbacks):
-            callbacks.append(_Watch())
-        return callbacks
-    return [_Watch(), *(tf.nest.flatten(callbacks) if callbacks else [])]
+def _with_watch(callbacks, model):
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        return [_Watch(), *(tf.nest.flatten(callbacks) if callbacks else [])]
+    if not any(isinstance(c, _Watch) for c in callbacks.callbacks):
+        watch = _Watch()
+        watch.set_model(model)
+        callbacks.callbacks.insert(0, watch)
+    return callbacks
 
 
 def _all_finite(tensors):
     # By the sum, which is NaN or infinite if any element is: one pass over each.
-    values = [getattr(t, "values", t) for t in tensors if t is not None]
-    return tf.math.is_finite(tf.add_n([tf.reduce_sum(v) for v in values]))
+    sums = [tf.reduce_sum(getattr(t, "values", t)) for t in tensors if t is not None]
+    return tf.math.is_finite(tf.add_n([tf.cast(s, tf.float64) for s in sums]))

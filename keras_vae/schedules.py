@@ -27,7 +27,12 @@ def get(value, name):
     """
     if isinstance(value, Schedule):
         return value
-    return Constant(checks.non_negative(value, name))
+    try:
+        return Constant(checks.non_negative(value, name))
+    except ValueError as error:
+        raise ValueError(
+            f"{error} (or a schedule: an instance of {Schedule.__name__})"
+        ) from None
 
 
 @keras.saving.register_keras_serializable("keras_vae")

@@ -7,7 +7,7 @@ requests as it likes.
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, random
+from keras_vae import checks, input, random
 
 
 def sample(model, seed):
@@ -21,6 +21,11 @@ def sample(model, seed):
         Dict: `"x"` `[rows, *event]`, the draws; `"mean"` `[rows, *event]`, the means of
         p(x|z); `"z"` `[rows, *latent]`.
     """
+    seed = tf.convert_to_tensor(seed)
+    if seed.dtype not in (tf.int32, tf.int64):
+        raise ValueError(
+            f"`seed` must be int32 or int64. Received: dtype {seed.dtype.name}"
+        )
     draw = random.row_noise(*random.seed_words(seed))
     prior, likelihood = model.prior, model.likelihood
     z = prior.sample(draw(prior.noise, prior.event_shape, random.PRIOR)[0])
@@ -47,10 +52,15 @@ def sample_rows(model, n=None, seed=None, seeds=None):
     if seeds is None:
         seed = random.fresh_seed() if seed is None else checks.int32(seed, "seed")
         seeds = random.sample_seeds(checks.positive_int(n, "n"), seed)
-    seeds = np.asarray(seeds)
-    if seeds.dtype.kind not in "iu" or seeds.ndim != 1 or not seeds.size:
+    array = np.asarray(input.plain_array(seeds, "seeds"))
+    if (
+        array.ndim != 1
+        or not array.size
+        or array.dtype.kind not in "iu"
+        or array.max() >= 2**63
+    ):
         raise ValueError(
-            "`seeds` must be ints of shape [rows], one for each row. "
-            f"Received: dtype {seeds.dtype} of shape {seeds.shape}"
+            "`seeds` must be ints of 64 bits and of shape [rows], one for each row. "
+            f"Received: seeds of dtype {array.dtype} and shape {array.shape}"
         )
-    return sample(model, tf.constant(seeds.astype(np.int64)))
+    return sample(model, array.astype(np.int64))

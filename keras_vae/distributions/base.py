@@ -58,12 +58,13 @@ class Head(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)
-        if self.compute_dtype not in ("float32", "float64"):
-            raise ValueError(
-                "A head computes in float32 (or float64): log-densities in half "
-                f"precision are off by nats. Received: dtype={dtype!r}"
-            )
+        _check_dtype(self)
         self.event_shape = checks.shape(event_shape, "event_shape")
+        if projection is not None:
+            fits = isinstance(projection, (keras.layers.Layer, dict))
+            checks.that(
+                fits, "projection", "a Keras layer, or a dict of layers", projection
+            )
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.projection = projection
 
@@ -106,7 +107,7 @@ class Head(keras.layers.Layer):
     # Layer.
 
     def build(self, input_shape):
-        if not all(d is None or isinstance(d, int) for d in input_shape):
+        if not all(d is None or isinstance(d, int) for d in input_shape or ("none",)):
             raise ValueError(
                 f"{type(self).__name__} takes the features of a network as one tensor. "
                 f"Received: a structure of tensors of shapes {input_shape}"
@@ -196,6 +197,7 @@ class Prior(keras.layers.Layer):
 
     def __init__(self, event_shape, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
+        _check_dtype(self)
         self.event_shape = checks.shape(event_shape, "event_shape")
         self.built = True
 
@@ -209,6 +211,14 @@ class Prior(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "event_shape": self.event_shape}
+
+
+def _check_dtype(layer):
+    if layer.compute_dtype not in ("float32", "float64"):
+        raise ValueError(
+            f"{type(layer).__name__} computes in float32 (or float64): log-densities in "
+            f"half precision are off by nats. Received: dtype={layer.dtype_policy.name!r}"
+        )
 
 
 def _sample_rows(distribution, seeds):

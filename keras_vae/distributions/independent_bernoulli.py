@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae import random
+from keras_vae import checks, random
 from keras_vae.distributions.base import Head
 
 tfd = tfp.distributions
@@ -48,10 +48,8 @@ class IndependentBernoulli(Head):
 
     def __init__(self, event_shape, grey="binarize", **kwargs):
         super().__init__(event_shape, **kwargs)
-        if grey not in ("binarize", "soft", "error"):
-            raise ValueError(
-                f'`grey` must be "binarize", "soft" or "error". Received: grey={grey!r}'
-            )
+        fits = isinstance(grey, str) and grey in ("binarize", "soft", "error")
+        checks.that(fits, "grey", '"binarize", "soft" or "error"', grey)
         self.grey = grey
 
     def distribution(self, params):

@@ -1,12 +1,14 @@
 """Normal distributions that are independent over the event: head and standard prior."""
 
 import math
+import numbers
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae import checks
 from keras_vae.distributions.base import Head, Prior
 
 tfd = tfp.distributions
@@ -53,21 +55,16 @@ class IndependentNormal(Head):
 
     def __init__(self, event_shape, scale=None, min_scale=1e-3, **kwargs):
         super().__init__(event_shape, **kwargs)
-        if isinstance(scale, (int, float)) and not isinstance(scale, bool):
-            valid = math.isfinite(scale) and scale > 0
+        if scale is None or isinstance(scale, str):
+            fits = scale in (None, "per_element", "shared")
         else:
-            valid = scale in (None, "per_element", "shared")
-        if not valid:
-            raise ValueError(
-                '`scale` must be "per_element", "shared" or a positive number (the '
-                f"standard deviation). Received: scale={scale!r}"
-            )
-        if not (isinstance(min_scale, float) and 0 < min_scale < 1):
-            raise ValueError(
-                "`min_scale` must be a float between 0 and 1. "
-                f"Received: min_scale={min_scale!r}"
-            )
-        self.scale = scale
+            fits = not isinstance(scale, bool) and isinstance(scale, numbers.Real)
+            fits = fits and math.isfinite(scale) and scale > 0
+        expected = '"per_element", "shared" or a positive number (the standard deviation)'
+        checks.that(fits, "scale", expected, scale)
+        fits = isinstance(min_scale, float) and 0 < min_scale < 1
+        checks.that(fits, "min_scale", "a float between 0 and 1", min_scale)
+        self.scale = scale if scale is None or isinstance(scale, str) else float(scale)
         self.min_scale = min_scale
 
     def as_likelihood(self):
@@ -100,7 +97,7 @@ class IndependentNormal(Head):
         return tfd.Independent(tfd.Normal(**params), len(self.event_shape))
 
     def sample(self, params, noise):
-        return params["loc"] + params["scale"] * noise
+        return params["loc"] + params["scale"] * tf.cast(noise, params["loc"].dtype)
 
     def check(self, x, name):
         if x.dtype.kind == "f" and not np.isfinite(x).all():

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks
+from keras_vae.distributions import Deterministic
 
 
 class ImportanceWeighted(NamedTuple):
@@ -47,6 +48,11 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
     Raises:
         ValueError: for data that do not fit the likelihood, or counts below 1.
     """
+    if isinstance(model.posterior, Deterministic):
+        raise NotImplementedError(
+            f"{type(model).__name__} defines no density p(x): its posterior is a point. "
+            "`evaluate` gives its reconstruction term; a VAE has log_likelihood."
+        )
     x = model.check_data(x)
     num_samples = checks.positive_int(num_samples, "num_samples")
     batch_size = checks.positive_int(batch_size, "batch_size")

@@ -27,11 +27,13 @@ def linear_probe(model, x_train, y_train, x_test, y_test, batch_size=1024):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def codes(x, y, name):
-        input.check_rows(x, (y,), (name,))
+    def codes(x, y, part):
+        x = model.check_data(x, f"x_{part}")
+        y = np.asarray(y)
+        input.check_labels(y, len(x), f"y_{part}")
         means = model.encode(x, batch_size).mean().numpy()
-        return means.reshape(len(means), -1), np.asarray(y)
+        return means.reshape(len(means), -1), y
 
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    probe.fit(*codes(x_train, y_train, "y_train"))
-    return float(probe.score(*codes(x_test, y_test, "y_test")))
+    probe.fit(*codes(x_train, y_train, "train"))
+    return float(probe.score(*codes(x_test, y_test, "test")))

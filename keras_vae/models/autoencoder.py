@@ -2,9 +2,10 @@
 
 import keras
 
+from keras_vae import checks
 from keras_vae.distributions import Deterministic
 from keras_vae.models.vae import VAE
-from keras_vae.objectives import Reconstruction
+from keras_vae.objectives import ELBO, IWAE, Reconstruction
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -31,9 +32,16 @@ class Autoencoder(VAE):
     default_objective = Reconstruction
 
     def __init__(self, encoder, decoder, likelihood, latent_dim, seed=None, **kwargs):
-        posterior = Deterministic((latent_dim,))
+        posterior = Deterministic((checks.positive_int(latent_dim, "latent_dim"),))
         super().__init__(
             encoder, decoder, likelihood, latent_dim, posterior, seed=seed, **kwargs
+        )
+
+    def check_objective(self, objective):
+        super().check_objective(objective)
+        fits = not isinstance(objective, (ELBO, IWAE))
+        checks.that(
+            fits, "objective", "Reconstruction() or a function, without KL", objective
         )
 
     def sample(self, *args, **kwargs):

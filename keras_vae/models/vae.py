@@ -15,6 +15,9 @@ is a part that can be exchanged on this way:
 Tensors travel, distributions are put together from them where they are needed.
 """
 
+import inspect
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -75,6 +78,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
     (TensorShape([64, 2]), TensorShape([16, 8]))
     """
 
+    objective: Any = None  # until `compile`
+
     # The terms that `fit` and `evaluate` report beside the loss: attributes of `Terms`.
     reported: tuple[str, ...] = ("elbo", "reconstruction", "kl")
 
@@ -90,71 +95,32 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         **kwargs,
     ):
         super().__init__(seed=seed, **kwargs)
-        if latent_dim is not None:
-            checks.positive_int(latent_dim, "latent_dim")
-        posterior, prior = self._latents(latent_dim, posterior, prior)
-        network = (keras.layers.Layer, "a Keras layer or model that gives features")
-        head = (
-            Head,
-            "a head, such as keras_vae.distributions.IndependentNormal((20,))",
-        )
-        for name, part, expected in (
-            ("encoder", encoder, network),
-            ("decoder", decoder, network),
-            ("likelihood", likelihood, head),
-            ("posterior", posterior, head),
-            ("prior", prior, (Prior, "a prior, such as StandardNormal((20,))")),
-        ):
-            _check_part(name, part, *expected)
-        if likelihood is posterior:
-            raise ValueError("`posterior` and `likelihood` must be two heads, not one.")
+        for name, part in (("encoder", encoder), ("decoder", decoder)):
+            network = isinstance(part, keras.layers.Layer) and not isinstance(
+                part, (Head, Prior)
+            )
+            checks.that(network, name, "a Keras layer or model that gives features", part)
+        head = "a head, such as keras_vae.distributions.IndependentNormal((20,))"
+        checks.that(isinstance(likelihood, Head), "likelihood", head, likelihood)
+        if posterior is not None:
+            checks.that(isinstance(posterior, Head), "posterior", head, posterior)
+            other = "another than `likelihood`: they are two heads"
+            checks.that(posterior is not likelihood, "posterior", other, posterior)
+        if prior is not None:
+            checks.that(isinstance(prior, Prior), "prior", "a prior of keras_vae", prior)
+        shape = _latent_shape(latent_dim, posterior, prior)
         likelihood.as_likelihood()
         self.encoder = encoder
-        self.posterior = posterior
-        self.prior = prior
+        self.posterior = IndependentNormal(shape) if posterior is None else posterior
+        self.prior = StandardNormal(shape) if prior is None else prior
         self.decoder = decoder
         self.likelihood = likelihood
         self.latent_dim = latent_dim
 
-    def _latents(self, latent_dim, posterior, prior):
-        """Fills in what of posterior and prior was not given."""
-        shapes = {
-            name: shape
-            for name, shape in (
-                ("latent_dim", latent_dim and (latent_dim,)),
-                ("posterior", getattr(posterior, "event_shape", None)),
-                ("prior", getattr(prior, "event_shape", None)),
-            )
-            if shape is not None
-        }
-        if len(set(shapes.values())) != 1:
-            raise ValueError(
-                "The latents need one shape: give `latent_dim`, or `posterior` and "
-                f"`prior` of equal event shapes. Received: {shapes or 'none of them'}"
-            )
-        (shape,) = set(shapes.values())
-        posterior = IndependentNormal(shape) if posterior is None else posterior
-        return posterior, StandardNormal(shape) if prior is None else prior
-
     def build(self, input_shape):
-        # On symbolic tensors, not by `layer.build`: that would mark a layer without a
-        # `build` of its own as built, without making what is inside it.
-        for parts, name, shape, function in (
-            ("`encoder` and `posterior`", "x", input_shape[1:], self.infer),
-            (
-                "`decoder` and `likelihood`",
-                "z",
-                self.posterior.event_shape,
-                self.generate,
-            ),
-        ):
-            given = keras.KerasTensor((None, *shape))
-            try:
-                function(given)
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{parts} do not take {name} of shape {given.shape}: {error}"
-                ) from error
+        x, z = input_shape, (None, *self.posterior.event_shape)
+        _trace("encoder", "posterior", "x", x, self.encoder, self.infer)
+        _trace("decoder", "likelihood", "z", z, self.decoder, self.generate)
 
     # How the parts fit together. Variants override these.
 
@@ -202,10 +168,11 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         )
 
     def as_float(self, x):
-        """x as float32 `[batch, *event]`; uint8 is divided by 255."""
-        x = tf.convert_to_tensor(x)
-        self._check_shape(x.shape, "x")
-        return tf.cast(x, tf.float32) / (255.0 if x.dtype == tf.uint8 else 1.0)
+        """x as the likelihood's floats `[batch, *event]`; uint8 is divided by 255."""
+        self.check_batch(x)
+        x = tf.ensure_shape(x, (None, *self.likelihood.event_shape))
+        scale = 255.0 if x.dtype == tf.uint8 else 1.0
+        return tf.cast(x, self.likelihood.compute_dtype) / scale
 
     # Training.
 
@@ -228,34 +195,53 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
                 an objective that is none.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
-            if kwargs.pop(name, None) is not None:
+            if kwargs.get(name) is not None:
                 raise ValueError(
                     f"{type(self).__name__}.compile takes no `{name}`: the loss is a "
                     "function of the terms of the bound, which are its metrics. Give "
-                    "`objective`, such as keras_vae.objectives.ELBO(beta=1.0)."
+                    "`objective`, such as keras_vae.objectives.ELBO(beta=1.0). "
+                    f"Received: {name}={kwargs[name]!r}"
                 )
         objective = self.default_objective() if objective is None else objective
-        if not callable(objective) or isinstance(objective, type):
-            raise ValueError(
-                "`objective` must be an instance from keras_vae.objectives or a "
-                f"function (terms, step) -> [batch]. Received: objective={objective!r}"
-            )
-        self.max_skipped = checks.positive_int(max_skipped, "max_skipped")
+        self.check_objective(objective)
+        checks.positive_int(kwargs.get("steps_per_execution", 1), "steps_per_execution")
+        optimizer = keras.optimizers.get(optimizer)
+        checks.that(optimizer is not None, "optimizer", "a Keras optimizer", optimizer)
+        if optimizer.built:
+            optimizer._check_variables_are_known(self.trainable_variables)
+        max_skipped = checks.positive_int(max_skipped, "max_skipped")
         with self.distribute_strategy.scope():
             super().compile(optimizer, **kwargs)
             # An objective with state is a Keras layer, and its weights are the model's.
-            # Keras locks a built model against new state; its own `quantize` unlocks so.
+            # Keras locks a built model against new state; its own `quantize` unlocks it so.
             self._tracker.unlock()
+            self._tracker.untrack(self.objective)
             self.objective = objective
             self._tracker.lock()
             # Now, so that a load or a restored backup finds the slots that it fills.
-            self.optimizer.build(self.trainable_variables)
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+        self.max_skipped = max_skipped
+
+    def check_objective(self, objective):
+        """Raises a ValueError unless it can be called as `objective(terms, step)`."""
+        expected = (
+            "an instance from keras_vae.objectives or a function (terms, step) -> [batch]"
+        )
+        try:
+            inspect.signature(objective).bind(None, None)
+            fits = not isinstance(objective, (type, keras.losses.Loss))
+        except TypeError:
+            fits = False
+        checks.that(fits, "objective", expected, objective)
 
     default_objective: type = ELBO
 
     def train_step(self, data):
         x, condition, weight = self.unpack(data)
+        self.check_batch(x)
         draw, total = self.step_noise(tf.shape(x)[0])
+        moving_state = self.moving_state()
         with tf.GradientTape() as tape:
             terms = self.terms(x, draw, condition, self._num_samples, training=True)
             losses = self.example_losses(terms, weight)
@@ -263,18 +249,32 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             loss = tf.reduce_sum(losses) / tf.cast(total, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
-        finite = self.update(loss, gradients)  # or a skip, if they are not
+        finite = self.update(loss, gradients, moving_state)
         return self.report(losses, terms, weight, finite)
 
     def test_step(self, data):
         x, condition, weight = self.unpack(data)
+        self.check_batch(x)
         draw = self.row_noise(self.next_positions(tf.shape(x)[0]))
         terms = self.terms(x, draw, condition, self._num_samples)
         return self.report(self.example_losses(terms, weight), terms, weight)
 
     def example_losses(self, terms, weight=None):
         """The objective's loss of each example `[batch]`, times its weight."""
-        losses = self.objective(terms, tf.convert_to_tensor(self.step))
+        # Keras refuses what is no tensor as a positional argument of a layer's call.
+        layer = isinstance(self.objective, keras.layers.Layer)
+        objective = self.objective.call if layer else self.objective
+        losses = objective(terms, tf.convert_to_tensor(self.step))
+        for name, value in (("objective", losses), ("sample_weight", weight)):
+            shape = getattr(value, "shape", None)
+            if (value is None and name == "objective") or (
+                shape is not None and len(shape) != 1
+            ):
+                # Anything else would broadcast, to a loss for each pair of rows.
+                raise ValueError(
+                    f"`{name}` must give one number for each row, [batch]. "
+                    f"Received: {value if shape is None else f'shape {tuple(shape)}'}"
+                )
         if weight is not None:
             losses *= tf.cast(weight, losses.dtype)
         if self.losses:  # what the networks' own regularizers add
@@ -293,7 +293,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
                 or values that have no density.
         """
         x = input.as_array(x, name)
-        self._check_shape(x.shape, name)
+        self.check_batch(x, name)
         if x.dtype == "uint8" and x.max() == 1:
             raise ValueError(
                 f"`{name}` is uint8, which is divided by 255, but holds only 0 and 1. "
@@ -302,9 +302,16 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         self.likelihood.check(x, name)
         return x
 
-    def _check_shape(self, shape, name):
-        event = self.likelihood.event_shape
-        if not shape[1:] or not tf.TensorShape(shape[1:]).is_compatible_with(event):
+    def check_batch(self, x, name="x"):
+        """Raises a ValueError unless x, an array, tensor or spec, has shape and dtype."""
+        if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+            raise ValueError(
+                f"`{name}` must be one tensor or array. "
+                f"Received: {name} of type {type(x).__name__}"
+            )
+        input.check_dtype(x.dtype, name)
+        shape, event = tf.TensorShape(x.shape), self.likelihood.event_shape
+        if not shape.is_compatible_with((None, *event)):
             raise ValueError(
                 f"`{name}` must have shape {('batch', *event)}, the event shape of the "
                 f"likelihood in each row. Received: shape {tuple(shape)}"
@@ -335,7 +342,9 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         """
         if not tf.is_symbolic_tensor(x):
             x = self.check_data(x)
-        size = checks.positive_int(batch_size or len(x), "batch_size")
+        size = checks.positive_int(
+            len(x) if batch_size is None else batch_size, "batch_size"
+        )
         parts = [self.infer(self.as_float(x[i : i + size])) for i in range(0, len(x), size)]
         return self.posterior.distribution(tf.nest.map_structure(_concat, *parts))
 
@@ -348,9 +357,11 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         Raises:
             ValueError: if z has another shape.
         """
+        if not tf.is_symbolic_tensor(z):
+            z = input.as_array(input.plain_array(z, "z"), "z")
         z = tf.cast(z, tf.float32)
         latent = self.posterior.event_shape
-        if not z.shape[1:].is_compatible_with(latent) or not z.shape.rank:
+        if not z.shape.is_compatible_with((None, *latent)):
             raise ValueError(
                 f"`z` must have shape {('batch', *latent)}. Received: shape {z.shape}"
             )
@@ -419,6 +430,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
     def get_compile_config(self):
+        if not self.compiled:
+            return {}
         serialize = keras.saving.serialize_keras_object
         keras_config = super().get_compile_config()
         kept = ("optimizer", "run_eagerly", "steps_per_execution", "jit_compile")
@@ -432,10 +445,39 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
 
-def _check_part(name, part, kind, example):
-    is_network = not isinstance(part, (Head, Prior))
-    if not isinstance(part, kind) or (kind is keras.layers.Layer and not is_network):
-        raise ValueError(f"`{name}` must be {example}. Received: {name}={part!r}")
+def _latent_shape(latent_dim, posterior, prior):
+    """The event shape that all of what is given agrees on."""
+    given = {"posterior": posterior, "prior": prior}
+    shapes = {name: part.event_shape for name, part in given.items() if part is not None}
+    if latent_dim is not None:
+        shapes["latent_dim"] = (checks.positive_int(latent_dim, "latent_dim"),)
+    if len(set(shapes.values())) != 1:
+        raise ValueError(
+            "The latents need one shape: give `latent_dim`, or `posterior` and `prior` of "
+            f"equal event shapes. Received: {shapes or 'none of them'}"
+        )
+    return next(iter(shapes.values()))
+
+
+def _trace(network_name, head_name, name, shape, network, function):
+    """Builds a network and its head on a symbolic tensor, or says that they do not fit.
+
+    Not by `layer.build`: that would mark a layer without a `build` of its own as built,
+    without making what is inside it.
+    """
+    given = keras.KerasTensor(shape)
+    try:
+        # Keras calls a model that is built already on any shape of the right size.
+        wanted = getattr(network, "input_shape", None) if network.built else None
+        one = isinstance(wanted, tuple) and not isinstance(wanted[0], tuple)
+        if one and not tf.TensorShape(wanted).is_compatible_with(shape):
+            raise ValueError(f"`{network_name}` was built for inputs of shape {wanted}")
+        function(given)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"`{network_name}` and `{head_name}` do not take {name} of shape {shape}: "
+            f"{error}"
+        ) from error
 
 
 def _concat(*parts):

@@ -96,7 +96,6 @@ def test_the_default_scale_depends_on_the_role():
         ((5, 6, 7), (5, 6, 2), [(7, 2)]),  # over the last axis: spatial axes are equal
         ((3, 3, 7), (5, 6, 2), [(63, 60)]),
         ((5, 7), (5, 2), [(7, 2)]),
-        ((7,), (), [(7, 1)]),
     ],
 )
 def test_projections(features, event, kernels):
