@@ -11,6 +11,7 @@ posterior, prior, likelihood and network. Three attributes are read, if present:
 """
 
 import functools
+import inspect
 import math
 
 import keras
@@ -234,3 +235,38 @@ class Reconstruction(Objective):
 
     def __call__(self, terms, step):
         return terms.reconstruction
+
+
+def check(objective):
+    """Raises a ValueError unless it can be called as `objective(terms, step)`."""
+    try:
+        inspect.signature(objective).bind(None, None)
+        fits = not isinstance(objective, (type, keras.losses.Loss))
+    except TypeError:
+        fits = False
+    expected = (
+        "an instance from keras_vae.objectives or a function (terms, step) -> [batch]"
+    )
+    checks.that(fits, "objective", expected, objective)
+
+
+def per_example(objective, terms, step):
+    """Calls an objective; raises a ValueError unless it gives `[batch]`."""
+    # Keras refuses what is no tensor as a positional argument of a layer's call.
+    layer = isinstance(objective, keras.layers.Layer)
+    losses = (objective.call if layer else objective)(terms, step)
+    check_per_example("objective", losses)
+    return losses
+
+
+def check_per_example(name, value):
+    """Raises a ValueError unless `value` is a tensor `[batch]`.
+
+    Any other shape would broadcast, to a loss for each pair of rows.
+    """
+    shape = getattr(value, "shape", None)
+    if shape is None or len(shape) != 1:
+        raise ValueError(
+            f"`{name}` must give one number for each row, [batch]. "
+            f"Received: {value if shape is None else f'shape {tuple(shape)}'}"
+        )

@@ -259,10 +259,11 @@ def test_loss_is_a_weighted_sum_over_the_rows_and_terms_are_weighted_means(share
 
     of_row = np.array([weighted(one_row) for one_row in np.eye(rows, dtype=np.float32)])
     loss, *terms = weighted(W[:rows])
-    # Sums of 8 rounded terms; `of_row` holds the loss of a row over the number of rows.
-    np.testing.assert_allclose(loss, W[:rows] @ of_row[:, 0], rtol=rows * EPS)
+    tolerance = {"rtol": rows * EPS}  # sums of 8 rounded terms
+    np.testing.assert_allclose(of_row[:, 0] * rows, -of_row[:, 1], **tolerance)
+    np.testing.assert_allclose(loss, W[:rows] @ of_row[:, 0], **tolerance)
     means = W[:rows] @ of_row[:, 1:] / W[:rows].sum()
-    np.testing.assert_allclose(terms, means, rtol=rows * EPS)
+    np.testing.assert_allclose(terms, means, **tolerance)
 
 
 def test_rows_of_weight_0_are_left_out(shared):
@@ -296,20 +297,16 @@ def test_weights_in_every_form_train_alike():
     assert_same(state(model[2]), state(model[0]))
 
 
-@pytest.mark.parametrize("form", ["arrays", "dataset", "PyDataset", "batch"])
+@pytest.mark.parametrize("form", ["labelled", "labelled dataset", "labelled PyDataset"])
 def test_class_weight_is_the_sample_weight_of_the_class(form):
     class_weight = {0: 0.5, 1: 2.0, 2: 1.5}
     of_class, of_row = compiled(), compiled()
     weight = np.array([class_weight[label] for label in Y], np.float32)
-    if form == "batch":
-        of_class.train_on_batch(X, Y, class_weight=class_weight)
-        of_row.train_on_batch(X, Y, sample_weight=weight)
-    else:
-        data = {"arrays": (X, Y), "dataset": [batches(X, Y)], "PyDataset": [Batches(X, Y)]}
-        x, *y = data[form]
-        y = y[0] if y else None
-        fit(of_class, x, y=y, class_weight=class_weight, shuffle=False)
-        fit(of_row, X, sample_weight=weight, shuffle=False)
+    fit(of_class, **FORMS[form](), class_weight=class_weight, shuffle=False)
+    fit(of_row, X, sample_weight=weight, shuffle=False)
+    assert_same(state(of_class), state(of_row))
+    of_class.train_on_batch(X, Y, class_weight=class_weight)
+    of_row.train_on_batch(X, sample_weight=weight)
     assert_same(state(of_class), state(of_row))
 
 
@@ -643,7 +640,7 @@ def test_float16_skips_overflow_and_lowers_the_scale():
 # Callbacks.
 
 
-def climb_down_from_epoch_3(epoch, rate):
+def ascend_from_epoch_3(epoch, rate):
     """Ascends the loss from the fourth epoch on, so that validation gets worse."""
     return 0.05 if epoch < 3 else -0.05
 
@@ -657,7 +654,7 @@ def test_early_stopping_and_checkpoint_keep_the_best_val_elbo(tmp_path):
         epochs=9,
         validation_data=OTHER,
         callbacks=[
-            keras.callbacks.LearningRateScheduler(climb_down_from_epoch_3),
+            keras.callbacks.LearningRateScheduler(ascend_from_epoch_3),
             keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True, **best),
             keras.callbacks.ModelCheckpoint(path, save_best_only=True, **best),
         ],
@@ -737,18 +734,16 @@ def test_tensorboard_writes_all_terms(tmp_path):
         events = [Event.FromString(e.numpy()) for e in tf.data.TFRecordDataset(files)]
         values = [value for event in events for value in event.summary.value]
         for name in TERMS:
-            tag = f"epoch_{name}" if f"epoch_{name}" in {v.tag for v in values} else name
-            written = [float(tf.make_ndarray(v.tensor)) for v in values if v.tag == tag]
+            found = [v.tensor for v in values if v.tag == f"epoch_{name}"]
+            written = [float(tf.make_ndarray(tensor)) for tensor in found]
             assert written == np.float32(history[prefix + name]).tolist()
 
 
-def with_nan(*places, count=3):
-    """Batches of X, NaN at these places: only a dataset is not checked beforehand."""
-    parts = [X[i * 8 : i * 8 + 8] for i in range(count)]
-    return batches(
-        np.concatenate([p * np.nan if i in places else p for i, p in enumerate(parts)]),
-        size=8,
-    )
+def with_nan(*places):
+    """Three batches of X, NaN at these places; of arrays it would be refused."""
+    x = X.copy().reshape(3, 8, WIDTH)
+    x[list(places)] = np.nan
+    return tf.data.Dataset.from_tensor_slices(x)
 
 
 def test_terminate_on_nan():
@@ -907,7 +902,7 @@ def as_json(model):
 
 
 @pytest.mark.parametrize(
-    "copy",
+    "copied",
     [
         keras.models.clone_model,
         lambda model: type(model).from_config(model.get_config()),
@@ -915,9 +910,9 @@ def as_json(model):
     ],
     ids=["clone_model", "from_config", "to_json"],
 )
-def test_a_copy_has_the_config_and_weights_of_its_own(copy):
+def test_a_copy_has_the_config_and_weights_of_its_own(copied):
     model = compiled(model=make(seed=5, name="mine"))
-    other = copy(model)
+    other = copied(model)
     assert type(other) is kv.VAE and as_json(other) == as_json(model)
     assert other.name == "mine" and other.seed == 5
     pairs = list(zip(trained(model), trained(other), strict=True))
@@ -932,11 +927,15 @@ def test_a_copy_has_the_config_and_weights_of_its_own(copy):
     assert_same(trained(model), before)
 
 
-@pytest.mark.parametrize("copy", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_a_deep_copy_goes_on_alike(copy):
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
+def test_a_deep_copy_goes_on_alike(copied):
     model = compiled("adam")
     fit(model)
-    other = copy(model)
+    other = copied(model)
     assert_goes_on_alike(other, model)
     assert other.encoder is not model.encoder
 

@@ -37,12 +37,13 @@ class Autoencoder(VAE):
             encoder, decoder, likelihood, latent_dim, posterior, seed=seed, **kwargs
         )
 
-    def check_objective(self, objective):
-        super().check_objective(objective)
+    def compile(self, optimizer="adam", objective=None, max_skipped=20, **kwargs):
+        """As `VAE.compile`; an objective must do without the KL."""
         fits = not isinstance(objective, (ELBO, IWAE))
         checks.that(
             fits, "objective", "Reconstruction() or a function, without KL", objective
         )
+        super().compile(optimizer, objective, max_skipped, **kwargs)
 
     def sample(self, *args, **kwargs):
         """Raises NotImplementedError: an autoencoder has no prior. See `decode`."""

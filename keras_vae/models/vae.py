@@ -15,13 +15,12 @@ is a part that can be exchanged on this way:
 Tensors travel, distributions are put together from them where they are needed.
 """
 
-import inspect
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_vae import checks, input, random
+from keras_vae import checks, input, objectives, random
 from keras_vae.distributions import Head, IndependentNormal, Prior, StandardNormal
 from keras_vae.objectives import ELBO, Terms
 from keras_vae.resumable import ResumableModel
@@ -203,7 +202,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
                     f"Received: {name}={kwargs[name]!r}"
                 )
         objective = self.default_objective() if objective is None else objective
-        self.check_objective(objective)
+        objectives.check(objective)
         checks.positive_int(kwargs.get("steps_per_execution", 1), "steps_per_execution")
         optimizer = keras.optimizers.get(optimizer)
         checks.that(optimizer is not None, "optimizer", "a Keras optimizer", optimizer)
@@ -222,18 +221,6 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
         self.max_skipped = max_skipped
-
-    def check_objective(self, objective):
-        """Raises a ValueError unless it can be called as `objective(terms, step)`."""
-        expected = (
-            "an instance from keras_vae.objectives or a function (terms, step) -> [batch]"
-        )
-        try:
-            inspect.signature(objective).bind(None, None)
-            fits = not isinstance(objective, (type, keras.losses.Loss))
-        except TypeError:
-            fits = False
-        checks.that(fits, "objective", expected, objective)
 
     default_objective: type = ELBO
 
@@ -261,21 +248,11 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
     def example_losses(self, terms, weight=None):
         """The objective's loss of each example `[batch]`, times its weight."""
-        # Keras refuses what is no tensor as a positional argument of a layer's call.
-        layer = isinstance(self.objective, keras.layers.Layer)
-        objective = self.objective.call if layer else self.objective
-        losses = objective(terms, tf.convert_to_tensor(self.step))
-        for name, value in (("objective", losses), ("sample_weight", weight)):
-            shape = getattr(value, "shape", None)
-            if (value is None and name == "objective") or (
-                shape is not None and len(shape) != 1
-            ):
-                # Anything else would broadcast, to a loss for each pair of rows.
-                raise ValueError(
-                    f"`{name}` must give one number for each row, [batch]. "
-                    f"Received: {value if shape is None else f'shape {tuple(shape)}'}"
-                )
+        losses = objectives.per_example(
+            self.objective, terms, tf.convert_to_tensor(self.step)
+        )
         if weight is not None:
+            objectives.check_per_example("sample_weight", weight)
             losses *= tf.cast(weight, losses.dtype)
         if self.losses:  # what the networks' own regularizers add
             losses += tf.add_n([tf.cast(v, losses.dtype) for v in self.losses])
