@@ -290,7 +290,12 @@ class ResumableModel(keras.Model):
                 x, y, verbose=verbose, sample_weight=sample_weight, steps=steps, **kwargs
             )
 
+    def train_on_batch(self, *args, **kwargs):
+        self.reset_metrics()  # Keras does so itself since 3.15
+        return super().train_on_batch(*args, **kwargs)
+
     def test_on_batch(self, *args, **kwargs):
+        self.reset_metrics()
         with self._evaluation():
             return super().test_on_batch(*args, **kwargs)
 

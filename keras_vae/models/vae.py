@@ -215,6 +215,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             # Keras locks a built model against new state; its own `quantize` unlocks it so.
             self._tracker.unlock()
             self._tracker.untrack(self.objective)
+            if isinstance(objective, keras.layers.Layer) and not objective.built:
+                objective.build(())
             self.objective = objective
             self._tracker.lock()
             # Now, so that a load or a restored backup finds the slots that it fills.
