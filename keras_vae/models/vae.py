@@ -319,13 +319,19 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         Raises:
             ValueError: for data that do not fit the likelihood.
         """
-        if not tf.is_symbolic_tensor(x):
-            x = self.check_data(x)
-        size = checks.positive_int(
-            len(x) if batch_size is None else batch_size, "batch_size"
-        )
+        x = self._checked_tensor(x)
+        if batch_size is None:
+            return self.posterior.distribution(self.infer(self.as_float(x)))
+        size = checks.positive_int(batch_size, "batch_size")
         parts = [self.infer(self.as_float(x[i : i + size])) for i in range(0, len(x), size)]
         return self.posterior.distribution(tf.nest.map_structure(_concat, *parts))
+
+    def _checked_tensor(self, x):
+        """x, checked where its values are known; a tensor stays one, for its gradient."""
+        if tf.is_symbolic_tensor(x):
+            return x
+        array = self.check_data(x)
+        return x if tf.is_tensor(x) else array
 
     def decode(self, z):
         """The likelihood of latents: `tfd.Distribution` p(x|z) with batch `[rows]`.
@@ -336,8 +342,9 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         Raises:
             ValueError: if z has another shape.
         """
-        if not tf.is_symbolic_tensor(z):
+        if not tf.is_tensor(z):
             z = input.as_array(input.plain_array(z, "z"), "z")
+        input.check_dtype(z.dtype, "z")
         z = tf.cast(z, tf.float32)
         latent = self.posterior.event_shape
         if not z.shape.is_compatible_with((None, *latent)):
@@ -372,7 +379,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
     def reconstruct(self, x):
         """The mean of p(x | E[z|x]), a float32 tensor `[rows, *event]`."""
-        return self(self.check_data(x))
+        return self(self._checked_tensor(x))
 
     def log_likelihood(self, x, num_samples=1000):
         """log p(x) of each row in nats, `[rows]`, estimated by importance sampling.

@@ -1,0 +1,86 @@
+"""What of a VAE is neither its fit nor its bad input: methods as functions."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return kv.VAE(
+        keras.layers.Dense(5, "tanh"),
+        keras.layers.Dense(5, "tanh"),
+        kv.distributions.IndependentNormal((4,)),
+        latent_dim=2,
+        seed=0,
+    )
+
+
+X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_encode_in_batches_is_encode(vae, batch_size):
+    whole, parts = vae.encode(X), vae.encode(X, batch_size)
+    # float32: matrix products of other shapes round differently.
+    np.testing.assert_allclose(parts.mean(), whole.mean(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(parts.stddev(), whole.stddev(), rtol=0, atol=1e-6)
+
+
+def test_in_a_graph_of_the_users_own(vae):
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32)])
+    def loop(x):
+        z = vae.encode(x).mean()
+        return vae.decode(z).mean(), vae.reconstruct(x)
+
+    decoded, reconstructed = loop(X)
+    np.testing.assert_array_equal(decoded, reconstructed)
+    np.testing.assert_allclose(reconstructed, vae.reconstruct(X), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["encode", "reconstruct", "decode"])
+def test_gradients_pass_through(vae, method):
+    value = tf.constant(X if method != "decode" else X[:, :2])
+    with tf.GradientTape() as tape:
+        tape.watch(value)
+        result = getattr(vae, method)(value)
+        loss = tf.reduce_sum(result if method == "reconstruct" else result.mean())
+    assert np.abs(tape.gradient(loss, value)).min() > 0
+
+
+def test_samples_by_seed(vae):
+    from keras_vae import random, signatures
+
+    rows = vae.sample(seeds=random.sample_seeds(5, 3))
+    np.testing.assert_array_equal(rows, vae.sample(5, seed=3))
+    # One row alone is the row among others, and int32 seeds are int64 seeds.
+    alone = vae.sample(seeds=random.sample_seeds(5, 3)[2:3])
+    np.testing.assert_allclose(alone, rows[2:3], rtol=0, atol=1e-6)
+    every = signatures.sample(vae, tf.constant(random.sample_seeds(5, 3)))
+    np.testing.assert_array_equal(every["x"], rows)
+    np.testing.assert_array_equal(every["mean"], vae.sample(5, seed=3, mean=True))
+    np.testing.assert_array_equal(vae.decode(every["z"]).mean(), every["mean"])
+    # z and x are of two streams: the noise of the one says nothing of the other's.
+    assert not np.allclose(every["x"][:, :2] - every["mean"][:, :2], every["z"])
+
+
+def test_samples_without_a_seed_follow_keras_global_seed(vae):
+    keras.utils.set_random_seed(5)
+    a, b = vae.sample(3), vae.sample(3)
+    assert not np.allclose(a, b)
+    keras.utils.set_random_seed(5)
+    np.testing.assert_array_equal(vae.sample(3), a)
+
+
+def test_samples_have_the_moments_of_the_model(vae):
+    n = 20_000
+    x = vae.sample(n, seed=0).numpy()
+    z = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
+    mean = vae.decode(z).mean().numpy()
+    scale = vae.decode(z[:1]).stddev().numpy()[0, 0]
+    error = x.std(0) / np.sqrt(n)
+    assert (np.abs(x.mean(0) - mean.mean(0)) < 6 * error).all()
+    assert x.var(0) == pytest.approx(mean.var(0) + scale**2, rel=0.05)
