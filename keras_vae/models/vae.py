@@ -373,7 +373,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         """
         from keras_vae import (
             signatures,
-        )  # above this file: see the layers in the README
+        )  # a layer above this one: CONTRIBUTING.md
 
         return signatures.sample_rows(self, n, seed, seeds)["mean" if mean else "x"]
 
