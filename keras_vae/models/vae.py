@@ -371,9 +371,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         Raises:
             ValueError: unless either `n` or `seeds` is given.
         """
-        from keras_vae import (
-            signatures,
-        )  # a layer above this one: CONTRIBUTING.md
+        # Inside the method: of a layer above this one, as `evaluation` below.
+        from keras_vae import signatures
 
         return signatures.sample_rows(self, n, seed, seeds)["mean" if mean else "x"]
 
