@@ -2,11 +2,34 @@
 
 Keras sums gradients over replicas and does not rescale a custom loss, so a step divides
 its local sum by the rows of the *global* batch: exact for any split, an empty share
-included. With one replica these functions cost nothing.
+included (but layers that average over their rows, such as BatchNormalization, need some).
+With one replica these functions cost nothing.
 """
 
 import keras
 import tensorflow as tf
+
+from keras_vae import checks
+
+
+def check_options(optimizer, objective, options):
+    """Raises a ValueError for what several replicas would do wrongly, or not at all.
+
+    Args:
+        optimizer: Keras optimizer.
+        objective: of `keras_vae.objectives`, or a function.
+        options: dict, what else `compile` was given.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+        value = getattr(inner, name, None)
+        why = "under several replicas, where Keras clips before it sums over them"
+        checks.that(value is None, name, f"None {why}", value)
+    jit = options.get("jit_compile")
+    checks.that(jit is not True, "jit_compile", "False under several replicas", jit)
+    rows = getattr(objective, "compares_rows", False)
+    why = "one that compares no rows, under several replicas: each sees its own only"
+    checks.that(not rows, "objective", why, objective)
 
 
 def share(rows):

@@ -9,6 +9,8 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import random
+
 
 def is_source(data):
     """Whether `data` yields batches of its own (tf.data, PyDataset, a generator, ...)."""
@@ -151,19 +153,17 @@ def batches(data, batch_size, steps=None, seed=None, epoch=int):
     count = min(count, steps or count)
     tensors = _map(tf.convert_to_tensor, data)
 
-    def batch(number, i):
-        index = tf.range(i * batch_size, tf.minimum((i + 1) * batch_size, rows))
-        if seed is not None:
-            key = tf.stack([tf.constant(seed, tf.int64), number])
-            index = tf.random.experimental.index_shuffle(index, key, rows - 1)
+    def batch(order, i):
+        index = order[i * batch_size : (i + 1) * batch_size]
         # Gathered here, not in the step: XLA takes minutes to compile a function with a
         # constant of the size of the data.
         return _map(lambda tensor: tf.gather(tensor, index), tensors)
 
     def of_epoch(_):
         number = tf.numpy_function(lambda: np.int64(epoch()), [], tf.int64)
+        order = tf.range(rows) if seed is None else random.order(seed, number, rows)
         return tf.data.Dataset.range(count).map(
-            lambda i: batch(number, i), num_parallel_calls=2, deterministic=True
+            lambda i: batch(order, i), num_parallel_calls=2, deterministic=True
         )
 
     dataset = tf.data.Dataset.range(1).flat_map(of_epoch)

@@ -5,7 +5,8 @@ says how a model is trained and leaves open what is modelled. Any of them works 
 posterior, prior, likelihood and network. Three attributes are read, if present:
 
 * `num_samples`: int, how many posterior samples per example it wants (default 1);
-* `compares_rows`: bool, True if the loss of an example depends on the other rows;
+* `compares_rows`: bool, True if the loss of an example depends on the other rows, which
+  is refused under several replicas;
 * `trainable_weights`: an objective with state of its own is a Keras layer, and its
   weights are trained and saved with the model.
 """
@@ -151,7 +152,7 @@ class ELBO(Objective):
         beta: number or schedule, the weight of the KL (Higgins et al., 2017, equation 4).
             With 1.0 the loss is the bound; beta < 1 with a schedule is KL annealing.
         free_bits: float, nats per latent unit below which the KL of an example costs no
-            more: `sum_j max(free_bits, kl_j)`. Kingma et al. (2016), equation 15, take
+            more: `sum_j max(free_bits, kl_j)`. Kingma et al. (2016), appendix C.8, take
             the maximum after the mean over the minibatch; here it is taken per example
             (as Li et al., 2019, do), so that a loss depends neither on the other rows
             nor on how they are spread over replicas.

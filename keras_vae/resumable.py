@@ -21,8 +21,8 @@ from keras_vae import checks, distribute, input, random
 class ResumableModel(keras.Model):
     """Base of the models: `fit`, `evaluate` and `predict` on arrays, resumed exactly.
 
-    A subclass writes `train_step` and `test_step` with `global_batch`, `update` and
-    `report`, names what it reports in `reported`, and checks data in `check_data`.
+    A subclass writes `train_step` and `test_step` with `step_noise`, `row_noise`, `update`
+    and `report`, names what it reports in `reported`, and checks data in `check_data`.
 
     Args:
         seed: int of 32 bits, the root of all noise and of the order of the data.
@@ -86,7 +86,7 @@ class ResumableModel(keras.Model):
     def next_positions(self, rows):
         """The places of the next rows in the evaluated data, int32 `[rows]`."""
         offset, total = distribute.share(rows)
-        return self._rows_seen.count(total) + offset + tf.range(rows)
+        return tf.cast(self._rows_seen.count(total), tf.int32) + offset + tf.range(rows)
 
     def row_noise(self, position):
         """The noise of evaluation: keyed by the seed and a row's place in the data.
@@ -97,7 +97,12 @@ class ResumableModel(keras.Model):
         Returns:
             The noise, as of `keras_vae.random.row_noise`.
         """
-        return random.row_noise(position, tf.fill(tf.shape(position), self.seed))
+        draw = random.row_noise(position, tf.fill(tf.shape(position), self.seed))
+
+        def shifted(kind, shape, stream, *args, **kwargs):
+            return draw(kind, shape, stream + random.EVALUATION, *args, **kwargs)
+
+        return shifted
 
     def moving_state(self):
         """What a forward pass may change, moving averages for one: a list of pairs.
@@ -105,10 +110,10 @@ class ResumableModel(keras.Model):
         Returns:
             [(variable, its value now)], for `update` to put back if the step is skipped.
         """
-        counters = (self.step, self.epochs_begun, self.skipped_in_a_row)
-        own = {id(counter) for counter in counters}
-        variables = [v for v in self.non_trainable_weights if id(v) not in own]
-        return [(v, tf.identity(v)) for v in variables]
+        # Not `non_trainable_weights`: those of frozen layers do not move.
+        layers = self._flatten_layers(include_self=False)
+        variables = {id(v): v for layer in layers for v in layer._non_trainable_variables}
+        return [(v, tf.identity(v)) for v in variables.values()]
 
     def update(self, loss, gradients, moving_state=()):
         """One step of the optimizer, unless the loss or a gradient is not finite.
@@ -365,7 +370,13 @@ class ResumableModel(keras.Model):
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
         """`keras.Model.save`; a file that is there stays until the new one is whole."""
         path = pathlib.Path(filepath)
-        if path.suffix != ".keras" or path.is_dir() or (path.exists() and not overwrite):
+        remote = "://" in str(filepath)
+        if (
+            remote
+            or path.suffix != ".keras"
+            or path.is_dir()
+            or (path.exists() and not overwrite)
+        ):
             super().save(filepath, overwrite, zipped, **kwargs)
             return
         part = path.with_name(f".{path.stem}-{os.getpid()}.keras")
@@ -416,12 +427,12 @@ class _RowCount(keras.metrics.Metric):
 
     def __init__(self, name):
         super().__init__(name=name)
-        self.rows = self.add_variable((), "zeros", dtype="int32", name="rows")
+        self.rows = self.add_variable((), "zeros", dtype="int64", name="rows")
 
     def count(self, rows):
         """Adds `rows`, and returns how many there were before."""
         before = tf.convert_to_tensor(self.rows)
-        self.rows.assign_add(rows)
+        self.rows.assign_add(tf.cast(rows, tf.int64))
         return before
 
     def update_state(self, rows):

@@ -9,7 +9,7 @@ CASES = ["sgd", "adam", "iwae", "uneven", "weights", "nan"]
 
 @pytest.fixture(scope="module")
 def reports(run_module):
-    return json.loads(run_module("tests.replicas", *CASES).splitlines()[-1])
+    return json.loads(run_module("tests.replicas", *CASES, "clipnorm").splitlines()[-1])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -29,3 +29,15 @@ def test_two_replicas_equal_one_device(reports, case):
 def test_one_nan_row_skips_the_step_on_all_replicas(reports):
     assert reports["nan"]["skipped"] == [1.0, 1.0]
     assert reports["nan"]["finite"]
+
+
+def test_what_replicas_would_do_wrongly_is_refused(reports):
+    assert "`clipnorm` must be None under several replicas" in reports["clipnorm"]["error"]
+
+
+@pytest.mark.slow
+def test_half_precision_on_two_replicas(run_module):
+    report = json.loads(run_module("tests.replicas", "float16").splitlines()[-1])["float16"]
+    # float16 has 11 bits: 5e-4 relative, of sums that are taken in another order.
+    assert report["weights"] < 5e-4
+    assert report["finite"]

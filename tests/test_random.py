@@ -146,3 +146,35 @@ def test_the_noise_of_a_step_is_the_same_under_xla(seed, step):
     np.testing.assert_array_equal(plain[0], compiled[0])
     # The same words; float32 logarithm, root and cosine of two compilers.
     np.testing.assert_allclose(plain[1], compiled[1], rtol=0, atol=2e-6)
+
+
+def test_orders_are_permutations_and_do_not_repeat():
+    def order(seed, epoch):
+        return tuple(random.order(seed, tf.constant(epoch, tf.int64), 50).numpy().tolist())
+
+    orders = [order(seed, epoch) for seed in (0, 1, -1) for epoch in range(400)]
+    assert all(sorted(o) == list(range(50)) for o in orders[:5])
+    assert len(set(orders)) == len(orders)
+    assert order(0, 7) == orders[7]
+    # Each row is in each place equally often: 1200 orders of 50, none beyond 5 errors.
+    counts = np.array([np.bincount(place, minlength=50) for place in np.array(orders).T])
+    assert np.abs(counts - 24).max() < 5 * np.sqrt(24)
+
+
+def test_evaluation_shares_no_noise_with_sampling():
+    import keras
+
+    import keras_vae as kv
+
+    vae = kv.VAE(
+        keras.layers.Identity(),
+        keras.layers.Identity(),
+        kv.distributions.IndependentBernoulli((4,)),
+        latent_dim=2,
+        seed=0,
+    )
+    rows = tf.range(5)
+    sampling = random.row_noise(*random.seed_words(rows))
+    for stream in range(4):
+        a = vae.row_noise(rows)("uniform", (3,), stream)
+        assert not np.isin(a, sampling("uniform", (3,), stream)).any()

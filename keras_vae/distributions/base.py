@@ -17,7 +17,7 @@ class Head(keras.layers.Layer):
     """Turns a network's features into a distribution over an event.
 
     A head has two faces: `head(features)` returns a dict of parameter tensors
-    `[batch, *event_shape]` (or of a shape that broadcasts to it), and
+    `[batch, *event_shape]` (or scalars), and
     `head.distribution(params)` the TFP distribution with these parameters, whose event
     is all of `event_shape` and whose batch is `[batch]`.
 
@@ -83,7 +83,8 @@ class Head(keras.layers.Layer):
 
         Args:
             params: dict of tensors `[batch, *event_shape]`.
-            noise: base noise of the kind `self.noise`, `[..., batch, *event_shape]`.
+            noise: base noise of the kind `self.noise`, `[..., batch, *event_shape]`; of
+                the kind `"seed"`, `[..., batch, 2]`.
 
         Returns:
             `[..., batch, *event_shape]`.
@@ -159,7 +160,7 @@ class Head(keras.layers.Layer):
                 f"Received: features of shape {tuple(input_shape)}"
             )
         options = {"bias_initializer": bias_initializer, "dtype": self.dtype_policy}
-        if tuple(input_shape[1:-1]) == self.event_shape[:-1] and self.event_shape:
+        if tuple(input_shape[1:-1]) == self.event_shape[:-1]:
             return keras.layers.Dense(self.event_shape[-1], **options)
         flat = keras.layers.Flatten(dtype=self.dtype_policy)
         dense = keras.layers.Dense(math.prod(self.event_shape), **options)

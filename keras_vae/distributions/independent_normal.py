@@ -30,7 +30,7 @@ class IndependentNormal(Head):
 
             * `"per_element"`: a network output for each element (a posterior's default);
             * `"shared"`: one trained number (a likelihood's default; the sigma-VAE of
-              Rybkin et al., 2021, section 3.2);
+              Rybkin et al., 2021);
             * a positive number: fixed. The variance `c = scale**2` of the literature
               and beta are one knob: beta = 2c scales the squared error alike
               (the loss is then `sum((x - loc)**2) + beta * kl` up to factor and constant).

@@ -64,7 +64,8 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
         part = tf.constant(x[start : start + rows])
         position = start + tf.range(len(part))
         observed, q_params = prepare(part, position)
-        sums = tf.fill((2, len(part)), -np.inf)
+        # float64: in float32 a running sum stops to grow where |log w| is large.
+        sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
         for first in range(0, num_samples, at_once):
             samples = min(at_once, num_samples - first)
             sums = add(observed, q_params, position, tf.constant(first), samples, sums)
@@ -72,11 +73,11 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
     log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
     size = np.exp(2 * log_sum - log_sum_of_squares)
     with np.errstate(divide="ignore", invalid="ignore"):  # one sample has no error
-        variance = (num_samples / size - 1) / (np.float32(num_samples) - 1)
+        variance = (num_samples / size - 1) / np.float64(num_samples - 1)
     return ImportanceWeighted(
-        log_likelihood=log_sum - np.float32(math.log(num_samples)),
-        standard_error=np.sqrt(np.maximum(variance, 0)),
-        effective_sample_size=size,
+        log_likelihood=(log_sum - math.log(num_samples)).astype(np.float32),
+        standard_error=np.sqrt(np.maximum(variance, 0)).astype(np.float32),
+        effective_sample_size=size.astype(np.float32),
     )
 
 
@@ -95,7 +96,8 @@ def _steps(model):
     def add(x, q_params, position, first, samples, log_sums):
         draw = functools.partial(model.row_noise(position), first=first)
         terms = model.terms_given(x, q_params, draw, num_samples=samples)
-        powers = tf.stack([terms.log_weight, 2 * terms.log_weight])  # [2, samples, rows]
+        log_weight = tf.cast(terms.log_weight, tf.float64)
+        powers = tf.stack([log_weight, 2 * log_weight])  # [2, samples, rows]
         return tf.reduce_logsumexp(tf.concat([powers, log_sums[:, None]], 1), axis=1)
 
     return prepare, add

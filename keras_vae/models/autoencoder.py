@@ -52,13 +52,6 @@ class Autoencoder(VAE):
             "VAE has samples."
         )
 
-    def log_likelihood(self, *args, **kwargs):
-        """Raises NotImplementedError: an autoencoder defines no density of x."""
-        raise NotImplementedError(
-            "An Autoencoder defines no density p(x); `evaluate` gives its reconstruction "
-            "term, and a VAE has log_likelihood."
-        )
-
     def get_config(self):
         config = super().get_config()
         del config["posterior"], config["prior"]

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae import checks, input, objectives, random
+from keras_vae import checks, distribute, input, objectives, random
 from keras_vae.distributions import Head, IndependentNormal, Prior, StandardNormal
 from keras_vae.objectives import ELBO, Terms
 from keras_vae.resumable import ResumableModel
@@ -78,6 +78,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
     """
 
     objective: Any = None  # until `compile`
+    default_objective: type = ELBO
 
     # The terms that `fit` and `evaluate` report beside the loss: attributes of `Terms`.
     reported: tuple[str, ...] = ("elbo", "reconstruction", "kl")
@@ -209,6 +210,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         if optimizer.built:
             optimizer._check_variables_are_known(self.trainable_variables)
         max_skipped = checks.positive_int(max_skipped, "max_skipped")
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            distribute.check_options(optimizer, objective, kwargs)
         with self.distribute_strategy.scope():
             super().compile(optimizer, **kwargs)
             # An objective with state is a Keras layer, and its weights are the model's.
@@ -223,8 +226,6 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
         self.max_skipped = max_skipped
-
-    default_objective: type = ELBO
 
     def train_step(self, data):
         x, condition, weight = self.unpack(data)
@@ -419,11 +420,13 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             return {}
         serialize = keras.saving.serialize_keras_object
         keras_config = super().get_compile_config()
+        scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         kept = ("optimizer", "run_eagerly", "steps_per_execution", "jit_compile")
         return {
             **{key: keras_config[key] for key in kept if key in keras_config},
             "objective": serialize(self.objective),
             "max_skipped": self.max_skipped,
+            "auto_scale_loss": scaled,
         }
 
     def compile_from_config(self, config):

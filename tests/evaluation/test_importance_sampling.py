@@ -74,6 +74,25 @@ def test_streaming_does_not_change_the_numbers(model, batch_size):
     np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=1e-3)
 
 
+def test_large_weights_are_summed_to_the_end():
+    """log w of 20,000 nats, one sample at a time: a float32 sum would stop to grow."""
+    keras.utils.set_random_seed(0)
+    vae = kv.VAE(
+        keras.layers.Identity(),
+        keras.layers.Identity(),
+        kv.distributions.IndependentNormal((16_000,), scale=0.1),
+        latent_dim=2,
+        seed=0,
+    )
+    x = np.zeros((2, 16_000), np.float32)
+    at_once = kv.evaluation.importance_weighted(vae, x, 2000, batch_size=4000)
+    one_by_one = kv.evaluation.importance_weighted(vae, x, 2000, batch_size=2)
+    assert np.abs(at_once.log_likelihood).min() > 1e4
+    # Relative to 1e4 nats: the result itself is float32.
+    np.testing.assert_allclose(one_by_one.log_likelihood, at_once.log_likelihood, rtol=3e-7)
+    assert (one_by_one.effective_sample_size <= 2000).all()
+
+
 def test_it_is_the_iwae_bound_of_evaluate(model):
     vae, x, _ = model
     vae.compile(objective=kv.objectives.IWAE(16))
