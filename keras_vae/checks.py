@@ -16,6 +16,13 @@ def positive_int(value, name):
     return int(value)
 
 
+def positive_ints_or_none(**values):
+    """Raises a ValueError for the first of the named values that is neither."""
+    for name, value in values.items():
+        if value is not None:
+            positive_int(value, name)
+
+
 def non_negative(value, name):
     """Returns `value` as a float if it is a finite number of 0 or more, else raises."""
     fits = _is(numbers.Real, value) and math.isfinite(value) and value >= 0

@@ -151,11 +151,11 @@ class ResumableModel(keras.Model):
         Returns:
             dict of scalars by name; in training `skipped_steps` is one of them.
         """
-        metrics = [
-            *self._means.values(),
-            *([] if finite is None else [self._skipped_steps]),
-        ]
-        finite = True if finite is None else finite
+        metrics = list(self._means.values())
+        if finite is None:
+            finite = True
+        else:
+            metrics.append(self._skipped_steps)
         count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
         self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
         if weight is not None:
@@ -218,15 +218,13 @@ class ResumableModel(keras.Model):
             ValueError: for data that do not fit the likelihood.
             RuntimeError: after `max_skipped` steps in a row without finite gradients.
         """
-        for name, value in (
-            ("batch_size", batch_size),
-            ("validation_batch_size", validation_batch_size),
-            ("steps_per_epoch", steps_per_epoch),
-            ("validation_steps", validation_steps),
-            ("epochs", epochs or None),
-        ):
-            if value is not None:
-                checks.positive_int(value, name)
+        checks.positive_ints_or_none(
+            batch_size=batch_size,
+            validation_batch_size=validation_batch_size,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            epochs=epochs or None,  # 0 trains nothing, as in Keras
+        )
         if validation_split and validation_data is None and not input.is_source(x):
             data = self._checked(x, y, sample_weight)
             (x, y, sample_weight), validation_data = input.split(data, validation_split)
@@ -282,9 +280,7 @@ class ResumableModel(keras.Model):
         Raises:
             ValueError: for data that do not fit the likelihood.
         """
-        for name, value in (("batch_size", batch_size), ("steps", steps)):
-            if value is not None:
-                checks.positive_int(value, name)
+        checks.positive_ints_or_none(batch_size=batch_size, steps=steps)
         if input.is_source(x):
             self._check_source(x, "x")
         else:
@@ -314,8 +310,7 @@ class ResumableModel(keras.Model):
 
     def predict(self, x, batch_size=None, **kwargs):
         """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
-        if batch_size is not None:
-            checks.positive_int(batch_size, "batch_size")
+        checks.positive_ints_or_none(batch_size=batch_size)
         if input.is_source(x):
             self._check_source(x, "x")
         else:
@@ -341,10 +336,9 @@ class ResumableModel(keras.Model):
         return x, y, weight
 
     def _batches(self, x, y, weight, batch_size, steps=None, shuffle=False, prefix=""):
-        data = self._checked(x, y, weight, prefix)
+        x, y, weight = self._checked(x, y, weight, prefix)
         # Not Keras' own packing, which drops weights that come without labels, and no None
         # among them, which a distributed dataset does not take.
-        x, y, weight = data
         if weight is None:
             packed = x if y is None else (x, y)
         else:
