@@ -1,37 +1,46 @@
 """Variational autoencoders for Keras 3 on TensorFlow."""
 
-import keras
-
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        "keras_vae needs the TensorFlow backend of Keras: it builds on TensorFlow "
-        "Probability, tf.distribute, SavedModel and LiteRT. "
-        f"Received: the backend {keras.backend.backend()!r}. Set the environment variable "
-        'KERAS_BACKEND="tensorflow" before keras is first imported, or the "backend" in '
-        "~/.keras/keras.json."
-    )
-
-from keras_vae import (
-    distributions,
-    evaluation,
-    nets,
-    objectives,
-    random,
-    schedules,
-    signatures,
-)
-from keras_vae.models import VAE, Autoencoder
+import pathlib
+import sys
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "VAE",
-    "Autoencoder",
-    "distributions",
-    "evaluation",
-    "nets",
-    "objectives",
-    "random",
-    "schedules",
-    "signatures",
-]
+# The command line answers --help at once: it imports what it needs when it needs it.
+if pathlib.Path(*sys.argv[:1]).stem != "keras-vae":
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ImportError(
+            "keras_vae needs the TensorFlow backend of Keras: it builds on TensorFlow "
+            "Probability, tf.distribute, SavedModel and LiteRT. Received: the backend "
+            f'{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND='
+            '"tensorflow" before keras is first imported, or the "backend" in '
+            "~/.keras/keras.json."
+        )
+
+    from keras_vae import (
+        callbacks,
+        datasets,
+        distributions,
+        evaluation,
+        nets,
+        objectives,
+        random,
+        schedules,
+        signatures,
+    )
+    from keras_vae.models import VAE, Autoencoder
+
+    __all__ = [
+        "VAE",
+        "Autoencoder",
+        "callbacks",
+        "datasets",
+        "distributions",
+        "evaluation",
+        "nets",
+        "objectives",
+        "random",
+        "schedules",
+        "signatures",
+    ]

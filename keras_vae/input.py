@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import random
+from keras_vae import checks, random
 
 
 def is_source(data):
@@ -126,7 +126,40 @@ def split(data, fraction):
     return _map(lambda a: a[:at], data), _map(lambda a: a[at:], data)
 
 
-def batches(data, batch_size, steps=None, seed=None, epoch=int):
+def check_augmentation(layers):
+    """Returns Keras layers that transform images as a list, or raises a ValueError."""
+    layers = layers if isinstance(layers, (list, tuple)) else [layers]
+    for layer in layers:
+        checks.that(
+            hasattr(layer, "get_random_transformation"),
+            "augmentation",
+            "image preprocessing layers of Keras, such as keras.layers.RandomRotation(0.1)",
+            layer,
+        )
+    return list(layers)
+
+
+def augment(layers, x, seeds):
+    """Transforms images as in training.
+
+    Args:
+        layers: list of Keras' image preprocessing layers. What they draw, they draw from
+            `seeds`, not from generators of their own, whose state would have to be kept.
+        x: `[batch, height, width, channels]`.
+        seeds: `keras.random.SeedGenerator`.
+
+    Returns:
+        A tensor like x, of its dtype; height and width as the layers have it.
+    """
+    images = x
+    for layer in layers:
+        transformation = layer.get_random_transformation(images, training=True, seed=seeds)
+        images = layer.transform_images(images, transformation, training=True)
+    whole = tf.as_dtype(x.dtype).is_integer or x.dtype == bool
+    return tf.saturate_cast(tf.round(images), x.dtype) if whole else images
+
+
+def batches(data, batch_size, steps=None, seed=None, epoch=int, augmentation=()):
     """A dataset of batches, in another order for each epoch if there is a seed.
 
     The order is an index shuffle, a pure function of (seed, epoch): no buffer, no state
@@ -139,6 +172,8 @@ def batches(data, batch_size, steps=None, seed=None, epoch=int):
         seed: int, or None for the order of the arrays.
         epoch: function without arguments that returns the number of the epoch (int64).
             Each iterator over the dataset asks it once, when it is first read.
+        augmentation: list of Keras' image preprocessing layers for the first array, with
+            seeds that are a function of (seed, epoch, batch).
 
     Returns:
         `tf.data.Dataset` of structures like `data`, `[batch, ...]`. The last batch of an
@@ -153,17 +188,22 @@ def batches(data, batch_size, steps=None, seed=None, epoch=int):
     count = min(count, steps or count)
     tensors = _map(tf.convert_to_tensor, data)
 
-    def batch(order, i):
+    def batch(order, number, i):
         index = order[i * batch_size : (i + 1) * batch_size]
         # Gathered here, not in the step: XLA takes minutes to compile a function with a
         # constant of the size of the data.
-        return _map(lambda tensor: tf.gather(tensor, index), tensors)
+        gathered = _map(lambda tensor: tf.gather(tensor, index), tensors)
+        if not augmentation:
+            return gathered
+        x, *rest = tf.nest.flatten(gathered)
+        x = augment(augmentation, x, random.KeyedSeeds(seed or 0, number, i))
+        return tf.nest.pack_sequence_as(gathered, [x, *rest])
 
     def of_epoch(_):
         number = tf.numpy_function(lambda: np.int64(epoch()), [], tf.int64)
         order = tf.range(rows) if seed is None else random.order(seed, number, rows)
         return tf.data.Dataset.range(count).map(
-            lambda i: batch(order, i), num_parallel_calls=2, deterministic=True
+            lambda i: batch(order, number, i), num_parallel_calls=2, deterministic=True
         )
 
     dataset = tf.data.Dataset.range(1).flat_map(of_epoch)

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 # The streams of the file format: the second counter word. Sample k of a stream uses the
 # word `stream + STREAMS * k`, so that the first sample is the one of the file format.
-PRIOR, POSTERIOR, OBSERVATION, TOKENS, ORDER = range(5)
+PRIOR, POSTERIOR, OBSERVATION, TOKENS, ORDER, AUGMENTATION = range(6)
 STREAMS = 16
 # Added to a stream in evaluation, whose keys are also those of sampled rows.
 EVALUATION = 8
@@ -59,6 +59,27 @@ def order(seed, epoch, rows):
     """
     key = tf.stack([tf.constant(seed % 2**32, tf.int64), epoch * STREAMS + ORDER])
     return tf.argsort(_words(key, (rows,)), stable=True)
+
+
+class KeyedSeeds(keras.random.SeedGenerator):
+    """Seeds for Keras' own random layers that are a function of a key, without a state.
+
+    Args:
+        seed: int.
+        epoch: int64 scalar tensor.
+        batch: int64 scalar tensor, the place of the batch in the epoch.
+    """
+
+    def __init__(self, seed, epoch, batch):
+        # Not Keras' constructor, which makes the variable that this one does without.
+        key = [seed % 2**32 + batch * 2**32, epoch * STREAMS + AUGMENTATION]
+        self.word = _words(tf.stack(key), ())
+        self.drawn = 0
+
+    def next(self, ordered=True):
+        """The next seed, int32 `[2]`."""
+        self.drawn += 1
+        return tf.stack([self.word, self.drawn])
 
 
 def step_noise(seed, step, rows, offset=0, total=None):

@@ -59,7 +59,7 @@ class ResumableModel(keras.Model):
             aggregation="only_first_replica",
         )
 
-    def check_data(self, x, name="x"):
+    def check_data(self, x, name="x", augmentation=()):
         """Returns data in memory as a NumPy array, or raises a ValueError naming it."""
         raise NotImplementedError
 
@@ -195,6 +195,7 @@ class ResumableModel(keras.Model):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        augmentation=None,
     ):
         """`keras.Model.fit`, with arrays in an order that is a function of (seed, epoch).
 
@@ -209,6 +210,10 @@ class ResumableModel(keras.Model):
             sample_weight: array `[rows]`, a factor of the loss of each example.
             batch_size: int, 32 by default.
             validation_data: x, `(x, y)` or `(x, y, sample_weight)`.
+            augmentation: Keras' image preprocessing layer or a list of them, such as
+                `keras.layers.RandomTranslation(0.1, 0.1)`, for the batches of an array.
+                What they draw is a function of (seed, epoch, batch) too. Layers that
+                change the size (`RandomCrop`) take larger x than the likelihood has.
             epochs: int; this and the other arguments are as in `keras.Model.fit`.
 
         Returns:
@@ -225,16 +230,24 @@ class ResumableModel(keras.Model):
             validation_steps=validation_steps,
             epochs=epochs or None,  # 0 trains nothing, as in Keras
         )
+        layers = [] if augmentation is None else input.check_augmentation(augmentation)
         if validation_split and validation_data is None and not input.is_source(x):
-            data = self._checked(x, y, sample_weight)
+            data = self._checked(x, y, sample_weight, augmentation=layers)
             (x, y, sample_weight), validation_data = input.split(data, validation_split)
             validation_split = 0.0
         if input.is_source(x):
+            if layers:
+                raise ValueError(
+                    "`augmentation` is for arrays: map the layers over a tf.data.Dataset "
+                    f"yourself. Received: x of type {type(x).__name__}"
+                )
             self._check_source(x, "x")
         else:
             if class_weight is not None and y is None:
                 raise ValueError("`class_weight` needs labels. Received: y=None")
-            x = self._batches(x, y, sample_weight, batch_size, steps_per_epoch, shuffle)
+            x = self._batches(
+                x, y, sample_weight, batch_size, steps_per_epoch, shuffle, layers
+            )
             y = sample_weight = steps_per_epoch = None
         if validation_data is not None:
             validation_data = self._validation(
@@ -329,14 +342,16 @@ class ResumableModel(keras.Model):
             return data
         return self._batches(x, y, weight, batch_size, steps, prefix="validation_data: ")
 
-    def _checked(self, x, y, weight, prefix=""):
-        x = self.check_data(x, f"{prefix}x")
+    def _checked(self, x, y, weight, prefix="", augmentation=()):
+        x = self.check_data(x, f"{prefix}x", augmentation)
         input.check_labels(y, len(x), f"{prefix}y")
         weight = input.check_weight(weight, len(x), f"{prefix}sample_weight")
         return x, y, weight
 
-    def _batches(self, x, y, weight, batch_size, steps=None, shuffle=False, prefix=""):
-        x, y, weight = self._checked(x, y, weight, prefix)
+    def _batches(
+        self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix=""
+    ):
+        x, y, weight = self._checked(x, y, weight, prefix, layers)
         # Not Keras' own packing, which drops weights that come without labels, and no None
         # among them, which a distributed dataset does not take.
         if weight is None:
@@ -346,7 +361,8 @@ class ResumableModel(keras.Model):
         if batch_size is None:
             batch_size = -(-len(x) // steps) if steps else 32  # as in Keras
         seed = self.seed if shuffle else None
-        return input.batches(packed, batch_size, steps, seed, self.epochs_begun.numpy)
+        epoch = self.epochs_begun.numpy
+        return input.batches(packed, batch_size, steps, seed, epoch, layers)
 
     def _check_source(self, source, name):
         if isinstance(source, tf.data.Dataset):

@@ -35,6 +35,7 @@ BESIDE = {
     ("schedules", "checks"),
     ("nets", "checks"),
     ("distribute", "checks"),
+    ("input", "checks"),
     ("input", "random"),
 }
 

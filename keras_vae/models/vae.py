@@ -265,15 +265,21 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
     def _num_samples(self):
         return getattr(self.objective, "num_samples", 1)
 
-    def check_data(self, x, name="x"):
-        """Data in memory as a NumPy array `[rows, *event]` that the likelihood can take.
+    def check_data(self, x, name="x", augmentation=()):
+        """Data in memory as a NumPy array that the likelihood can take.
+
+        Its shape is `[rows, *event]`, after the layers of `augmentation`.
 
         Raises:
             ValueError: if they have another shape, no rows, a dtype that is no number,
                 or values that have no density.
         """
         x = input.as_array(x, name)
-        self.check_batch(x, name)
+        if augmentation:
+            seeds = keras.random.SeedGenerator(0)
+            self.check_batch(input.augment(augmentation, x[:1], seeds), name)
+        else:
+            self.check_batch(x, name)
         if x.dtype == "uint8" and x.max() == 1:
             raise ValueError(
                 f"`{name}` is uint8, which is divided by 255, but holds only 0 and 1. "

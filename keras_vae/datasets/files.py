@@ -1,0 +1,186 @@
+"""Arrays and images in files."""
+
+import zipfile
+
+import numpy as np
+
+from keras_vae.datasets.dataset import Dataset, with_test_rows
+
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def load_arrays(path, value_range=None):
+    """A `Dataset` of a .npy file, x, or a .npz file, x or x_train and x_test.
+
+    Labels are optional: y, or y_train and y_test; so are x_val and y_val.
+
+    Args:
+        path: `pathlib.Path`.
+        value_range: (low, high), scaled to [0, 1]; None leaves the values.
+    """
+    arrays = _read_arrays(path)
+    expected = "x, or x_train and x_test, and optionally labels under y"
+    names = set(arrays)
+    if "x" in names and not names & {"x_train", "x_test"}:
+        x = _array(arrays["x"], f"x of {path.name}", value_range)
+        y = _labels(arrays.get("y"), len(x), f"y of {path.name}")
+        return with_test_rows(str(path), x, y, value_range=_range(x, value_range))
+    if not {"x_train", "x_test"} <= names:
+        raise ValueError(
+            f"`data` must be an .npz file that holds {expected}. Received: {path} with "
+            f"{', '.join(sorted(names)) or 'nothing'}"
+        )
+    parts = {}
+    for part in ("train", "test", "val"):
+        if f"x_{part}" in arrays:
+            name = f"x_{part} of {path.name}"
+            parts[f"x_{part}"] = x = _array(arrays[f"x_{part}"], name, value_range)
+            first = parts["x_train"]
+            if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
+                raise ValueError(
+                    f"`data` must have rows of one shape and dtype: {first.shape[1:]} "
+                    f"{first.dtype} in x_train. Received: {x.shape[1:]} {x.dtype} in {name}"
+                )
+            if part != "val":
+                y = _labels(arrays.get(f"y_{part}"), len(x), f"y_{part} of {path.name}")
+                parts[f"y_{part}"] = y
+    if (parts["y_train"] is None) != (parts["y_test"] is None):
+        raise ValueError(
+            "`data` must have labels for both parts or for none. Received: "
+            f"{'y_test' if parts['y_train'] is None else 'y_train'} alone in {path}"
+        )
+    return Dataset(str(path), **parts, value_range=_range(parts["x_train"], value_range))
+
+
+def load_images(path, resize=None):
+    """A `Dataset` of a folder of images, uint8.
+
+    Images lie in the folder or in folders of it, whose names are then the labels; with
+    folders `train` and `test`, each is such a folder. They are grey if all are, else RGB;
+    what is transparent is lost.
+
+    Args:
+        path: `pathlib.Path` of the folder.
+        resize: (height, width) to bring all to, or None if they are of one size.
+    """
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        x, labels = _read_images([path / "train", path / "test"], resize)
+        y = None if labels[0] is None or labels[1] is None else labels
+        return Dataset(str(path), *x, None, *(y or (None, None)), value_range=(0, 255))
+    (x,), (y,) = _read_images([path], resize)
+    return with_test_rows(str(path), x, y, value_range=(0, 255))
+
+
+def _read_arrays(path):
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        with loaded:
+            return dict(loaded)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`data` must be a NumPy file of numbers that can be read. Received: {path}: "
+            f"{error}"
+        ) from error
+
+
+def _array(x, name, value_range):
+    if x.dtype.kind not in "buif":
+        raise ValueError(f"`data` must hold numbers. Received: {name} of dtype {x.dtype}")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise ValueError(
+            "`data` must be images (rows, height, width) or (rows, height, width, "
+            f"channels), or vectors (rows, columns). Received: {name} of shape {x.shape}"
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise ValueError(
+            f"`data` must be finite. Received: {(~np.isfinite(x)).sum()} values of NaN or "
+            f"infinity in {name}"
+        )
+    if value_range is not None:
+        low, high = value_range
+        if x.min() < low or x.max() > high:
+            raise ValueError(
+                f"`value_range` must hold all values. Received: value_range={low} {high}, "
+                f"but values from {x.min()} to {x.max()} in {name}"
+            )
+        if x.dtype != np.uint8 or (low, high) != (0, 255):
+            x = (x.astype(np.float32) - low) / np.float32(high - low)
+    elif x.dtype == np.uint8 and x.max() <= 1:
+        x = x.astype(bool)  # 0 and 1 are not two of 256 grey values
+    elif x.dtype not in (np.uint8, bool):
+        x = x.astype(np.float32)
+    return x[..., None] if x.ndim == 3 else x
+
+
+def _range(x, value_range):
+    return (0, 255) if x.dtype == np.uint8 else value_range
+
+
+def _labels(y, rows, name):
+    if y is None:
+        return None
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.shape != (rows,):
+        raise ValueError(
+            f"`data` must have one label for each row of x: shape ({rows},). "
+            f"Received: {name} of shape {y.shape}"
+        )
+    return y
+
+
+def _read_images(folders, resize):
+    """One array and the labels of each folder, all of one size and one mode."""
+    files = [
+        sorted(
+            p
+            for p in (*folder.glob("*"), *folder.glob("*/*"))
+            if p.suffix.lower() in IMAGES and not p.name.startswith(".")
+        )
+        for folder in folders
+    ]
+    for folder, found in zip(folders, files, strict=True):
+        if not found:
+            raise ValueError(
+                f"`data` must be a folder with images ({', '.join(IMAGES)}). "
+                f"Received: {folder}, which has none"
+            )
+    pictures = [[_read_image(path, resize) for path in found] for found in files]
+    every = [(path, p) for f, ps in zip(files, pictures, strict=True)
+             for path, p in zip(f, ps, strict=True)]  # fmt: skip
+    (first, picture), size = every[0], every[0][1].shape[:2]
+    for path, other in every:
+        if other.shape[:2] != size:
+            raise ValueError(
+                "`data` must have images of one size, or give `resize`. Received: "
+                f"{first} of {size[0]} x {size[1]} and {path} of "
+                f"{other.shape[0]} x {other.shape[1]} (height x width)"
+            )
+    channels = max(p.shape[2] for _, p in every)
+    xs = [np.stack([np.broadcast_to(p, (*size, channels)) for p in ps]) for ps in pictures]
+    ys = []
+    for folder, found in zip(folders, files, strict=True):
+        inside = all(path.parent != folder for path in found)
+        ys.append(np.array([path.parent.name for path in found]) if inside else None)
+    return xs, ys
+
+
+def _read_image(path, resize):
+    """uint8 `[height, width, 1 or 3]`."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise OSError(f"more than 8 bits per channel (mode {image.mode})")
+            image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+            if resize is not None:
+                image = image.resize(resize[::-1], Image.Resampling.BILINEAR)
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"`data` must have images of 8 bits that can be read. Received: {path}: {error}"
+        ) from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]

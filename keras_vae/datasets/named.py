@@ -1,0 +1,89 @@
+"""The data sets with a name: they ship with a library, or lie in a folder of yours."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from keras_vae.datasets.dataset import Dataset, with_test_rows
+
+
+def digits():
+    """1,797 handwritten digits of 8 x 8 pixels, which ship with scikit-learn.
+
+    Their grey values end at 16, and are divided by it.
+    """
+    from sklearn.datasets import load_digits  # slow to import
+
+    images, labels = load_digits(return_X_y=True)
+    x = (images / 16.0).astype(np.float32).reshape(-1, 8, 8, 1)
+    return with_test_rows("digits", x, labels, value_range=(0, 16))
+
+
+def mnist():
+    """MNIST: 60,000 and 10,000 handwritten digits of 28 x 28 pixels (LeCun et al., 1998)."""
+    return _published("mnist")
+
+
+def fashion_mnist():
+    """Fashion-MNIST: 60,000 and 10,000 pieces of clothing (Xiao et al., 2017)."""
+    return _published("fashion_mnist")
+
+
+def frey_faces():
+    """Frey Face: 1,965 video frames of one face, 28 x 20 pixels; 200 of them to test on."""
+    arrays = _file("frey_faces", "x (1965, 28, 20) of uint8")
+    x = arrays["x"][..., None]
+    return with_test_rows("frey_faces", x, fraction=200 / len(x), value_range=(0, 255))
+
+
+def mnist_static_binary():
+    """MNIST binarised once and for all (Larochelle and Murray, 2011), bool."""
+    what = "packed_train, packed_valid and packed_test, 784 bits in each row of 98 uint8"
+    arrays = _file("mnist_static_binary", what)
+    parts = {
+        part: np.unpackbits(arrays[f"packed_{part}"], axis=1).reshape(-1, 28, 28, 1) > 0
+        for part in ("train", "test", "valid")
+    }
+    return Dataset("mnist_static_binary", *parts.values())
+
+
+NAMED = {
+    f.__name__: f for f in (digits, fashion_mnist, frey_faces, mnist, mnist_static_binary)
+}
+
+
+def _published(name):
+    what = "x_train, y_train, x_test and y_test, images (rows, 28, 28) of uint8"
+    arrays = _file(name, what, download=True)
+    x = {part: arrays[f"x_{part}"][..., None] for part in ("train", "test")}
+    y = {part: arrays[f"y_{part}"] for part in ("train", "test")}
+    return Dataset(name, x["train"], x["test"], None, *y.values(), value_range=(0, 255))
+
+
+def _file(name, what, download=False):
+    """The arrays of `name`.npz: from KERAS_VAE_DATA, else by Keras' own download."""
+    folder = os.environ.get("KERAS_VAE_DATA")
+    put = f"put {name}.npz (arrays {what}) into a folder and let KERAS_VAE_DATA name it"
+    if folder:
+        path = pathlib.Path(folder, f"{name}.npz")
+        if not path.is_file():
+            raise ValueError(
+                f"`data` {name} was not found: {put}. Received: KERAS_VAE_DATA={folder}, "
+                "which has no such file"
+            )
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    if not download:
+        raise ValueError(
+            f"`data` {name} cannot be downloaded: {put}. Received: KERAS_VAE_DATA is not set"
+        )
+    import keras
+
+    try:
+        train, test = getattr(keras.datasets, name).load_data()
+    except Exception as error:  # Keras raises a bare Exception where there is no network
+        raise ValueError(
+            f"`data` {name} could not be downloaded: {put}. Received: {error}"
+        ) from error
+    return dict(zip(("x_train", "y_train", "x_test", "y_test"), (*train, *test), strict=True))
