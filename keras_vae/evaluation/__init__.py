@@ -1,5 +1,6 @@
 """What a trained model is worth: likelihood, use of the latents, what they hold."""
 
+from keras_vae.evaluation.baselines import PCA, reconstruction_error
 from keras_vae.evaluation.bits import bits_per_dimension
 from keras_vae.evaluation.collapse import active_units, kl_per_unit
 from keras_vae.evaluation.importance_sampling import (
@@ -9,10 +10,12 @@ from keras_vae.evaluation.importance_sampling import (
 from keras_vae.evaluation.probe import linear_probe
 
 __all__ = [
+    "PCA",
     "ImportanceWeighted",
     "active_units",
     "bits_per_dimension",
     "importance_weighted",
     "kl_per_unit",
     "linear_probe",
+    "reconstruction_error",
 ]

@@ -1,0 +1,570 @@
+"""The command line, `keras-vae`: train, look, sample, without writing code.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+import contextlib
+import enum
+import os
+import pathlib
+import re
+import shlex
+import sys
+import tempfile
+import warnings
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="keras-vae",
+    help="Variational autoencoders: train on your data, evaluate, sample, read the report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _choice(name, *values):
+    return enum.Enum(name, {value: value for value in values}, type=str)
+
+
+Model = _choice("Model", "vae", "autoencoder")
+Network = _choice("Network", "mlp", "conv")
+Likelihood = _choice("Likelihood", "bernoulli", "normal")
+Grey = _choice("Grey", "binarize", "soft", "error")
+Objective = _choice("Objective", "elbo", "iwae")
+Ramp = _choice("Ramp", "constant", "linear", "cosine", "cyclical")
+LearningRate = _choice("LearningRate", "constant", "cosine")
+Precision = _choice("Precision", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+def _ints(text):
+    """`"400,200"` -> [400, 200]; `"none"` -> []."""
+    if isinstance(text, list):
+        return text
+    if text == "none":
+        return []
+    if not re.fullmatch(r"[1-9][0-9]*(,[1-9][0-9]*)*", text):
+        raise typer.BadParameter(f"expected whole numbers, such as 400,200; got {text!r}")
+    return [int(part) for part in text.split(",")]
+
+
+def _widths(text):
+    if not (sizes := _ints(text)):
+        raise typer.BadParameter("expected the size of at least one layer, such as 400,200")
+    return sizes
+
+
+def _size(text):
+    """`"28x20"` -> [28, 20], height and width."""
+    if isinstance(text, list):
+        return text
+    if not re.fullmatch(r"[1-9][0-9]*x[1-9][0-9]*", text):
+        raise typer.BadParameter(f"expected HEIGHTxWIDTH, such as 28x28; got {text!r}")
+    return [int(part) for part in text.split("x")]
+
+
+def _range(text):
+    """`"0:16"` -> [0.0, 16.0]."""
+    if isinstance(text, list):
+        return text
+    with contextlib.suppress(ValueError):
+        low, high = map(float, text.split(":"))
+        if low < high < float("inf") and low > -float("inf"):
+            return [low, high]
+    raise typer.BadParameter(f"expected LOW:HIGH, such as 0:16; got {text!r}")
+
+
+def _scale(text):
+    """`"shared"`, `"per_element"` or a positive number."""
+    if text in ("shared", "per_element"):
+        return text
+    with contextlib.suppress(ValueError, TypeError):
+        if 0 < (number := float(text)) < float("inf"):
+            return number
+    raise typer.BadParameter(f"expected shared, per_element or a positive number; got {text!r}")
+
+
+def _finite(value):
+    if value is not None and not -float("inf") < value < float("inf"):
+        raise typer.BadParameter(f"expected a finite number; got {value}")
+    return value
+
+
+def _positive(value):
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"expected a positive number; got {value}")
+    return value
+
+
+Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+NumSamples = Annotated[int, typer.Option(min=1, help="Importance samples for each row.")]
+NllRows = Annotated[int, typer.Option(min=2, help="Test rows, at most, for the NLL.")]
+Latents = Annotated[
+    str,
+    typer.Option(parser=_ints, metavar="INTS|none", help="Latent sizes of the baselines' table."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")]
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, or a path: "
+            ".npy, .npz, a folder of images, .csv, .parquet.",
+        ),
+    ],
+    out_: Annotated[
+        pathlib.Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder of the run.  [default: runs/DATA-N]"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in DIR; start it if there is none.")
+    ] = False,
+    model: Annotated[Model, typer.Option()] = Model.vae,
+    network: Annotated[
+        Network | None, typer.Option(help="[default: conv for images, else mlp]")
+    ] = None,
+    hidden: Annotated[
+        str, typer.Option(parser=_widths, metavar="INTS", help="Widths of the dense layers.")
+    ] = "256",
+    filters: Annotated[
+        str, typer.Option(parser=_widths, metavar="INTS", help="Channels of the conv layers.")
+    ] = "32,64",
+    activation: Annotated[str, typer.Option(help="A Keras activation.")] = "relu",
+    latent: Annotated[int, typer.Option(min=1, help="Latent size.")] = 16,
+    likelihood: Annotated[
+        Likelihood | None,
+        typer.Option(help="[default: bernoulli for grey images in [0, 1], else normal]"),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            parser=_scale,
+            metavar="shared|per_element|NUMBER",
+            help="Standard deviation of a normal likelihood.  [default: shared, one trained number]",
+        ),
+    ] = None,
+    grey: Annotated[
+        Grey | None,
+        typer.Option(help="Pixels between 0 and 1 under bernoulli.  [default: binarize, anew at each step]"),
+    ] = None,
+    objective: Annotated[Objective, typer.Option()] = Objective.elbo,
+    samples: Annotated[int, typer.Option(min=1, help="Posterior samples per example.")] = 1,
+    beta: Annotated[float, typer.Option(min=0.0, callback=_finite, help="Weight of the KL.")] = 1.0,
+    beta_schedule: Annotated[
+        Ramp, typer.Option(help="How beta grows from 0 to its value.")
+    ] = Ramp.constant,
+    beta_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of the ramp, or of a cycle.  [default: a tenth of all]"),
+    ] = None,
+    free_bits: Annotated[
+        float, typer.Option(min=0.0, callback=_finite, help="Nats per latent unit that cost nothing.")
+    ] = 0.0,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="[default: some 5,000 steps, between 10 and 200 epochs]"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(callback=_positive, help="Of Adam.")] = 1e-3,
+    lr_schedule: Annotated[
+        LearningRate, typer.Option(help="cosine: falls to a hundredth over all epochs.")
+    ] = LearningRate.constant,
+    validation: Annotated[
+        float, typer.Option(min=0.0, max=0.9, callback=_finite, help="Share of the training rows held out.")
+    ] = 0.1,
+    seed: Annotated[
+        int, typer.Option(min=-(2**31), max=2**31 - 1, help="Of weights, noise and order.")
+    ] = 0,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the networks; distributions stay in float32.")
+    ] = Precision.float32,
+    xla: Annotated[
+        bool | None,
+        typer.Option("--xla/--no-xla", help="[default: xla, but not for conv on a CPU]"),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of a table with labels, not modelled.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Column of a table to leave out; repeatable.")
+    ] = None,
+    resize: Annotated[
+        str | None, typer.Option(parser=_size, metavar="HxW", help="Resize the images of a folder.")
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(parser=_range, metavar="LOW:HIGH", help="Range of an array, scaled to [0, 1]."),
+    ] = None,
+    shift: Annotated[
+        float, typer.Option(min=0.0, max=1.0, callback=_finite, help="Augment: shift by up to this share of the size.")
+    ] = 0.0,
+    rotate: Annotated[
+        float, typer.Option(min=0.0, max=180.0, callback=_finite, help="Augment: rotate by up to so many degrees.")
+    ] = 0.0,
+    crop: Annotated[
+        str | None,
+        typer.Option(parser=_size, metavar="HxW", help="Augment: crop at random; test images in the middle."),
+    ] = None,
+    num_samples: NumSamples = 1000,
+    nll_rows: NllRows = 1000,
+    baselines: Latents = "2,8,32",
+):
+    """Train on DATA and write the run into a folder: model, metrics, figures, report.
+
+    Data of your own without a test set give a fifth of their rows to it. Ctrl-C leaves a
+    run that --resume continues exactly, as does a crash.
+    """  # noqa: D301
+    options = {
+        name: value.value if isinstance(value, enum.Enum) else value
+        for name, value in context.params.items()
+        if name not in ("out_", "resume", "num_samples", "nll_rows", "baselines")
+    }
+    options["drop"] = drop or []
+    given = {
+        name: options[name]
+        for name in options
+        if context.get_parameter_source(name).name == "COMMANDLINE"
+    }
+    if resume and out_ is None:
+        raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
+    folder = _folder(data, out_, resume)
+    if pathlib.Path(data).exists():
+        options["data"] = given["data"] = str(pathlib.Path(data).resolve())
+    run_module = _heavy("run")
+    run = run_module.Run(folder)
+    if resume and run.exists:
+        run = run_module.Run.open(folder)
+        run.resume(given)
+        loaded = run.data()
+    else:
+        loaded = run_module.load_data(options)
+        run.options = run_module.resolve(options, loaded)
+    if run.exists and run.path("model.keras").is_file():
+        network = run.model()
+    else:
+        network = run_module.build(run.options, loaded)
+    if not run.exists:
+        run.start(shlex.join(["keras-vae", *sys.argv[1:]]), loaded)
+    begun, last = int(network.epochs_begun.numpy()), run.options["epochs"]
+    if begun >= last and run.path("report.html").is_file():
+        out.print(f"The run is finished: {last} epochs. Its report: {run.path('report.html')}")
+        return
+    if resume and begun:
+        out.print(f"Going on after epoch {begun}.")
+    _describe(run, loaded, network)
+    try:
+        run.train(network, loaded, [_Progress()])
+    except KeyboardInterrupt:
+        _stopped(run)
+    _finish(run, loaded, num_samples, nll_rows, baselines)
+
+
+@app.command()
+def evaluate(
+    folder: Folder, num_samples: NumSamples = 1000, nll_rows: NllRows = 1000
+):
+    """Evaluate a run on its test data: the bound, the NLL with its error, the latents."""
+    run, model, data = _open(folder)
+    _print_numbers(_heavy("report").evaluate(run, model, data, num_samples, nll_rows))
+    out.print(f"\n{run.path('evaluation.json')}")
+
+
+@app.command()
+def sample(
+    folder: Folder,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 64,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal samples.")] = 0,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="The means of p(x|z) rather than draws.")
+    ] = False,
+    path: Annotated[
+        pathlib.Path | None,
+        typer.Option("--out", metavar="FILE", help=".png, .npz or .csv.  [default: RUN/samples.*]"),
+    ] = None,
+    overwrite: Overwrite = False,
+):
+    """Draw samples: a picture, an array, or a table in the units of the data."""
+    run, model = _open(folder, data=False)
+    save = _heavy("report").saver(run, model, path, "samples", overwrite)
+    out.print(str(save({"samples": model.sample(n, seed=seed, mean=mean).numpy()})))
+
+
+@app.command()
+def reconstruct(
+    folder: Folder,
+    rows: Annotated[int, typer.Option("-n", min=1, help="How many test rows.")] = 32,
+    path: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help=".png, .npz or .csv.  [default: RUN/reconstructions.*]"
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+):
+    """Reconstruct the first test rows: originals beside the means of p(x | E[z|x])."""
+    run, model, data = _open(folder)
+    save = _heavy("report").saver(run, model, path, "reconstructions", overwrite)
+    x = data.x_test[:rows]
+    pairs = {"originals": model.as_float(x).numpy(), "reconstructions": model.reconstruct(x)}
+    out.print(str(save(pairs)))
+
+
+@app.command()
+def report(
+    folder: Folder,
+    num_samples: NumSamples = 1000,
+    nll_rows: NllRows = 1000,
+    baselines: Latents = "2,8,32",
+):
+    """Write the report of a run anew: figures and one self-contained HTML page."""
+    run, _, data = _open(folder)
+    _finish(run, data, num_samples, nll_rows, baselines)
+
+
+def _folder(data, folder, resume):
+    """The folder of the run to make, checked before anything slow is done."""
+    if folder is None:
+        stem, number = pathlib.Path(data).name.split(".")[0] or "data", 1
+        while (folder := pathlib.Path("runs", f"{stem}-{number}")).exists():
+            number += 1
+    there = folder.is_dir() and any(folder.iterdir())
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out must be a folder. Received: {folder}, which is a file")
+    if there and not resume:
+        hint = ", or --resume to go on" if (folder / "run.json").is_file() else ""
+        raise ValueError(
+            f"--out must be a new or empty folder{hint}. Received: {folder}, which is not empty"
+        )
+    if there and not (folder / "run.json").is_file():
+        raise ValueError(
+            f"--out must be a run, to resume it. Received: {folder}, which is not empty and "
+            "has no run.json"
+        )
+    return folder
+
+
+def _heavy(name):
+    """Imports a module of the package that needs TensorFlow, without its start-up noise."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import importlib
+
+    if "tensorflow" in sys.modules or not sys.stderr.isatty() and "CI" in os.environ:
+        return importlib.import_module(f"keras_vae.{name}")
+    # TensorFlow's C++ side writes to the file descriptor before its log level counts.
+    with tempfile.TemporaryFile() as noise:
+        stderr = os.dup(2)
+        os.dup2(noise.fileno(), 2)
+        try:
+            module = importlib.import_module(f"keras_vae.{name}")
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()  # looks for a GPU
+        except BaseException:
+            noise.seek(0)
+            os.write(stderr, noise.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+    return module
+
+
+def _open(folder, data=True):
+    run = _heavy("run").Run.open(folder)
+    model = run.model()
+    return (run, model, run.data()) if data else (run, model)
+
+
+def _describe(run, data, model):
+    """Says what is about to happen, the defaults too."""
+    options = run.options
+    held_out = "" if data.x_val is None else f", {len(data.x_val):,} validation"
+    shape = " x ".join(map(str, data.event_shape))
+    scaled = ""
+    if data.scaler is not None:
+        scaled = ", standardised"
+    elif data.value_range is not None:
+        scaled = f", values {data.value_range[0]:g} to {data.value_range[1]:g} scaled to [0, 1]"
+    out.print(
+        f"data        {data.name}: {len(data.x_train):,} training{held_out} and "
+        f"{len(data.x_test):,} test rows of {shape}{scaled}"
+    )
+    out.print(
+        f"model       {options['model']}, {options['network']}, latent {options['latent']}, "
+        f"{model.count_params():,} parameters"
+    )
+    if options["likelihood"] == "bernoulli":
+        grey = {
+            "binarize": "grey pixels are binarised anew at each step (--grey soft: soft "
+            "targets; --likelihood normal: as they are)",
+            "soft": "grey pixels are soft targets: the bound is no log-likelihood",
+            "error": "of data that is 0 or 1",
+        }[options["grey"]]
+        out.print(f"likelihood  bernoulli; {grey}")
+    else:
+        out.print(f"likelihood  normal, scale {options['scale']}")
+    out.print(
+        f"training    {options['epochs']} epochs, batch {options['batch']}, seed "
+        f"{options['seed']}, into {run.folder}"
+    )
+
+
+def _progress():
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[text]}"),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+        progress.TextColumn("left"),
+        console=out,
+        disable=not out.is_terminal,
+    )
+
+
+class _Progress:
+    """The callback behind the bar: steps done of all epochs, with the bound so far."""
+
+    def __new__(cls):
+        import keras
+
+        class Bar(keras.callbacks.Callback):
+            async_safe = True  # reads no weights and no logs while the step runs
+
+            def on_train_begin(self, logs=None):
+                self.bar = _progress()
+                self.bar.start()
+                self.epochs = self.params["epochs"]
+                self.steps = self.params["steps"] or 1
+                self.task = self.bar.add_task("training", total=None, text="")
+                self.first = None
+
+            def on_epoch_begin(self, epoch, logs=None):
+                if self.first is None:
+                    self.first = epoch
+                    total = (self.epochs - epoch) * self.steps
+                    self.bar.update(self.task, total=total)
+
+            def on_train_batch_end(self, batch, logs=None):
+                done = (self.epoch() - self.first) * self.steps + batch + 1
+                self.bar.update(self.task, completed=done)
+
+            def epoch(self):
+                return int(self.model.epochs_begun.numpy()) - 1
+
+            def on_epoch_end(self, epoch, logs=None):
+                shown = {k: logs[k] for k in ("elbo", "val_elbo", "reconstruction",
+                                              "val_reconstruction") if k in logs}  # fmt: skip
+                shown = dict(list(shown.items())[:2])
+                text = "  ".join(f"{name} {value:.2f}" for name, value in shown.items())
+                text = f"epoch {epoch + 1}/{self.epochs}  {text}"
+                self.bar.update(
+                    self.task, completed=(epoch + 1 - self.first) * self.steps, text=text
+                )
+                if not out.is_terminal and (
+                    epoch + 1 == self.epochs or not (epoch + 1) % max(1, self.epochs // 10)
+                ):
+                    out.print(text)
+
+            def on_train_end(self, logs=None):
+                self.bar.stop()
+
+        return Bar()
+
+
+def _stopped(run):
+    """Ends the command after Ctrl-C, with a word on how to go on."""
+    done = len(run.metrics().get("epoch", ()))
+    err.print(
+        f"\nStopped. {run.folder} holds the run up to epoch {done}; the same command with "
+        f"--out {run.folder} --resume goes on."
+    )
+    raise typer.Exit(130)
+
+
+def _finish(run, data, num_samples, nll_rows, baselines):
+    report = _heavy("report")
+    try:
+        with _progress() as bar:
+            def tell(text, done=0, total=None):
+                bar.update(task, description=text, completed=done, total=total)
+            task = bar.add_task("evaluating", total=None, text="")
+            model = run.model()
+            numbers = report.evaluate(run, model, data, num_samples, nll_rows)
+            table = report.compare(run, model, data, baselines, tell)
+            tell("drawing")
+            page = report.write(run, model, data, numbers, table)
+            bar.update(task, visible=False)
+    except KeyboardInterrupt:
+        _stopped(run)
+    _print_numbers(numbers)
+    out.print(f"\nreport: {page}")
+
+
+def _print_numbers(numbers):
+    for name, value in numbers.items():
+        out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+
+
+@contextlib.contextmanager
+def _in_words():
+    """Turns what a user can mend into one message, and warnings into lines."""
+    def show(message, category, *_, **__):
+        err.print(f"Warning: {message}", markup=False)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        except (typer.Exit, typer.Abort):  # which are RuntimeErrors
+            raise
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            err.print(f"Error: {_as_options(str(error) or type(error).__name__)}", markup=False)
+            raise typer.Exit(2) from None
+
+
+def _as_options(message):
+    """Names options as they are typed: `value_range` -> --value-range."""
+    def typed(match):
+        name = match[1]
+        if name in ("data", "run"):
+            return name.upper()
+        return f"--{name.replace('_', '-')}" if name in _OPTIONS else match[0]
+
+    return re.sub(r"`(\w+)`", typed, message)
+
+
+_OPTIONS = set(train.__annotations__) | {"overwrite", "num_samples", "out"}
+
+
+class _Plain(typer.core.TyperGroup):
+    def invoke(self, context):
+        with _in_words():
+            return super().invoke(context)
+
+
+app.info.cls = _Plain
+
+
+def main():
+    """The entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

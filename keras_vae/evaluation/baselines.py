@@ -1,0 +1,89 @@
+"""What a VAE is compared with, and by which error."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae import checks
+
+
+class PCA:
+    """Principal component analysis with the methods of a model that evaluation asks for.
+
+    Tipping and Bishop (1999): the best linear code under the squared error, and what a
+    linear autoencoder learns (Baldi and Hornik, 1989).
+
+    Args:
+        latent_dim: int, the number of components.
+
+    Raises:
+        ValueError: unless `latent_dim` is a positive int.
+
+    Example:
+
+    >>> x = np.random.RandomState(0).normal(size=(100, 2)) @ np.ones((2, 5))
+    >>> pca = PCA(1).fit(x)
+    >>> bool(reconstruction_error(pca, x) < 1e-9)
+    True
+    """
+
+    def __init__(self, latent_dim):
+        self.latent_dim = checks.positive_int(latent_dim, "latent_dim")
+
+    def fit(self, x):
+        """Finds the components of the rows of x `[rows, *event]`; returns itself."""
+        from sklearn.decomposition import PCA as SklearnPCA  # slow to import
+
+        x = self.check_data(x)
+        most = min(len(x), int(np.prod(x.shape[1:])))
+        fits = self.latent_dim <= most
+        checks.that(fits, "latent_dim", f"at most {most} for these data", self.latent_dim)
+        self.event_shape = x.shape[1:]
+        self.pca = SklearnPCA(self.latent_dim, random_state=0)
+        self.pca.fit(_as_float(x).reshape(len(x), -1))
+        return self
+
+    def check_data(self, x):
+        """x as a NumPy array."""
+        return np.asarray(x)
+
+    def encode(self, x, batch_size=None):
+        """The codes `[rows, latent_dim]`, as a distribution with no spread."""
+        codes = self.pca.transform(_as_float(x).reshape(len(x), -1))
+        return tfp.distributions.Deterministic(codes)
+
+    def reconstruct(self, x):
+        """x after the way to the code and back, `[rows, *event]`."""
+        codes = self.encode(x).mean().numpy()
+        return self.pca.inverse_transform(codes).reshape(-1, *self.event_shape)
+
+
+def reconstruction_error(model, x, batch_size=1024):
+    """The squared error of the reconstruction, summed over the event, mean over rows.
+
+    For models whose likelihoods differ, and whose nats therefore do not compare.
+
+    Args:
+        model: `keras_vae.VAE`, `Autoencoder` or `PCA`.
+        x: array `[rows, *event]`, as given to `fit`; uint8 is divided by 255.
+        batch_size: int, rows at a time.
+
+    Returns:
+        float, in squared units of x.
+
+    Raises:
+        ValueError: for data that do not fit the model.
+    """
+    x = model.check_data(x)
+    size = checks.positive_int(batch_size, "batch_size")
+    total = 0.0
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        difference = np.asarray(tf.cast(model.reconstruct(part), tf.float64)) - _as_float(part)
+        total += np.sum(difference**2)
+    return float(total / len(x))
+
+
+def _as_float(x):
+    x = np.asarray(x)
+    return x / 255.0 if x.dtype == np.uint8 else x.astype(np.float64)

@@ -1,0 +1,242 @@
+"""The figures of a report: PNG files, charts in a light and a dark form."""
+
+import contextlib
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from keras_vae import evaluation
+from keras_vae.callbacks import image_grid
+from keras_vae.distributions import Deterministic
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+THEMES = {"light": ("#ffffff", "#1b1f24"), "dark": ("#161b22", "#e6edf3")}
+COLOURS = ["#3b82f6", "#f97316", "#10b981", "#ef4444", "#a855f7", "#a16207", "#ec4899",
+           "#64748b", "#84cc16", "#06b6d4"]  # fmt: skip
+
+
+def draw(run, model, data):
+    """Draws all figures that the model and the data allow into the folder `figures`.
+
+    Returns:
+        dict: name -> list of the files, one for a picture, light and dark for a chart.
+    """
+    folder = run.path("figures")
+    folder.mkdir(exist_ok=True)
+    pictures = Pictures(data)
+    generative = not isinstance(model.posterior, Deterministic)
+    figures = {"curves": chart(folder / "curves", curves, run.metrics())}
+    x = data.x_test[_spread(len(data.x_test), 12)]
+    pair = np.concatenate([model.as_float(x).numpy(), model.reconstruct(x).numpy()])
+    figures["reconstructions"] = pictures.save(folder / "reconstructions.png", pair, len(x))
+    if generative:
+        samples = model.sample(60, seed=1, mean=True).numpy()
+        figures["samples"] = pictures.save(folder / "samples.png", samples, 12)
+        if data.scaler is not None:
+            draws = data.scaler.inverse(model.sample(2000, seed=1).numpy())
+            real = data.scaler.inverse(data.x_test)
+            figures["marginals"] = chart(
+                folder / "marginals", marginals, data.scaler.columns, real, draws
+            )
+    rows = _spread(len(data.x_test), 3000)
+    posterior = model.encode(data.x_test[rows], batch_size=1024)
+    means = posterior.mean().numpy()
+    labels = None if data.y_test is None else data.y_test[rows]
+    figures["latent"] = chart(folder / "latent", latent_map, means, labels)
+    if len(x) > 1:
+        steps = interpolations(model, x)
+        figures["interpolations"] = pictures.save(folder / "interpolations.png", steps, 11)
+    kl, active = None, np.arange(means.shape[1])
+    if generative:
+        with contextlib.suppress(ValueError):
+            kl = evaluation.kl_per_unit(model, data.x_test)
+            figures["kl"] = chart(folder / "kl", kl_bars, kl)
+        active = np.flatnonzero(evaluation.active_units(model, data.x_test))
+    spread = means.var(axis=0) if kl is None else kl
+    units = active[np.argsort(-spread[active], kind="stable")][:32]
+    if len(units):
+        values = traversals(model, means, units)
+        figures["traversals"] = pictures.save(folder / "traversals.png", values, 11)
+    return figures
+
+
+def _spread(rows, count):
+    """Up to `count` places that are spread over so many rows."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(int))
+
+
+class Pictures:
+    """Rows of the data as images: images as they are, vectors as strips of colour.
+
+    Args:
+        data: `Dataset`, whose test rows give the range of values to show.
+    """
+
+    def __init__(self, data):
+        x = data.x_test
+        self.strips = x.ndim != 4
+        if self.strips:  # the middle of the colours is the middle of the values
+            centre, reach = (0, 3) if data.scaler else (np.mean(x), 3 * np.std(x) or 1)
+            self.low, self.high = centre - reach, centre + reach
+        elif x.dtype in (np.uint8, bool) or (x.min() >= 0 and x.max() <= 1):
+            self.low, self.high = 0, 1
+        else:
+            self.low, self.high = float(x.min()), float(x.max())
+
+    def save(self, path, x, columns):
+        """Saves rows x `[rows, *event]` as a grid; returns a list of the one file."""
+        x = (np.asarray(x, np.float32) - self.low) / (self.high - self.low)
+        if self.strips:
+            x = plt.get_cmap("RdBu_r")(np.clip(x, 0, 1))[:, None, :, :3]
+            columns = max(1, min(columns, 150 // x.shape[2]))
+        elif x.shape[-1] not in (1, 3):
+            x = x[..., :3] if x.shape[-1] > 3 else x[..., :1]
+        grid = image_grid(x, columns)
+        picture = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
+        times = max(1, 900 // picture.width)
+        size = (picture.width * times, picture.height * times)
+        picture.resize(size, Image.Resampling.NEAREST).save(path)
+        return [path]
+
+
+def interpolations(model, x, steps=11):
+    """Between pairs of rows, straight lines of latents, decoded: `[pairs * steps, *event]`."""
+    codes = model.encode(x).mean().numpy()
+    pairs = len(codes) // 2
+    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    lines = [(1 - share) * codes[2 * i] + share * codes[2 * i + 1] for i in range(min(5, pairs))]
+    return model.decode(np.concatenate(lines)).mean().numpy()
+
+
+def traversals(model, means, units, steps=11):
+    """Each unit over what it takes on the data, the others at a typical row's values.
+
+    Args:
+        model: `VAE`.
+        means: `[rows, latent]`, posterior means.
+        units: ints.
+        steps: int.
+
+    Returns:
+        `[units * steps, *event]`: from 2.5 standard deviations below the unit's mean to as
+        much above.
+    """
+    centre = means.mean(axis=0)
+    typical = means[np.argmin(((means - centre) ** 2).sum(axis=1))]
+    codes = np.tile(typical, (len(units), steps, 1))
+    for i, unit in enumerate(units):
+        codes[i, :, unit] = centre[unit] + np.linspace(-2.5, 2.5, steps) * means[:, unit].std()
+    return model.decode(codes.reshape(-1, means.shape[1])).mean().numpy()
+
+
+def chart(path, function, *args):
+    """Draws one chart twice, light and dark; returns the two files."""
+    files = []
+    for theme, (paper, ink) in THEMES.items():
+        style = {
+            "figure.facecolor": paper, "axes.facecolor": paper, "savefig.facecolor": paper,
+            "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": ink,
+            "xtick.color": ink, "ytick.color": ink, "grid.color": ink, "grid.alpha": 0.15,
+            "legend.frameon": False, "font.size": 9, "axes.grid": True,
+            "axes.spines.top": False, "axes.spines.right": False,
+            "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        }  # fmt: skip
+        with plt.rc_context(style):
+            figure = function(*args)
+            files.append(path.with_name(f"{path.name}-{theme}.png"))
+            figure.savefig(files[-1], dpi=120, bbox_inches="tight")
+            plt.close(figure)
+    return files
+
+
+def curves(metrics):
+    """The terms by epoch, of training and validation."""
+    names = [n for n in ("elbo", "reconstruction", "kl", "loss") if n in metrics]
+    if "elbo" in names and np.allclose(metrics["loss"], -np.array(metrics["elbo"])):
+        names.remove("loss")  # it is the bound
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(3.3 * len(names), 2.8), layout="constrained", squeeze=False
+    )
+    epochs = np.array(metrics["epoch"]) + 1
+    for axis, name in zip(axes[0], names, strict=True):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in metrics:
+                marker = "." if len(epochs) < 3 else None
+                axis.plot(epochs, metrics[key], label=label, marker=marker)
+                later = np.array(metrics[key][len(epochs) // 20 :])
+                if len(later) > 5:  # the first epochs would flatten all others
+                    low, high = axis.get_ylim() if key != name else (later.min(), later.max())
+                    low, high = min(low, later.min()), max(high, later.max())
+                    axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
+        axis.set(title=name.upper() if name in ("elbo", "kl") else name, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0][0].set_ylabel("nats per example")
+    axes[0][0].legend()
+    return figure
+
+
+def latent_map(means, labels):
+    """The posterior means in the plane, projected by PCA if they have more dimensions."""
+    figure, axis = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
+    names = ("unit 1", "unit 2")
+    if means.shape[1] == 1:
+        means, names = np.concatenate([means, np.zeros_like(means)], 1), ("unit 1", "")
+    elif means.shape[1] > 2:
+        centred = means - means.mean(axis=0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        means = centred @ axes[:2].T
+        names = ("first principal component", "second")
+    spot = {"s": 6, "alpha": 0.7, "linewidths": 0}
+    if labels is None:
+        axis.scatter(*means.T, **spot)
+    elif labels.dtype.kind == "f" or len(np.unique(labels)) > 20:
+        if labels.dtype.kind not in "iuf":
+            labels = np.unique(labels, return_inverse=True)[1]
+        points = axis.scatter(*means.T, c=labels, cmap="viridis", **spot)
+        figure.colorbar(points, ax=axis)
+    else:
+        names_of = np.unique(labels)
+        colours = COLOURS if len(names_of) <= 10 else plt.get_cmap("tab20").colors
+        for label, colour in zip(names_of, colours, strict=False):
+            axis.scatter(*means[labels == label].T, color=colour, label=str(label), **spot)
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+    axis.set(xlabel=names[0], ylabel=names[1])
+    return figure
+
+
+def kl_bars(kl):
+    """KL of each unit, largest first."""
+    figure, axis = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
+    order = np.argsort(-kl, kind="stable")
+    axis.bar(range(len(kl)), kl[order])
+    if len(kl) <= 40:
+        axis.set_xticks(range(len(kl)), [str(unit) for unit in order])
+    axis.set(xlabel="latent unit", ylabel="KL, nats")
+    return figure
+
+
+def marginals(columns, real, drawn):
+    """Each column of a table: the test rows, and samples of the model."""
+    count = min(len(columns), 16)
+    wide = min(count, 4)
+    high = -(-count // wide)
+    figure, axes = plt.subplots(
+        high, wide, figsize=(2.4 * wide, 1.9 * high), layout="constrained", squeeze=False
+    )
+    for i, axis in enumerate(axes.flat):
+        if i >= count:
+            axis.set_axis_off()
+            continue
+        both = np.concatenate([real[:, i], drawn[:, i]])
+        bins = np.linspace(*np.percentile(both, [0.5, 99.5]), 31)
+        if not bins[-1] > bins[0]:
+            bins = bins[0] + np.linspace(-0.5, 0.5, 31)
+        axis.hist(real[:, i], bins, density=True, histtype="step", label="test rows")
+        axis.hist(drawn[:, i], bins, density=True, histtype="step", label="samples")
+        axis.set_title(columns[i], fontsize=9)
+        axis.set_yticks([])
+    axes[0][0].legend(fontsize=7)
+    return figure

@@ -1,0 +1,104 @@
+"""Samples and reconstructions as files: a picture, an array or a table."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from keras_vae.datasets import Scaler
+
+
+def saver(run, model, path, name, overwrite):
+    """Checks where to write, before anything is computed.
+
+    Args:
+        run: `keras_vae.run.Run`.
+        model: its model.
+        path: `pathlib.Path` with the suffix .png, .npz or .csv, or None for one in the run.
+        name: str, the name of the file in the run.
+        overwrite: bool, whether to replace a file.
+
+    Returns:
+        Function: dict of arrays `[rows, *event]` by name -> the path that was written.
+
+    Raises:
+        ValueError: if the file is there, has another suffix, or the data have no such form.
+    """
+    shape = model.likelihood.event_shape
+    images, table = len(shape) == 3, run.path("scaler.json").is_file()
+    if path is None:
+        path = run.path(name + (".png" if images else ".csv" if table else ".npz"))
+    forms = {".npz": _save_npz}
+    if images:
+        forms[".png"] = _save_png
+    else:
+        forms[".csv"] = _save_csv
+    path = pathlib.Path(path)
+    if path.suffix not in forms:
+        raise ValueError(
+            f"`out` must end with {' or '.join(sorted(forms))} for rows of shape {shape}. "
+            f"Received: out={path}"
+        )
+    if path.exists() and not overwrite:
+        raise ValueError(
+            "`out` must be a new file, or give `overwrite`. "
+            f"Received: out={path}, which exists"
+        )
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"`out` must be in a folder that exists. Received: out={path}"
+        )
+    scaler = Scaler.load(run.path("scaler.json")) if table else None
+
+    def save(arrays):
+        part = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+        arrays = {key: np.asarray(x) for key, x in arrays.items()}
+        if scaler is not None:
+            arrays = {key: scaler.inverse(x) for key, x in arrays.items()}
+        try:
+            forms[path.suffix](part, arrays, scaler)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    return save
+
+
+def _save_npz(path, arrays, scaler):
+    np.savez_compressed(path, **arrays)
+
+
+def _save_png(path, arrays, scaler):
+    """A grid; several arrays stand below each other, row by row."""
+    from PIL import Image
+
+    from keras_vae.callbacks import image_grid
+
+    columns = min(16, len(next(iter(arrays.values()))))
+    blocks = []
+    for start in range(0, len(next(iter(arrays.values()))), columns):
+        blocks += [image_grid(_padded(x[start : start + columns], columns), columns)
+                   for x in arrays.values()]  # fmt: skip
+    gap = np.full((1, *blocks[0].shape[1:]), 128, np.uint8)
+    grid = np.concatenate([part for block in blocks for part in (block, gap)][:-1])
+    picture = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
+    times = max(1, 900 // picture.width)
+    picture.resize(
+        (picture.width * times, picture.height * times), Image.Resampling.NEAREST
+    ).save(path)
+
+
+def _padded(x, rows):
+    missing = [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)]
+    return np.pad(x, missing, constant_values=0.5)
+
+
+def _save_csv(path, arrays, scaler):
+    columns = next(iter(arrays.values())).shape[1]
+    names = scaler.columns if scaler else [f"x{i}" for i in range(columns)]
+    if len(arrays) > 1:
+        names = [f"{key}.{name}" for key in arrays for name in names]
+    table = np.concatenate(list(arrays.values()), axis=1)
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    np.savetxt(path, table, "%.9g", ",", header=",".join(quoted), comments="", encoding="utf-8")

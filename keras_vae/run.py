@@ -1,0 +1,456 @@
+"""A run: the folder that `keras-vae train` makes, and how it is trained and resumed.
+
+    run.json         what made it: the command, the options, the data, the versions
+    model.keras      the model after the last epoch that was kept, optimizer and all
+    metrics.csv      what Keras' History has, a row for each epoch
+    tensorboard/     the same, and image grids
+    scaler.json      how a table was standardised
+    evaluation.json, baselines.json, figures/, report.html: see keras_vae/report
+
+Each file is written beside its place and then renamed, so that a run that is killed, at
+whatever moment, holds a whole model and can be resumed.
+"""
+
+import csv
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_vae
+from keras_vae import callbacks, datasets, nets, objectives, schedules
+from keras_vae.distributions import IndependentBernoulli, IndependentNormal
+from keras_vae.models import VAE, Autoencoder
+
+FORMAT = 1  # of run.json and of what lies beside it
+
+
+class Run:
+    """A run's folder.
+
+    Args:
+        folder: path.
+        options: dict of `keras-vae train`'s options, for `start`; those of a run that is
+            there are read from it.
+    """
+
+    def __init__(self, folder, options=None):
+        self.folder = pathlib.Path(folder)
+        self.options = options
+
+    def path(self, *names):
+        """The path of a file of the run."""
+        return self.folder.joinpath(*names)
+
+    @property
+    def exists(self):
+        """Whether the folder holds a run."""
+        return self.path("run.json").is_file()
+
+    @classmethod
+    def open(cls, folder):
+        """The run of a folder.
+
+        Raises:
+            ValueError: if there is none, or it was made by a newer version.
+        """
+        run = cls(folder)
+        path = run.path("run.json")
+        try:
+            run.info = json.loads(path.read_text())
+            number = run.info["format"]
+            if number > FORMAT:
+                raise ValueError(
+                    f"`run` must be one of keras_vae {keras_vae.__version__} or older: "
+                    f"update keras_vae. Received: {folder}, made by keras_vae "
+                    f"{run.info['versions']['keras_vae']} (format {number}; this version "
+                    f"reads {FORMAT})"
+                )
+            run.options = run.info["options"]
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(
+                "`run` must be a folder made by `keras-vae train`. "
+                f"Received: {folder}, which has no run.json"
+            ) from None
+        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"`run` must have a run.json that can be read. Received: {path}: "
+                f"{type(error).__name__} {error}"
+            ) from None
+        return run
+
+    def start(self, command, data):
+        """Makes the folder; from here on it holds a run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        packages = ("keras", "tensorflow", "tensorflow-probability", "numpy")
+        versions = {name: importlib.metadata.version(name) for name in packages}
+        self.info = {
+            "format": FORMAT,
+            "command": command,
+            "options": self.options,
+            "data": {
+                "name": data.name,
+                "fingerprint": data.fingerprint,
+                "event_shape": data.event_shape,
+                "value_range": data.value_range,
+            },
+            "versions": {
+                "keras_vae": keras_vae.__version__,
+                "python": platform.python_version(),
+                **versions,
+            },
+        }
+        if data.scaler is not None:
+            data.scaler.save(self.path("scaler.json"))
+        self.write_json("run.json", self.info)
+
+    def resume(self, given):
+        """Takes up the number of epochs from the options that were `given` anew.
+
+        Raises:
+            ValueError: naming the first option that would make it another run.
+        """
+        free = {"epochs"} if self.options["lr_schedule"] == "constant" else set()
+        for name, value in given.items():
+            was = self.options[name]
+            if value != was and name not in free:
+                why = " (the learning rate falls with them)" if name == "epochs" else ""
+                raise ValueError(
+                    f"`{name}` must be as the run began, {was}, to resume it{why}. "
+                    f"Received: {name}={value}"
+                )
+        if given.get("epochs", self.options["epochs"]) != self.options["epochs"]:
+            self.options["epochs"] = given["epochs"]
+            self.write_json("run.json", self.info)
+
+    def write_json(self, name, value):
+        """Writes a JSON file of the run, whole or not at all."""
+        self.write(name, json.dumps(value, indent=2) + "\n")
+
+    def read_json(self, name):
+        """Reads a JSON file of the run, or returns None if there is none."""
+        path = self.path(name)
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def write(self, name, text):
+        """Writes a text file of the run, whole or not at all."""
+        part = self.path(f".{name}-{os.getpid()}")
+        try:
+            with open(part, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path(name))
+        finally:
+            part.unlink(missing_ok=True)
+
+    def data(self):
+        """The data of the run.
+
+        Raises:
+            ValueError: if they are not what they were.
+        """
+        data = load_data(self.options)
+        if data.fingerprint != self.info["data"]["fingerprint"]:
+            raise ValueError(
+                f"`data` must be what the run was made with. Received: {data.name}, which "
+                "has changed since"
+            )
+        return data
+
+    def model(self):
+        """The model as it was last kept.
+
+        Raises:
+            ValueError: if there is none yet, or it cannot be read.
+        """
+        path = self.path("model.keras")
+        if not path.is_file():
+            raise ValueError(
+                "`run` must hold a trained model: `keras-vae train ... --resume` goes on "
+                f"with it. Received: {self.folder}, stopped before its first epoch ended"
+            )
+        try:
+            return keras.saving.load_model(path)
+        except Exception as error:  # of zipfile, json, h5py and Keras
+            raise ValueError(
+                f"`run` must have a model that can be read. Received: {path}: {error}"
+            ) from error
+
+    def metrics(self):
+        """The columns of metrics.csv, in the order of the epochs: a dict of lists."""
+        path = self.path("metrics.csv")
+        if not path.is_file():
+            return {}
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+        except (ValueError, TypeError, IndexError, csv.Error) as error:
+            raise ValueError(
+                f"`run` must have a metrics.csv of numbers. Received: {path}: {error}"
+            ) from error
+        return columns
+
+    def train(self, model, data, watchers=()):
+        """Trains on to the last epoch, keeping the model and the metrics of each.
+
+        Args:
+            model: from `build`, or from `model` to go on with.
+            data: `Dataset`.
+            watchers: further callbacks.
+        """
+        done, epochs = int(model.epochs_begun.numpy()), self.options["epochs"]
+        keeper = _Keeper(self, self.metrics(), done)
+        if done >= epochs:
+            return
+        x_look = data.x_test if data.x_val is None else data.x_val
+        tensorboard = self.path("tensorboard")
+        watch = [
+            keras.callbacks.TensorBoard(str(tensorboard), write_graph=False),
+            *watchers,
+            keeper,
+        ]
+        if len(data.event_shape) == 3 and data.event_shape[-1] in (1, 3):
+            images = callbacks.ImageGrids(tensorboard / "images", x_look[:8])
+            watch.insert(0, images)
+        if self.options["model"] == "vae":  # first: the others write what it counts
+            watch.insert(0, callbacks.PosteriorCollapse(x_look[:500]))
+        model.fit(
+            data.x_train,
+            batch_size=self.options["batch"],
+            epochs=epochs,
+            initial_epoch=done,
+            verbose=0,
+            validation_data=data.x_val,
+            callbacks=watch,
+            augmentation=augmentation(self.options) or None,
+        )
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Keeps the metrics and the model of each epoch, in this order.
+
+    The model knows how many epochs it has seen, and rows of later ones, whose model was
+    not kept, are dropped when the run goes on.
+    """
+
+    def __init__(self, run, columns, epochs):
+        super().__init__()
+        kept = min((len(values) for values in columns.values()), default=0)
+        if kept < epochs:
+            raise ValueError(
+                f"`run` must have a metrics.csv with a row for each of {epochs} epochs. "
+                f"Received: {run.path('metrics.csv')} with {kept}"
+            )
+        self.run = run
+        self.columns = {name: values[:epochs] for name, values in columns.items()}
+        self.saved, self.cost = -np.inf, 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes both files."""
+        for name, value in {"epoch": epoch, **logs}.items():
+            self.columns.setdefault(name, []).append(value)
+        last = epoch + 1 == self.params["epochs"]
+        start = time.monotonic()
+        # Saving takes a tenth of the time at most, however short the epochs.
+        if last or start - self.saved > 10 * self.cost:
+            self.write_metrics()
+            self.model.save(self.run.path("model.keras"))
+            self.saved = time.monotonic()
+            self.cost = self.saved - start
+
+    def write_metrics(self):
+        """Writes metrics.csv anew."""
+        rows = zip(*self.columns.values(), strict=True)
+        lines = [",".join(self.columns), *(",".join(map(_text, row)) for row in rows)]
+        self.run.write("metrics.csv", "\n".join(lines) + "\n")
+
+
+def _text(value):
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def load_data(options):
+    """The data set that the options name, with its validation rows."""
+    data = datasets.load(
+        options["data"],
+        label=options["label"],
+        drop=tuple(options["drop"]),
+        resize=options["resize"],
+        value_range=options["value_range"],
+    )
+    data = data.hold_out(options["validation"])
+    if options["crop"]:
+        shape = data.event_shape
+        if len(shape) != 3 or min(np.subtract(shape[:2], options["crop"])) < 0:
+            raise ValueError(
+                f"`crop` must be a part of the images. Received: crop={options['crop']} of "
+                f"rows of shape {shape}"
+            )
+        parts = {
+            part: _center(getattr(data, part), options["crop"]) for part in ("x_val", "x_test")
+        }
+        data = data._replace(**parts)
+    return data
+
+
+def _center(x, size):
+    if x is None:
+        return None
+    top, left = (np.array(x.shape[1:3]) - size) // 2
+    return x[:, top : top + size[0], left : left + size[1]]
+
+
+def augmentation(options):
+    """The layers that the options ask for."""
+    layers = []
+    if options["rotate"]:
+        factor = options["rotate"] / 360
+        layers.append(keras.layers.RandomRotation(factor, fill_mode="nearest"))
+    if options["shift"]:
+        shift = options["shift"]
+        layers.append(keras.layers.RandomTranslation(shift, shift, fill_mode="nearest"))
+    if options["crop"]:
+        layers.append(keras.layers.RandomCrop(*options["crop"]))
+    return layers
+
+
+def resolve(options, data):
+    """The options with the defaults that depend on the data filled in.
+
+    Raises:
+        ValueError: for options that do not fit the data or each other.
+    """
+    options = dict(options)
+    images, binary = len(data.event_shape) == 3, data.x_train.dtype == bool
+    if options["network"] is None:
+        options["network"] = "conv" if images else "mlp"
+    if options["network"] == "conv" and not images:
+        _refuse("network", "mlp for data that are no images", "conv")
+    if options["likelihood"] is None:
+        unit = data.x_train.dtype == np.uint8 or data.value_range is not None
+        bernoulli = binary or (images and data.event_shape[-1] == 1 and (unit or _unit(data)))
+        options["likelihood"] = "bernoulli" if bernoulli else "normal"
+    for name, kind in (("grey", "bernoulli"), ("scale", "normal")):
+        if options[name] is not None and options["likelihood"] != kind:
+            _refuse(name, f"left out unless the likelihood is {kind}", options[name])
+    if options["grey"] is None and options["likelihood"] == "bernoulli":
+        options["grey"] = "error" if binary else "binarize"
+    if options["scale"] is None and options["likelihood"] == "normal":
+        options["scale"] = "shared"
+    for name in ("rotate", "shift", "crop"):
+        if options[name] and not images:
+            _refuse(name, "left out for data that are no images", options[name])
+    steps = -(-len(data.x_train) // options["batch"])
+    if options["epochs"] is None:  # some 5,000 steps
+        options["epochs"] = min(200, max(10, -(-5000 // steps)))
+    if options["beta_schedule"] != "constant" and options["beta_steps"] is None:
+        options["beta_steps"] = max(1, steps * options["epochs"] // 10)
+    if options["xla"] is None:  # convolutions are slower with it on a CPU
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        options["xla"] = options["network"] == "mlp" or gpu
+    _check_objective(options)
+    return options
+
+
+def _check_objective(options):
+    """Raises a ValueError for an option of another objective than the one asked for."""
+    knobs = {"samples": 1, "beta": 1.0, "beta_schedule": "constant", "beta_steps": None}
+    knobs |= {"free_bits": 0.0}
+    if options["model"] == "autoencoder":
+        kind, knobs = "model is vae", {"objective": "elbo", **knobs}
+    elif options["objective"] == "iwae":
+        kind = "objective is elbo"
+        del knobs["samples"]
+    else:
+        return
+    for name, default in knobs.items():
+        if options[name] != default:
+            _refuse(name, f"left out unless the {kind}", options[name])
+
+
+def _refuse(name, expected, value):
+    raise ValueError(f"`{name}` must be {expected}. Received: {name}={value}")
+
+
+def _unit(data):
+    return data.x_train.min() >= 0 and data.x_train.max() <= 1
+
+
+def likelihood(options, data, network):
+    """The likelihood head of the options, which starts at the mean of the data."""
+    shape, kind = data.event_shape, options["likelihood"]
+    bias = None
+    if kind == "bernoulli":
+        x = data.x_train
+        axes = tuple(range(x.ndim - 1)) if network == "conv" else 0
+        if options["crop"]:
+            x = _center(x, options["crop"])
+        mean = x.mean(axes, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
+        mean = np.clip(mean, 0.001, 0.999)  # Burda et al. (2016)
+        bias = keras.initializers.Constant(np.log(mean / (1 - mean)).ravel().tolist())
+    more = {} if bias is None else {"bias_initializer": bias}
+    if kind == "bernoulli":
+        return IndependentBernoulli(shape, grey=options["grey"], **more)
+    return IndependentNormal(shape, scale=options["scale"])
+
+
+def build(options, data):
+    """The compiled model that the options describe.
+
+    Args:
+        options: dict, from `resolve`.
+        data: `Dataset`.
+
+    Raises:
+        ValueError: for options that do not fit each other.
+    """
+    keras.utils.set_random_seed(options["seed"] % 2**32)
+    keras.config.set_dtype_policy(options["precision"])
+    hidden, activation = options["hidden"], options["activation"]
+    encoder = nets.MLP(hidden, activation)
+    decoder = nets.MLP(hidden[::-1], activation)
+    if options["network"] == "conv":
+        filters = options["filters"]
+        encoder = keras.Sequential([nets.ConvEncoder(filters, activation=activation), encoder])
+        to_images = nets.ConvDecoder(filters[::-1], data.event_shape, activation=activation)
+        decoder = keras.Sequential([decoder, to_images])
+    kind = {"vae": VAE, "autoencoder": Autoencoder}[options["model"]]
+    head = likelihood(options, data, options["network"])
+    model = kind(encoder, decoder, head, options["latent"], seed=options["seed"])
+    steps = -(-len(data.x_train) // options["batch"])
+    rate = options["learning_rate"]
+    if options["lr_schedule"] == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate, steps * options["epochs"], alpha=0.01
+        )
+    model.compile(
+        keras.optimizers.Adam(rate),
+        objective(options),
+        steps_per_execution=min(100, steps),
+        jit_compile=options["xla"],
+    )
+    return model
+
+
+def objective(options):
+    """The objective of the options, or None for an autoencoder's own."""
+    if options["model"] == "autoencoder":
+        return None
+    if options["objective"] == "iwae":
+        return objectives.IWAE(options["samples"])
+    beta, steps = options["beta"], options["beta_steps"]
+    kind = options["beta_schedule"]
+    if kind == "cyclical":
+        beta = schedules.Cyclical(0.0, beta, period=steps)
+    elif kind != "constant":
+        ramp = {"linear": schedules.Linear, "cosine": schedules.Cosine}[kind]
+        beta = ramp(0.0, beta, steps=steps)
+    return objectives.ELBO(beta, options["free_bits"], num_samples=options["samples"])
