@@ -13,7 +13,7 @@ if pathlib.Path(*sys.argv[:1]).stem != "keras-vae":
         raise ImportError(
             "keras_vae needs the TensorFlow backend of Keras: it builds on TensorFlow "
             "Probability, tf.distribute, SavedModel and LiteRT. Received: the backend "
-            f'{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND='
+            f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND="
             '"tensorflow" before keras is first imported, or the "backend" in '
             "~/.keras/keras.json."
         )

@@ -37,7 +37,9 @@ def image_grid(images, columns):
     rows = -(-len(images) // columns)
     missing = ((0, rows * columns - len(images)), (0, 0), (0, 0), (0, 0))
     margin = ((0, 0), (0, 1), (0, 1), (0, 0))
-    images = np.pad(np.pad(images, margin, constant_values=128), missing, constant_values=128)
+    images = np.pad(
+        np.pad(images, margin, constant_values=128), missing, constant_values=128
+    )
     _, height, width, channels = images.shape
     grid = images.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     return grid.reshape(rows * height, columns * width, channels)[:-1, :-1]
@@ -157,12 +159,16 @@ class PosteriorCollapse(keras.callbacks.Callback):
 
     def _in_words(self, epoch):
         active, units = int(self.active.sum()), self.active.size
-        nats = "" if self.kl is None else f", and all {units} together code {self.kl.sum():.3g} nats"
+        nats = (
+            ""
+            if self.kl is None
+            else f", and all {units} together code {self.kl.sum():.3g} nats"
+        )
         return (
             f"Posterior collapse: {active} of {units} latent units are active after epoch "
-            f"{epoch + 1}. The posterior mean of the others hardly varies with x{nats}. The "
-            "decoder does without them. Let beta grow from 0 (schedules.Linear), or give "
-            "each unit free bits (ELBO(free_bits=0.1)); also a smaller decoder or a smaller "
-            "scale of the likelihood make the latents worth their cost. If the bound is "
-            "good, fewer latent units will do."
+            f"{epoch + 1}. The posterior mean of the others hardly varies with x{nats}. "
+            "The decoder does without them. Let beta grow from 0 (schedules.Linear), or "
+            "give each unit free bits (ELBO(free_bits=0.1)); a smaller decoder, or a "
+            "smaller scale of the likelihood, makes latents worth their cost too. If the "
+            "bound is good, fewer latent units will do."
         )

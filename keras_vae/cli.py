@@ -4,7 +4,6 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 """
 
 import contextlib
-import enum
 import os
 import pathlib
 import re
@@ -12,7 +11,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -23,24 +22,20 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _choice(name, *values):
-    return enum.Enum(name, {value: value for value in values}, type=str)
-
-
-Model = _choice("Model", "vae", "autoencoder")
-Network = _choice("Network", "mlp", "conv")
-Likelihood = _choice("Likelihood", "bernoulli", "normal")
-Grey = _choice("Grey", "binarize", "soft", "error")
-Objective = _choice("Objective", "elbo", "iwae")
-Ramp = _choice("Ramp", "constant", "linear", "cosine", "cyclical")
-LearningRate = _choice("LearningRate", "constant", "cosine")
-Precision = _choice("Precision", "float32", "mixed_bfloat16", "mixed_float16")
+Model = Literal["vae", "autoencoder"]
+Network = Literal["mlp", "conv"]
+Likelihood = Literal["bernoulli", "normal"]
+Grey = Literal["binarize", "soft", "error"]
+Objective = Literal["elbo", "iwae"]
+Ramp = Literal["constant", "linear", "cosine", "cyclical"]
+LearningRate = Literal["constant", "cosine"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 def _ints(text):
@@ -87,7 +82,9 @@ def _scale(text):
     with contextlib.suppress(ValueError, TypeError):
         if 0 < (number := float(text)) < float("inf"):
             return number
-    raise typer.BadParameter(f"expected shared, per_element or a positive number; got {text!r}")
+    raise typer.BadParameter(
+        f"expected shared, per_element or a positive number; got {text!r}"
+    )
 
 
 def _finite(value):
@@ -103,13 +100,44 @@ def _positive(value):
 
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-NumSamples = Annotated[int, typer.Option(min=1, help="Importance samples for each row.")]
-NllRows = Annotated[int, typer.Option(min=2, help="Test rows, at most, for the NLL.")]
+NumSamples = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="INT", help="Importance samples per row.", rich_help_panel="Report"
+    ),
+]
+NllRows = Annotated[
+    int,
+    typer.Option(
+        min=2,
+        metavar="INT",
+        help="Test rows, at most, for the NLL.",
+        rich_help_panel="Report",
+    ),
+]
 Latents = Annotated[
     str,
-    typer.Option(parser=_ints, metavar="INTS|none", help="Latent sizes of the baselines' table."),
+    typer.Option(
+        parser=_ints,
+        metavar="INTS|none",
+        help="Latent sizes of the baselines' table.",
+        rich_help_panel="Report",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")]
+
+
+def _option(panel, *names, **settings):
+    return typer.Option(*names, rich_help_panel=panel, **settings)
+
+
+def _count(panel, help, *names):
+    return _option(panel, *names, min=1, metavar="INT", help=help)
+
+
+def _number(panel, help, high=None):
+    limits = {"min": 0.0, "max": high, "callback": _finite}
+    return _option(panel, metavar="NUMBER", help=help, **limits)
 
 
 @app.command()
@@ -119,102 +147,148 @@ def train(
         str,
         typer.Argument(
             metavar="DATA",
-            help="digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, or a path: "
-            ".npy, .npz, a folder of images, .csv, .parquet.",
+            help="digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, or a "
+            "path: .npy, .npz, a folder of images, .csv, .parquet.",
         ),
     ],
     out_: Annotated[
         pathlib.Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder of the run.  [default: runs/DATA-N]"),
+        typer.Option(
+            "--out", metavar="DIR", help="Folder of the run. Default: runs/DATA-N"
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in DIR; start it if there is none.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in DIR; start it if there is none."
+        ),
     ] = False,
-    model: Annotated[Model, typer.Option()] = Model.vae,
+    # What is modelled.
+    model: Annotated[Model, _option("Model", help="")] = "vae",
     network: Annotated[
-        Network | None, typer.Option(help="[default: conv for images, else mlp]")
+        Network | None, _option("Model", help="Default: conv for images, else mlp.")
     ] = None,
     hidden: Annotated[
-        str, typer.Option(parser=_widths, metavar="INTS", help="Widths of the dense layers.")
+        str,
+        _option("Model", parser=_widths, metavar="INTS", help="Widths of dense layers."),
     ] = "256",
     filters: Annotated[
-        str, typer.Option(parser=_widths, metavar="INTS", help="Channels of the conv layers.")
+        str,
+        _option("Model", parser=_widths, metavar="INTS", help="Channels of conv layers."),
     ] = "32,64",
-    activation: Annotated[str, typer.Option(help="A Keras activation.")] = "relu",
-    latent: Annotated[int, typer.Option(min=1, help="Latent size.")] = 16,
+    activation: Annotated[
+        str, _option("Model", metavar="NAME", help="A Keras activation.")
+    ] = "relu",
+    latent: Annotated[int, _count("Model", "Latent size.")] = 16,
     likelihood: Annotated[
         Likelihood | None,
-        typer.Option(help="[default: bernoulli for grey images in [0, 1], else normal]"),
-    ] = None,
-    scale: Annotated[
-        str | None,
-        typer.Option(
-            parser=_scale,
-            metavar="shared|per_element|NUMBER",
-            help="Standard deviation of a normal likelihood.  [default: shared, one trained number]",
-        ),
+        _option("Model", help="Default: bernoulli for grey images in [0, 1], else normal."),
     ] = None,
     grey: Annotated[
         Grey | None,
-        typer.Option(help="Pixels between 0 and 1 under bernoulli.  [default: binarize, anew at each step]"),
+        _option(
+            "Model",
+            help="What bernoulli does with pixels between 0 and 1. Default: binarize, anew "
+            "at each step.",
+        ),
     ] = None,
-    objective: Annotated[Objective, typer.Option()] = Objective.elbo,
-    samples: Annotated[int, typer.Option(min=1, help="Posterior samples per example.")] = 1,
-    beta: Annotated[float, typer.Option(min=0.0, callback=_finite, help="Weight of the KL.")] = 1.0,
+    scale: Annotated[
+        str | None,
+        _option(
+            "Model",
+            parser=_scale,
+            metavar="shared|per_element|NUMBER",
+            help="Standard deviation of normal. Default: shared, one trained number.",
+        ),
+    ] = None,
+    # How it is trained.
+    objective: Annotated[Objective, _option("Objective", help="")] = "elbo",
+    samples: Annotated[int, _count("Objective", "Posterior samples per example.")] = 1,
+    beta: Annotated[float, _number("Objective", "Weight of the KL.")] = 1.0,
     beta_schedule: Annotated[
-        Ramp, typer.Option(help="How beta grows from 0 to its value.")
-    ] = Ramp.constant,
+        Ramp, _option("Objective", help="How beta grows from 0 to its value.")
+    ] = "constant",
     beta_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Steps of the ramp, or of a cycle.  [default: a tenth of all]"),
+        _count("Objective", "Steps of the ramp, or of a cycle. Default: a tenth of all."),
     ] = None,
     free_bits: Annotated[
-        float, typer.Option(min=0.0, callback=_finite, help="Nats per latent unit that cost nothing.")
+        float, _number("Objective", "Nats of each latent unit that cost nothing.")
     ] = 0.0,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="[default: some 5,000 steps, between 10 and 200 epochs]"),
+        _count("Training", "Default: some 5,000 steps, between 10 and 200 epochs."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(callback=_positive, help="Of Adam.")] = 1e-3,
+    batch: Annotated[int, _count("Training", "Rows per step.")] = 64,
+    learning_rate: Annotated[
+        float, _option("Training", callback=_positive, metavar="NUMBER", help="Of Adam.")
+    ] = 1e-3,
     lr_schedule: Annotated[
-        LearningRate, typer.Option(help="cosine: falls to a hundredth over all epochs.")
-    ] = LearningRate.constant,
+        LearningRate,
+        _option("Training", help="cosine falls to a hundredth over all epochs."),
+    ] = "constant",
     validation: Annotated[
-        float, typer.Option(min=0.0, max=0.9, callback=_finite, help="Share of the training rows held out.")
+        float, _number("Training", "Share of the training rows held out.", 0.9)
     ] = 0.1,
     seed: Annotated[
-        int, typer.Option(min=-(2**31), max=2**31 - 1, help="Of weights, noise and order.")
+        int,
+        _option(
+            "Training",
+            min=-(2**31),
+            max=2**31 - 1,
+            metavar="INT",
+            help="Of weights, noise and order.",
+        ),
     ] = 0,
     precision: Annotated[
-        Precision, typer.Option(help="Of the networks; distributions stay in float32.")
-    ] = Precision.float32,
+        Precision, _option("Training", help="Of networks; distributions stay in float32.")
+    ] = "float32",
     xla: Annotated[
         bool | None,
-        typer.Option("--xla/--no-xla", help="[default: xla, but not for conv on a CPU]"),
+        _option(
+            "Training", "--xla/--no-xla", help="Default: xla, but not for conv on a CPU."
+        ),
     ] = None,
+    # What is read, and what is done to it.
     label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of a table with labels, not modelled.")
+        str | None,
+        _option(
+            "Data", metavar="COLUMN", help="Labels of a table, which are not modelled."
+        ),
     ] = None,
     drop: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Column of a table to leave out; repeatable.")
+        list[str] | None,
+        _option("Data", metavar="COLUMN", help="Leave it out of a table; repeatable."),
     ] = None,
     resize: Annotated[
-        str | None, typer.Option(parser=_size, metavar="HxW", help="Resize the images of a folder.")
+        str | None,
+        _option(
+            "Data", parser=_size, metavar="HxW", help="Size of the images of a folder."
+        ),
     ] = None,
     value_range: Annotated[
         str | None,
-        typer.Option(parser=_range, metavar="LOW:HIGH", help="Range of an array, scaled to [0, 1]."),
+        _option(
+            "Data",
+            parser=_range,
+            metavar="LOW:HIGH",
+            help="Of an array, which is scaled to [0, 1].",
+        ),
     ] = None,
     shift: Annotated[
-        float, typer.Option(min=0.0, max=1.0, callback=_finite, help="Augment: shift by up to this share of the size.")
+        float, _number("Data", "Augment: shift by up to this share of the size.", 1.0)
     ] = 0.0,
     rotate: Annotated[
-        float, typer.Option(min=0.0, max=180.0, callback=_finite, help="Augment: rotate by up to so many degrees.")
+        float, _number("Data", "Augment: rotate by up to so many degrees.", 180.0)
     ] = 0.0,
     crop: Annotated[
         str | None,
-        typer.Option(parser=_size, metavar="HxW", help="Augment: crop at random; test images in the middle."),
+        _option(
+            "Data",
+            parser=_size,
+            metavar="HxW",
+            help="Augment: crop at random; test images in the middle.",
+        ),
     ] = None,
     num_samples: NumSamples = 1000,
     nll_rows: NllRows = 1000,
@@ -224,18 +298,15 @@ def train(
 
     Data of your own without a test set give a fifth of their rows to it. Ctrl-C leaves a
     run that --resume continues exactly, as does a crash.
-    """  # noqa: D301
+    """
     options = {
-        name: value.value if isinstance(value, enum.Enum) else value
+        name: value
         for name, value in context.params.items()
         if name not in ("out_", "resume", "num_samples", "nll_rows", "baselines")
     }
     options["drop"] = drop or []
-    given = {
-        name: options[name]
-        for name in options
-        if context.get_parameter_source(name).name == "COMMANDLINE"
-    }
+    sources = {name: context.get_parameter_source(name) for name in options}
+    given = {name: options[name] for name in options if _typed(sources[name])}
     if resume and out_ is None:
         raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
     folder = _folder(data, out_, resume)
@@ -251,29 +322,29 @@ def train(
         loaded = run_module.load_data(options)
         run.options = run_module.resolve(options, loaded)
     if run.exists and run.path("model.keras").is_file():
-        network = run.model()
+        vae = run.model()
     else:
-        network = run_module.build(run.options, loaded)
+        vae = run_module.build(run.options, loaded)
     if not run.exists:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), loaded)
-    begun, last = int(network.epochs_begun.numpy()), run.options["epochs"]
+    begun, last = int(vae.epochs_begun.numpy()), run.options["epochs"]
     if begun >= last and run.path("report.html").is_file():
-        out.print(f"The run is finished: {last} epochs. Its report: {run.path('report.html')}")
+        out.print(
+            f"The run is finished: {last} epochs. Its report: {run.path('report.html')}"
+        )
         return
     if resume and begun:
         out.print(f"Going on after epoch {begun}.")
-    _describe(run, loaded, network)
+    _describe(run, loaded, vae)
     try:
-        run.train(network, loaded, [_Progress()])
+        run.train(vae, loaded, [_watcher()])
     except KeyboardInterrupt:
         _stopped(run)
     _finish(run, loaded, num_samples, nll_rows, baselines)
 
 
 @app.command()
-def evaluate(
-    folder: Folder, num_samples: NumSamples = 1000, nll_rows: NllRows = 1000
-):
+def evaluate(folder: Folder, num_samples: NumSamples = 1000, nll_rows: NllRows = 1000):
     """Evaluate a run on its test data: the bound, the NLL with its error, the latents."""
     run, model, data = _open(folder)
     _print_numbers(_heavy("report").evaluate(run, model, data, num_samples, nll_rows))
@@ -283,14 +354,18 @@ def evaluate(
 @app.command()
 def sample(
     folder: Folder,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 64,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal samples.")] = 0,
+    n: Annotated[int, typer.Option("-n", min=1, metavar="INT", help="How many.")] = 64,
+    seed: Annotated[
+        int, typer.Option(metavar="INT", help="Equal seeds give equal samples.")
+    ] = 0,
     mean: Annotated[
         bool, typer.Option("--mean", help="The means of p(x|z) rather than draws.")
     ] = False,
     path: Annotated[
         pathlib.Path | None,
-        typer.Option("--out", metavar="FILE", help=".png, .npz or .csv.  [default: RUN/samples.*]"),
+        typer.Option(
+            "--out", metavar="FILE", help=".png, .npz or .csv.  [default: RUN/samples.*]"
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ):
@@ -303,20 +378,27 @@ def sample(
 @app.command()
 def reconstruct(
     folder: Folder,
-    rows: Annotated[int, typer.Option("-n", min=1, help="How many test rows.")] = 32,
+    rows: Annotated[
+        int, typer.Option("-n", min=1, metavar="INT", help="How many test rows.")
+    ] = 32,
     path: Annotated[
         pathlib.Path | None,
         typer.Option(
-            "--out", metavar="FILE", help=".png, .npz or .csv.  [default: RUN/reconstructions.*]"
+            "--out",
+            metavar="FILE",
+            help=".png, .npz or .csv.  [default: RUN/reconstructions.*]",
         ),
     ] = None,
     overwrite: Overwrite = False,
 ):
-    """Reconstruct the first test rows: originals beside the means of p(x | E[z|x])."""
+    """Reconstruct the first test rows: originals beside the means of p(x|z)."""
     run, model, data = _open(folder)
     save = _heavy("report").saver(run, model, path, "reconstructions", overwrite)
     x = data.x_test[:rows]
-    pairs = {"originals": model.as_float(x).numpy(), "reconstructions": model.reconstruct(x)}
+    pairs = {
+        "originals": model.as_float(x).numpy(),
+        "reconstructions": model.reconstruct(x),
+    }
     out.print(str(save(pairs)))
 
 
@@ -332,6 +414,11 @@ def report(
     _finish(run, data, num_samples, nll_rows, baselines)
 
 
+def _typed(source):
+    """Whether an option was given, rather than left at its default."""
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _folder(data, folder, resume):
     """The folder of the run to make, checked before anything slow is done."""
     if folder is None:
@@ -344,12 +431,13 @@ def _folder(data, folder, resume):
     if there and not resume:
         hint = ", or --resume to go on" if (folder / "run.json").is_file() else ""
         raise ValueError(
-            f"--out must be a new or empty folder{hint}. Received: {folder}, which is not empty"
+            f"--out must be a new or empty folder{hint}. Received: {folder}, which is "
+            "not empty"
         )
     if there and not (folder / "run.json").is_file():
         raise ValueError(
-            f"--out must be a run, to resume it. Received: {folder}, which is not empty and "
-            "has no run.json"
+            f"--out must be a run, to resume it. Received: {folder}, which is not empty "
+            "and has no run.json"
         )
     return folder
 
@@ -396,14 +484,16 @@ def _describe(run, data, model):
     if data.scaler is not None:
         scaled = ", standardised"
     elif data.value_range is not None:
-        scaled = f", values {data.value_range[0]:g} to {data.value_range[1]:g} scaled to [0, 1]"
+        scaled = (
+            f", values {data.value_range[0]:g} to {data.value_range[1]:g} scaled to [0, 1]"
+        )
     out.print(
         f"data        {data.name}: {len(data.x_train):,} training{held_out} and "
         f"{len(data.x_test):,} test rows of {shape}{scaled}"
     )
     out.print(
-        f"model       {options['model']}, {options['network']}, latent {options['latent']}, "
-        f"{model.count_params():,} parameters"
+        f"model       {options['model']}, {options['network']}, latent "
+        f"{options['latent']}, {model.count_params():,} parameters"
     )
     if options["likelihood"] == "bernoulli":
         grey = {
@@ -436,54 +526,42 @@ def _progress():
     )
 
 
-class _Progress:
-    """The callback behind the bar: steps done of all epochs, with the bound so far."""
+def _watcher():
+    """A callback that moves the bar, or prints ten lines where there is no terminal."""
+    import keras
 
-    def __new__(cls):
-        import keras
+    class Watcher(keras.callbacks.Callback):
+        async_safe = True  # reads neither weights nor logs while steps run
 
-        class Bar(keras.callbacks.Callback):
-            async_safe = True  # reads no weights and no logs while the step runs
+        def on_train_begin(self, logs=None):
+            self.epochs, self.steps = self.params["epochs"], self.params["steps"] or 1
+            self.bar = _progress()
+            self.task = self.bar.add_task("training", total=None, text="")
+            self.bar.start()
+            self.first = None
 
-            def on_train_begin(self, logs=None):
-                self.bar = _progress()
-                self.bar.start()
-                self.epochs = self.params["epochs"]
-                self.steps = self.params["steps"] or 1
-                self.task = self.bar.add_task("training", total=None, text="")
-                self.first = None
+        def on_epoch_begin(self, epoch, logs=None):
+            self.first = epoch if self.first is None else self.first
+            self.done = (epoch - self.first) * self.steps
+            self.bar.update(self.task, total=(self.epochs - self.first) * self.steps)
 
-            def on_epoch_begin(self, epoch, logs=None):
-                if self.first is None:
-                    self.first = epoch
-                    total = (self.epochs - epoch) * self.steps
-                    self.bar.update(self.task, total=total)
+        def on_train_batch_end(self, batch, logs=None):
+            self.bar.update(self.task, completed=self.done + batch + 1)
 
-            def on_train_batch_end(self, batch, logs=None):
-                done = (self.epoch() - self.first) * self.steps + batch + 1
-                self.bar.update(self.task, completed=done)
+        def on_epoch_end(self, epoch, logs=None):
+            name = "elbo" if "elbo" in logs else "reconstruction"
+            shown = {key: logs[key] for key in (name, f"val_{name}") if key in logs}
+            text = "  ".join(f"{key} {value:.2f}" for key, value in shown.items())
+            text = f"epoch {epoch + 1}/{self.epochs}  {text}"
+            self.bar.update(self.task, completed=self.done + self.steps, text=text)
+            last = epoch + 1 == self.epochs
+            if self.bar.disable and (last or not (epoch + 1) % max(1, self.epochs // 10)):
+                out.print(text)
 
-            def epoch(self):
-                return int(self.model.epochs_begun.numpy()) - 1
+        def on_train_end(self, logs=None):
+            self.bar.stop()
 
-            def on_epoch_end(self, epoch, logs=None):
-                shown = {k: logs[k] for k in ("elbo", "val_elbo", "reconstruction",
-                                              "val_reconstruction") if k in logs}  # fmt: skip
-                shown = dict(list(shown.items())[:2])
-                text = "  ".join(f"{name} {value:.2f}" for name, value in shown.items())
-                text = f"epoch {epoch + 1}/{self.epochs}  {text}"
-                self.bar.update(
-                    self.task, completed=(epoch + 1 - self.first) * self.steps, text=text
-                )
-                if not out.is_terminal and (
-                    epoch + 1 == self.epochs or not (epoch + 1) % max(1, self.epochs // 10)
-                ):
-                    out.print(text)
-
-            def on_train_end(self, logs=None):
-                self.bar.stop()
-
-        return Bar()
+    return Watcher()
 
 
 def _stopped(run):
@@ -500,8 +578,10 @@ def _finish(run, data, num_samples, nll_rows, baselines):
     report = _heavy("report")
     try:
         with _progress() as bar:
+
             def tell(text, done=0, total=None):
                 bar.update(task, description=text, completed=done, total=total)
+
             task = bar.add_task("evaluating", total=None, text="")
             model = run.model()
             numbers = report.evaluate(run, model, data, num_samples, nll_rows)
@@ -523,6 +603,7 @@ def _print_numbers(numbers):
 @contextlib.contextmanager
 def _in_words():
     """Turns what a user can mend into one message, and warnings into lines."""
+
     def show(message, category, *_, **__):
         err.print(f"Warning: {message}", markup=False)
 
@@ -534,12 +615,15 @@ def _in_words():
         except (typer.Exit, typer.Abort):  # which are RuntimeErrors
             raise
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            err.print(f"Error: {_as_options(str(error) or type(error).__name__)}", markup=False)
+            err.print(
+                f"Error: {_as_options(str(error) or type(error).__name__)}", markup=False
+            )
             raise typer.Exit(2) from None
 
 
 def _as_options(message):
     """Names options as they are typed: `value_range` -> --value-range."""
+
     def typed(match):
         name = match[1]
         if name in ("data", "run"):

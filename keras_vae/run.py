@@ -295,7 +295,8 @@ def load_data(options):
                 f"rows of shape {shape}"
             )
         parts = {
-            part: _center(getattr(data, part), options["crop"]) for part in ("x_val", "x_test")
+            part: _center(getattr(data, part), options["crop"])
+            for part in ("x_val", "x_test")
         }
         data = data._replace(**parts)
     return data
@@ -336,7 +337,9 @@ def resolve(options, data):
         _refuse("network", "mlp for data that are no images", "conv")
     if options["likelihood"] is None:
         unit = data.x_train.dtype == np.uint8 or data.value_range is not None
-        bernoulli = binary or (images and data.event_shape[-1] == 1 and (unit or _unit(data)))
+        bernoulli = binary or (
+            images and data.event_shape[-1] == 1 and (unit or _unit(data))
+        )
         options["likelihood"] = "bernoulli" if bernoulli else "normal"
     for name, kind in (("grey", "bernoulli"), ("scale", "normal")):
         if options[name] is not None and options["likelihood"] != kind:
@@ -419,7 +422,9 @@ def build(options, data):
     decoder = nets.MLP(hidden[::-1], activation)
     if options["network"] == "conv":
         filters = options["filters"]
-        encoder = keras.Sequential([nets.ConvEncoder(filters, activation=activation), encoder])
+        encoder = keras.Sequential(
+            [nets.ConvEncoder(filters, activation=activation), encoder]
+        )
         to_images = nets.ConvDecoder(filters[::-1], data.event_shape, activation=activation)
         decoder = keras.Sequential([decoder, to_images])
     kind = {"vae": VAE, "autoencoder": Autoencoder}[options["model"]]

@@ -24,8 +24,8 @@ LAYERS = {
     "signatures": 5,
     "exporting": 6,
     "report": 6,
+    "run": 6,
     "datasets": 6,
-    "demo": 7,
     "cli": 7,
 }
 # Doors to the layers above, inside a method.

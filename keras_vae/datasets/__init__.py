@@ -62,14 +62,16 @@ def load(data, label=None, drop=(), resize=None, value_range=None):
         columns, x, y = read_table(path, label, drop)
         raw = with_test_rows(str(path), x, y)
         scaler = Scaler.of(columns, raw.x_train)
-        parts = {part: scaler.transform(getattr(raw, part)) for part in ("x_train", "x_test")}
+        parts = {
+            part: scaler.transform(getattr(raw, part)) for part in ("x_train", "x_test")
+        }
         return raw._replace(**parts, scaler=scaler)
     if path.suffix.lower() in (".npy", ".npz"):
         _refuse(options, "an array", "value_range")
         return load_arrays(path, value_range)
     raise ValueError(
-        "`data` must be a .npy, .npz, .csv, .csv.gz or .parquet file or a folder of images. "
-        f"Received: data={data}"
+        "`data` must be a .npy, .npz, .csv, .csv.gz or .parquet file or a folder of "
+        f"images. Received: data={data}"
     )
 
 

@@ -47,7 +47,7 @@ class Dataset(NamedTuple):
         for array in (self.x_train, self.x_val, self.x_test):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array))
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
     def hold_out(self, fraction):

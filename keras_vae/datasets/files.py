@@ -65,8 +65,8 @@ def load_images(path, resize=None):
     """
     if (path / "train").is_dir() and (path / "test").is_dir():
         x, labels = _read_images([path / "train", path / "test"], resize)
-        y = None if labels[0] is None or labels[1] is None else labels
-        return Dataset(str(path), *x, None, *(y or (None, None)), value_range=(0, 255))
+        y = (None, None) if labels[0] is None or labels[1] is None else labels
+        return Dataset(str(path), x[0], x[1], None, y[0], y[1], value_range=(0, 255))
     (x,), (y,) = _read_images([path], resize)
     return with_test_rows(str(path), x, y, value_range=(0, 255))
 
@@ -150,7 +150,7 @@ def _read_images(folders, resize):
     pictures = [[_read_image(path, resize) for path in found] for found in files]
     every = [(path, p) for f, ps in zip(files, pictures, strict=True)
              for path, p in zip(f, ps, strict=True)]  # fmt: skip
-    (first, picture), size = every[0], every[0][1].shape[:2]
+    first, size = every[0][0], every[0][1].shape[:2]
     for path, other in every:
         if other.shape[:2] != size:
             raise ValueError(
@@ -175,10 +175,10 @@ def _read_image(path, resize):
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise OSError(f"more than 8 bits per channel (mode {image.mode})")
-            image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+            picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
             if resize is not None:
-                image = image.resize(resize[::-1], Image.Resampling.BILINEAR)
-            pixels = np.asarray(image)
+                picture = picture.resize(resize[::-1], Image.Resampling.BILINEAR)
+            pixels = np.asarray(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"`data` must have images of 8 bits that can be read. Received: {path}: {error}"

@@ -21,7 +21,7 @@ def digits():
 
 
 def mnist():
-    """MNIST: 60,000 and 10,000 handwritten digits of 28 x 28 pixels (LeCun et al., 1998)."""
+    """MNIST: 60,000 and 10,000 digits of 28 x 28 pixels (LeCun et al., 1998)."""
     return _published("mnist")
 
 
@@ -41,11 +41,11 @@ def mnist_static_binary():
     """MNIST binarised once and for all (Larochelle and Murray, 2011), bool."""
     what = "packed_train, packed_valid and packed_test, 784 bits in each row of 98 uint8"
     arrays = _file("mnist_static_binary", what)
-    parts = {
-        part: np.unpackbits(arrays[f"packed_{part}"], axis=1).reshape(-1, 28, 28, 1) > 0
+    train, test, valid = (
+        np.unpackbits(arrays[f"packed_{part}"], axis=1).reshape(-1, 28, 28, 1) > 0
         for part in ("train", "test", "valid")
-    }
-    return Dataset("mnist_static_binary", *parts.values())
+    )
+    return Dataset("mnist_static_binary", train, test, valid)
 
 
 NAMED = {
@@ -56,9 +56,14 @@ NAMED = {
 def _published(name):
     what = "x_train, y_train, x_test and y_test, images (rows, 28, 28) of uint8"
     arrays = _file(name, what, download=True)
-    x = {part: arrays[f"x_{part}"][..., None] for part in ("train", "test")}
-    y = {part: arrays[f"y_{part}"] for part in ("train", "test")}
-    return Dataset(name, x["train"], x["test"], None, *y.values(), value_range=(0, 255))
+    return Dataset(
+        name,
+        x_train=arrays["x_train"][..., None],
+        x_test=arrays["x_test"][..., None],
+        y_train=arrays["y_train"],
+        y_test=arrays["y_test"],
+        value_range=(0, 255),
+    )
 
 
 def _file(name, what, download=False):
@@ -76,7 +81,7 @@ def _file(name, what, download=False):
             return dict(file)
     if not download:
         raise ValueError(
-            f"`data` {name} cannot be downloaded: {put}. Received: KERAS_VAE_DATA is not set"
+            f"`data` {name} cannot be downloaded: {put}. Received: no KERAS_VAE_DATA"
         )
     import keras
 
@@ -86,4 +91,6 @@ def _file(name, what, download=False):
         raise ValueError(
             f"`data` {name} could not be downloaded: {put}. Received: {error}"
         ) from error
-    return dict(zip(("x_train", "y_train", "x_test", "y_test"), (*train, *test), strict=True))
+    return dict(
+        zip(("x_train", "y_train", "x_test", "y_test"), (*train, *test), strict=True)
+    )

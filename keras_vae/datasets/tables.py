@@ -127,7 +127,9 @@ def _check_columns(path, table, names):
                 f"or fill it. Received: {count} of {table.num_rows} values are missing in "
                 f"column {name!r} of {path.name}"
             )
-        numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+        numeric = (
+            types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+        )
         if not (numeric or types.is_boolean(kind)):
             raise ValueError(
                 f"`data` must have columns of numbers: leave the column out (drop={name}), "

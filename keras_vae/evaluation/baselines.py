@@ -32,14 +32,14 @@ class PCA:
 
     def fit(self, x):
         """Finds the components of the rows of x `[rows, *event]`; returns itself."""
-        from sklearn.decomposition import PCA as SklearnPCA  # slow to import
+        from sklearn import decomposition  # slow to import
 
         x = self.check_data(x)
         most = min(len(x), int(np.prod(x.shape[1:])))
         fits = self.latent_dim <= most
         checks.that(fits, "latent_dim", f"at most {most} for these data", self.latent_dim)
         self.event_shape = x.shape[1:]
-        self.pca = SklearnPCA(self.latent_dim, random_state=0)
+        self.pca = decomposition.PCA(self.latent_dim, random_state=0)
         self.pca.fit(_as_float(x).reshape(len(x), -1))
         return self
 
@@ -79,7 +79,9 @@ def reconstruction_error(model, x, batch_size=1024):
     total = 0.0
     for start in range(0, len(x), size):
         part = x[start : start + size]
-        difference = np.asarray(tf.cast(model.reconstruct(part), tf.float64)) - _as_float(part)
+        difference = np.asarray(tf.cast(model.reconstruct(part), tf.float64)) - _as_float(
+            part
+        )
         total += np.sum(difference**2)
     return float(total / len(x))
 

@@ -103,11 +103,13 @@ class Pictures:
 
 
 def interpolations(model, x, steps=11):
-    """Between pairs of rows, straight lines of latents, decoded: `[pairs * steps, *event]`."""
+    """Straight lines between the codes of pairs of rows: `[pairs * steps, *event]`."""
     codes = model.encode(x).mean().numpy()
     pairs = len(codes) // 2
     share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-    lines = [(1 - share) * codes[2 * i] + share * codes[2 * i + 1] for i in range(min(5, pairs))]
+    lines = [
+        (1 - share) * codes[2 * i] + share * codes[2 * i + 1] for i in range(min(5, pairs))
+    ]
     return model.decode(np.concatenate(lines)).mean().numpy()
 
 
@@ -128,7 +130,9 @@ def traversals(model, means, units, steps=11):
     typical = means[np.argmin(((means - centre) ** 2).sum(axis=1))]
     codes = np.tile(typical, (len(units), steps, 1))
     for i, unit in enumerate(units):
-        codes[i, :, unit] = centre[unit] + np.linspace(-2.5, 2.5, steps) * means[:, unit].std()
+        codes[i, :, unit] = (
+            centre[unit] + np.linspace(-2.5, 2.5, steps) * means[:, unit].std()
+        )
     return model.decode(codes.reshape(-1, means.shape[1])).mean().numpy()
 
 
@@ -142,7 +146,7 @@ def chart(path, function, *args):
             "xtick.color": ink, "ytick.color": ink, "grid.color": ink, "grid.alpha": 0.15,
             "legend.frameon": False, "font.size": 9, "axes.grid": True,
             "axes.spines.top": False, "axes.spines.right": False,
-            "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+            "axes.prop_cycle": plt.cycler(color=COLOURS),
         }  # fmt: skip
         with plt.rc_context(style):
             figure = function(*args)
@@ -168,9 +172,13 @@ def curves(metrics):
                 axis.plot(epochs, metrics[key], label=label, marker=marker)
                 later = np.array(metrics[key][len(epochs) // 20 :])
                 if len(later) > 5:  # the first epochs would flatten all others
-                    low, high = axis.get_ylim() if key != name else (later.min(), later.max())
+                    low, high = (
+                        axis.get_ylim() if key != name else (later.min(), later.max())
+                    )
                     low, high = min(low, later.min()), max(high, later.max())
-                    axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
+                    axis.set_ylim(
+                        low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9
+                    )
         axis.set(title=name.upper() if name in ("elbo", "kl") else name, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0][0].set_ylabel("nats per example")
@@ -222,16 +230,17 @@ def marginals(columns, real, drawn):
     """Each column of a table: the test rows, and samples of the model."""
     count = min(len(columns), 16)
     wide = min(count, 4)
-    high = -(-count // wide)
+    deep = -(-count // wide)
     figure, axes = plt.subplots(
-        high, wide, figsize=(2.4 * wide, 1.9 * high), layout="constrained", squeeze=False
+        deep, wide, figsize=(2.4 * wide, 1.9 * deep), layout="constrained", squeeze=False
     )
     for i, axis in enumerate(axes.flat):
         if i >= count:
             axis.set_axis_off()
             continue
         both = np.concatenate([real[:, i], drawn[:, i]])
-        bins = np.linspace(*np.percentile(both, [0.5, 99.5]), 31)
+        low, high = np.percentile(both, [0.5, 99.5])
+        bins = np.linspace(low, high, 31)
         if not bins[-1] > bins[0]:
             bins = bins[0] + np.linspace(-0.5, 0.5, 31)
         axis.hist(real[:, i], bins, density=True, histtype="step", label="test rows")

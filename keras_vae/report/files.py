@@ -45,9 +45,7 @@ def saver(run, model, path, name, overwrite):
             f"Received: out={path}, which exists"
         )
     if not path.parent.is_dir():
-        raise ValueError(
-            f"`out` must be in a folder that exists. Received: out={path}"
-        )
+        raise ValueError(f"`out` must be in a folder that exists. Received: out={path}")
     scaler = Scaler.load(run.path("scaler.json")) if table else None
 
     def save(arrays):
@@ -101,4 +99,6 @@ def _save_csv(path, arrays, scaler):
         names = [f"{key}.{name}" for key in arrays for name in names]
     table = np.concatenate(list(arrays.values()), axis=1)
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
-    np.savetxt(path, table, "%.9g", ",", header=",".join(quoted), comments="", encoding="utf-8")
+    np.savetxt(
+        path, table, "%.9g", ",", header=",".join(quoted), comments="", encoding="utf-8"
+    )

@@ -95,17 +95,25 @@ def compare(run, model, data, latents, tell):
     """
     x = data.x_train if data.x_train.shape[1:] == data.event_shape else data.x_val
     latents = [n for n in latents if x is not None and n <= min(len(x), x[0].size)]
-    kinds = [_pca, _linear, _deep, _vae]
     known = run.read_json("baselines.json") or []
-    rows = []
+    rows: list[dict] = []
     for latent in latents:
-        for kind in kinds:
-            name = kind.__doc__
-            row = next((r for r in known if (r["model"], r["latent"]) == (name, latent)), None)
+        for name, train in BASELINES.items():
+            row = next(
+                (r for r in known if (r["model"], r["latent"]) == (name, latent)), None
+            )
             if row is None:
-                tell(f"baselines: {name}, latent {latent}", len(rows), 4 * len(latents))
+                tell(
+                    f"baselines: {name}, latent {latent}",
+                    len(rows),
+                    len(BASELINES) * len(latents),
+                )
                 keras.utils.set_random_seed(0)
-                row = {"model": name, "latent": latent, **_scores(kind(x, latent, model), data)}
+                row = {
+                    "model": name,
+                    "latent": latent,
+                    **_scores(train(x, latent, model), data),
+                }
                 known = [*known, row]
                 run.write_json("baselines.json", known)
             rows.append(row)
@@ -124,31 +132,35 @@ def _scores(model, data):
 
 
 def _pca(x, latent, model):
-    "PCA"  # noqa: D300, D400, D403, D415 (also its name in the table)
     return evaluation.PCA(latent).fit(x)
 
 
 def _linear(x, latent, model):
-    "linear autoencoder"  # noqa: D300, D400, D403, D415
     head = IndependentNormal(x.shape[1:], scale=1.0)
     nothing = (keras.layers.Flatten(), keras.layers.Identity())
     return _train(Autoencoder(*nothing, head, latent, seed=0), x)
 
 
 def _deep(x, latent, model):
-    "deep autoencoder"  # noqa: D300, D400, D403, D415
     head = IndependentNormal(x.shape[1:], scale=1.0)
     networks = (nets.MLP(WIDTHS), nets.MLP(WIDTHS))
     return _train(Autoencoder(*networks, head, latent, seed=0), x)
 
 
 def _vae(x, latent, model):
-    "VAE"  # noqa: D300, D400, D403, D415
     if isinstance(model.likelihood, IndependentBernoulli):
         head = IndependentBernoulli(x.shape[1:], grey=model.likelihood.grey)
     else:
         head = IndependentNormal(x.shape[1:])
     return _train(VAE(nets.MLP(WIDTHS), nets.MLP(WIDTHS), head, latent, seed=0), x)
+
+
+BASELINES = {
+    "PCA": _pca,
+    "linear autoencoder": _linear,
+    "deep autoencoder": _deep,
+    "VAE": _vae,
+}
 
 
 def _train(model, x):

@@ -12,8 +12,8 @@ from keras_vae.report import figures
 CAPTIONS = {
     "curves": (
         "The bound and its terms",
-        "Nats per example, by epoch. elbo = -(reconstruction + kl), unweighted, whatever the "
-        "objective.",
+        "Nats per example, by epoch. elbo = -(reconstruction + kl), unweighted, whatever "
+        "the objective.",
     ),
     "reconstructions": (
         "Reconstructions",
@@ -31,8 +31,8 @@ CAPTIONS = {
     ),
     "traversals": (
         "Traversals",
-        "One active unit in each row, from 2.5 standard deviations below its mean to as much "
-        "above; the unit with the largest KL first.",
+        "One active unit in each row, from 2.5 standard deviations below its mean to as "
+        "much above; the unit with the largest KL first.",
     ),
     "kl": (
         "KL of each unit",
@@ -89,14 +89,19 @@ def write(run, model, data, numbers, table):
             best[key, latent] = better(rows, default=None)
     source = importlib.resources.files("keras_vae.report").joinpath("report.html.j2")
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     page = environment.from_string(source.read_text(encoding="utf-8")).render(
         run=run,
         model=model,
         data=data,
         numbers=numbers,
-        tiles=[_tile(key, *names, numbers) for key, names in TILES.items() if key in numbers],
+        tiles=[
+            _tile(key, *names, numbers) for key, names in TILES.items() if key in numbers
+        ],
         figures=shown,
         table=table,
         best=best,
