@@ -387,22 +387,25 @@ def _unit(data):
     return data.x_train.min() >= 0 and data.x_train.max() <= 1
 
 
-def likelihood(options, data, network):
+def likelihood(options, data):
     """The likelihood head of the options, which starts at the mean of the data."""
-    shape, kind = data.event_shape, options["likelihood"]
-    bias = None
-    if kind == "bernoulli":
-        x = data.x_train
-        axes = tuple(range(x.ndim - 1)) if network == "conv" else 0
-        if options["crop"]:
-            x = _center(x, options["crop"])
-        mean = x.mean(axes, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
+    x = data.x_train if not options["crop"] else _center(data.x_train, options["crop"])
+    # Of each channel for convolutions, which see no places, else of each element.
+    axes = tuple(range(x.ndim - 1)) if options["network"] == "conv" else 0
+    unit = 255 if x.dtype == np.uint8 else 1
+    mean = x.mean(axes, dtype=np.float64).ravel() / unit
+    if options["likelihood"] == "bernoulli":
         mean = np.clip(mean, 0.001, 0.999)  # Burda et al. (2016)
-        bias = keras.initializers.Constant(np.log(mean / (1 - mean)).ravel().tolist())
-    more = {} if bias is None else {"bias_initializer": bias}
-    if kind == "bernoulli":
-        return IndependentBernoulli(shape, grey=options["grey"], **more)
-    return IndependentNormal(shape, scale=options["scale"])
+        bias = keras.initializers.Constant(np.log(mean / (1 - mean)).tolist())
+        return IndependentBernoulli(
+            data.event_shape, grey=options["grey"], bias_initializer=bias
+        )
+    return IndependentNormal(
+        data.event_shape,
+        scale=options["scale"],
+        bias_initializer=keras.initializers.Constant(mean.tolist()),
+        initial_scale=max(0.01, float(x.std(0, dtype=np.float64).mean()) / unit),
+    )
 
 
 def build(options, data):
@@ -428,7 +431,7 @@ def build(options, data):
         to_images = nets.ConvDecoder(filters[::-1], data.event_shape, activation=activation)
         decoder = keras.Sequential([decoder, to_images])
     kind = {"vae": VAE, "autoencoder": Autoencoder}[options["model"]]
-    head = likelihood(options, data, options["network"])
+    head = likelihood(options, data)
     model = kind(encoder, decoder, head, options["latent"], seed=options["seed"])
     steps = -(-len(data.x_train) // options["batch"])
     rate = options["learning_rate"]

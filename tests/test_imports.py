@@ -15,6 +15,7 @@ LAYERS = {
     "distribute": 0,
     "input": 0,
     "nets": 0,
+    "datasets": 0,
     "resumable": 1,
     "distributions": 1,
     "objectives": 2,
@@ -25,7 +26,6 @@ LAYERS = {
     "exporting": 6,
     "report": 6,
     "run": 6,
-    "datasets": 6,
     "cli": 7,
 }
 # Doors to the layers above, inside a method.

@@ -123,8 +123,8 @@ def _check_columns(path, table, names):
         if column.null_count:
             count = "all" if column.null_count == table.num_rows else column.null_count
             raise ValueError(
-                f"`data` must have a value in each row: leave the column out (drop={name}) "
-                f"or fill it. Received: {count} of {table.num_rows} values are missing in "
+                "`data` must have a value in each row: leave the column out with `drop` or "
+                f"fill it. Received: {count} of {table.num_rows} values are missing in "
                 f"column {name!r} of {path.name}"
             )
         numeric = (
@@ -132,7 +132,7 @@ def _check_columns(path, table, names):
         )
         if not (numeric or types.is_boolean(kind)):
             raise ValueError(
-                f"`data` must have columns of numbers: leave the column out (drop={name}), "
-                f"take it as labels (label={name}) or encode it. Received: column {name!r} "
-                f"of {path.name} has type {kind}"
+                "`data` must have columns of numbers: leave the column out with `drop`, "
+                "take it as labels with `label`, or encode it. Received: column "
+                f"{name!r} of {path.name} has type {kind}"
             )

@@ -35,13 +35,15 @@ class IndependentNormal(Head):
               and beta are one knob: beta = 2c scales the squared error alike
               (the loss is then `sum((x - loc)**2) + beta * kl` up to factor and constant).
         min_scale: float, the floor that keeps a trained scale positive:
-            `scale = min_scale + softplus(raw)`, with 1.0 as the value at the start.
+            `scale = min_scale + softplus(raw)`.
+        initial_scale: float, what a trained scale starts at. The standard deviation of
+            the data is a good value for a likelihood.
         bias_initializer: initializer of the bias of `loc`.
         projection: see `Head`; a dict with the keys `"loc"` and `"scale"` if the scale
             is `"per_element"`.
 
     Raises:
-        ValueError: if `scale` is none of these, or `min_scale` is not positive.
+        ValueError: if `scale` is none of these, or not `0 < min_scale < initial_scale`.
 
     Example:
 
@@ -53,7 +55,9 @@ class IndependentNormal(Head):
 
     noise = "normal"
 
-    def __init__(self, event_shape, scale=None, min_scale=1e-3, **kwargs):
+    def __init__(
+        self, event_shape, scale=None, min_scale=1e-3, initial_scale=1.0, **kwargs
+    ):
         super().__init__(event_shape, **kwargs)
         if scale is None or isinstance(scale, str):
             fits = scale in (None, "per_element", "shared")
@@ -66,6 +70,9 @@ class IndependentNormal(Head):
         checks.that(fits, "min_scale", "a float between 0 and 1", min_scale)
         self.scale = scale if scale is None or isinstance(scale, str) else float(scale)
         self.min_scale = min_scale
+        self.initial_scale = checks.non_negative(initial_scale, "initial_scale")
+        fits = self.initial_scale > min_scale
+        checks.that(fits, "initial_scale", f"above {min_scale=}", initial_scale)
 
     def as_likelihood(self):
         self.scale = self.scale or "shared"
@@ -90,7 +97,8 @@ class IndependentNormal(Head):
         return {"loc": raw["loc"], "scale": tf.constant(self.scale, self.dtype)}
 
     def _positive(self, raw):
-        at_start = math.log(math.expm1(1.0 - self.min_scale))  # softplus inverse
+        start = self.initial_scale - self.min_scale
+        at_start = start + math.log(-math.expm1(-start))  # inverse of softplus
         return self.min_scale + tf.nn.softplus(raw + at_start)
 
     def distribution(self, params):
@@ -112,6 +120,7 @@ class IndependentNormal(Head):
             **super().get_config(),
             "scale": self.scale,
             "min_scale": self.min_scale,
+            "initial_scale": self.initial_scale,
         }
 
 

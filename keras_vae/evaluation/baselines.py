@@ -43,7 +43,7 @@ class PCA:
         self.pca.fit(_as_float(x).reshape(len(x), -1))
         return self
 
-    def check_data(self, x):
+    def check_data(self, x, name="x"):
         """x as a NumPy array."""
         return np.asarray(x)
 

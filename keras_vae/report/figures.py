@@ -91,7 +91,10 @@ class Pictures:
         x = (np.asarray(x, np.float32) - self.low) / (self.high - self.low)
         if self.strips:
             x = plt.get_cmap("RdBu_r")(np.clip(x, 0, 1))[:, None, :, :3]
-            columns = max(1, min(columns, 150 // x.shape[2]))
+            x = x.repeat(6, axis=1).repeat(4, axis=2)
+            fit = _spread(columns, max(1, 900 // x.shape[2]))  # what the width allows
+            x = x.reshape(-1, columns, *x.shape[1:])[:, fit]
+            x, columns = x.reshape(-1, *x.shape[2:]), len(fit)
         elif x.shape[-1] not in (1, 3):
             x = x[..., :3] if x.shape[-1] > 3 else x[..., :1]
         grid = image_grid(x, columns)
