@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 """
 
 import contextlib
+import math
 import os
 import pathlib
 import re
@@ -24,8 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 Model = Literal["vae", "autoencoder"]
@@ -44,77 +45,85 @@ def _ints(text):
         return text
     if text == "none":
         return []
-    if not re.fullmatch(r"[1-9][0-9]*(,[1-9][0-9]*)*", text):
-        raise typer.BadParameter(f"expected whole numbers, such as 400,200; got {text!r}")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*", text):
+        _expect("whole numbers, such as 400,200", text)
     return [int(part) for part in text.split(",")]
 
 
 def _widths(text):
-    if not (sizes := _ints(text)):
-        raise typer.BadParameter("expected the size of at least one layer, such as 400,200")
-    return sizes
+    """As `_ints`, one or more."""
+    return _ints(text) or _expect("the size of at least one layer, such as 400,200", text)
 
 
 def _size(text):
     """`"28x20"` -> [28, 20], height and width."""
-    if isinstance(text, list):
-        return text
-    if not re.fullmatch(r"[1-9][0-9]*x[1-9][0-9]*", text):
-        raise typer.BadParameter(f"expected HEIGHTxWIDTH, such as 28x28; got {text!r}")
+    if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text):
+        _expect("HEIGHTxWIDTH, such as 28x28", text)
     return [int(part) for part in text.split("x")]
 
 
 def _range(text):
     """`"0:16"` -> [0.0, 16.0]."""
-    if isinstance(text, list):
-        return text
     with contextlib.suppress(ValueError):
         low, high = map(float, text.split(":"))
-        if low < high < float("inf") and low > -float("inf"):
+        if -math.inf < low < high < math.inf:
             return [low, high]
-    raise typer.BadParameter(f"expected LOW:HIGH, such as 0:16; got {text!r}")
+    return _expect("LOW:HIGH, such as 0:16", text)
 
 
 def _scale(text):
     """`"shared"`, `"per_element"` or a positive number."""
     if text in ("shared", "per_element"):
         return text
-    with contextlib.suppress(ValueError, TypeError):
-        if 0 < (number := float(text)) < float("inf"):
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
             return number
-    raise typer.BadParameter(
-        f"expected shared, per_element or a positive number; got {text!r}"
-    )
+    return _expect("shared, per_element or a positive number", text)
 
 
-def _finite(value):
-    if value is not None and not -float("inf") < value < float("inf"):
-        raise typer.BadParameter(f"expected a finite number; got {value}")
-    return value
+def _expect(what, text):
+    raise typer.BadParameter(f"expected {what}. Received: {text!r}")
 
 
-def _positive(value):
-    if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"expected a positive number; got {value}")
-    return value
+def _number(low, high=math.inf, kind=float, above=False):
+    """Parser of a number from `low` (or above it) to `high`, which says what came."""
+    show = "{:,}" if kind is int else "{:g}"
+    limit = f"above {show.format(low)}" if above else f"of {show.format(low)} or more"
+    what = f"a {'whole ' if kind is int else ''}number {limit}"
+    if high < math.inf:
+        what += f", up to {show.format(high)}"
+
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            number = kind(text)
+            if (
+                low <= number <= high
+                and abs(number) < math.inf
+                and not (above and number == low)
+            ):
+                return number
+        return _expect(what, text)
+
+    return parse
+
+
+def _option(panel, *names, **settings):
+    return typer.Option(*names, rich_help_panel=panel, **settings)
+
+
+def _count(panel, text, *names, low=1, high=2**31 - 1):
+    parser = _number(low, high, int)
+    return _option(panel, *names, parser=parser, metavar="INT", help=text)
+
+
+def _real(panel, text, low=0.0, high=math.inf, above=False):
+    parser = _number(low, high, above=above)
+    return _option(panel, parser=parser, metavar="NUMBER", help=text)
 
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-NumSamples = Annotated[
-    int,
-    typer.Option(
-        min=1, metavar="INT", help="Importance samples per row.", rich_help_panel="Report"
-    ),
-]
-NllRows = Annotated[
-    int,
-    typer.Option(
-        min=2,
-        metavar="INT",
-        help="Test rows, at most, for the NLL.",
-        rich_help_panel="Report",
-    ),
-]
+NumSamples = Annotated[int, _count("Report", "Importance samples per row.")]
+NllRows = Annotated[int, _count("Report", "Test rows, at most, for the NLL.", low=2)]
 Latents = Annotated[
     str,
     typer.Option(
@@ -125,19 +134,6 @@ Latents = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")]
-
-
-def _option(panel, *names, **settings):
-    return typer.Option(*names, rich_help_panel=panel, **settings)
-
-
-def _count(panel, help, *names):
-    return _option(panel, *names, min=1, metavar="INT", help=help)
-
-
-def _number(panel, help, high=None):
-    limits = {"min": 0.0, "max": high, "callback": _finite}
-    return _option(panel, metavar="NUMBER", help=help, **limits)
 
 
 @app.command()
@@ -204,7 +200,7 @@ def train(
     # How it is trained.
     objective: Annotated[Objective, _option("Objective", help="")] = "elbo",
     samples: Annotated[int, _count("Objective", "Posterior samples per example.")] = 1,
-    beta: Annotated[float, _number("Objective", "Weight of the KL.")] = 1.0,
+    beta: Annotated[float, _real("Objective", "Weight of the KL.")] = 1.0,
     beta_schedule: Annotated[
         Ramp, _option("Objective", help="How beta grows from 0 to its value.")
     ] = "constant",
@@ -213,32 +209,23 @@ def train(
         _count("Objective", "Steps of the ramp, or of a cycle. Default: a tenth of all."),
     ] = None,
     free_bits: Annotated[
-        float, _number("Objective", "Nats of each latent unit that cost nothing.")
+        float, _real("Objective", "Nats of each latent unit that cost nothing.")
     ] = 0.0,
     epochs: Annotated[
         int | None,
         _count("Training", "Default: some 5,000 steps, between 10 and 200 epochs."),
     ] = None,
     batch: Annotated[int, _count("Training", "Rows per step.")] = 64,
-    learning_rate: Annotated[
-        float, _option("Training", callback=_positive, metavar="NUMBER", help="Of Adam.")
-    ] = 1e-3,
+    learning_rate: Annotated[float, _real("Training", "Of Adam.", above=True)] = 1e-3,
     lr_schedule: Annotated[
         LearningRate,
         _option("Training", help="cosine falls to a hundredth over all epochs."),
     ] = "constant",
     validation: Annotated[
-        float, _number("Training", "Share of the training rows held out.", 0.9)
+        float, _real("Training", "Share of the training rows held out.", high=0.9)
     ] = 0.1,
     seed: Annotated[
-        int,
-        _option(
-            "Training",
-            min=-(2**31),
-            max=2**31 - 1,
-            metavar="INT",
-            help="Of weights, noise and order.",
-        ),
+        int, _count("Training", "Of weights, noise and order.", low=-(2**31))
     ] = 0,
     precision: Annotated[
         Precision, _option("Training", help="Of networks; distributions stay in float32.")
@@ -276,10 +263,10 @@ def train(
         ),
     ] = None,
     shift: Annotated[
-        float, _number("Data", "Augment: shift by up to this share of the size.", 1.0)
+        float, _real("Data", "Augment: shift by up to this share of the size.", high=1.0)
     ] = 0.0,
     rotate: Annotated[
-        float, _number("Data", "Augment: rotate by up to so many degrees.", 180.0)
+        float, _real("Data", "Augment: rotate by up to so many degrees.", high=180.0)
     ] = 0.0,
     crop: Annotated[
         str | None,
@@ -296,23 +283,19 @@ def train(
 ):
     """Train on DATA and write the run into a folder: model, metrics, figures, report.
 
-    Data of your own without a test set give a fifth of their rows to it. Ctrl-C leaves a
-    run that --resume continues exactly, as does a crash.
+    Data of your own without a test set give a fifth of their rows to it.
+    Ctrl-C leaves a run that --resume continues exactly, as does a crash.
     """
-    options = {
-        name: value
-        for name, value in context.params.items()
-        if name not in ("out_", "resume", "num_samples", "nll_rows", "baselines")
-    }
-    options["drop"] = drop or []
-    sources = {name: context.get_parameter_source(name) for name in options}
-    given = {name: options[name] for name in options if _typed(sources[name])}
     if resume and out_ is None:
         raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
     folder = _folder(data, out_, resume)
-    if pathlib.Path(data).exists():
-        options["data"] = given["data"] = str(pathlib.Path(data).resolve())
     run_module = _heavy("run")
+    options = {name: context.params[name] for name in run_module.OPTIONS}
+    options["drop"] = drop or []
+    if data and data not in run_module.datasets.NAMED:
+        options["data"] = str(pathlib.Path(data).resolve())
+    sources = {name: context.get_parameter_source(name) for name in options}
+    given = {name: options[name] for name in options if _typed(sources[name])}
     run = run_module.Run(folder)
     if resume and run.exists:
         run = run_module.Run.open(folder)
@@ -354,9 +337,9 @@ def evaluate(folder: Folder, num_samples: NumSamples = 1000, nll_rows: NllRows =
 @app.command()
 def sample(
     folder: Folder,
-    n: Annotated[int, typer.Option("-n", min=1, metavar="INT", help="How many.")] = 64,
+    n: Annotated[int, _count(None, "How many.", "-n", high=10**6)] = 64,
     seed: Annotated[
-        int, typer.Option(metavar="INT", help="Equal seeds give equal samples.")
+        int, _count(None, "Equal seeds give equal samples.", low=-(2**63), high=2**63 - 1)
     ] = 0,
     mean: Annotated[
         bool, typer.Option("--mean", help="The means of p(x|z) rather than draws.")
@@ -371,6 +354,11 @@ def sample(
 ):
     """Draw samples: a picture, an array, or a table in the units of the data."""
     run, model = _open(folder, data=False)
+    if run.options["model"] != "vae":
+        raise ValueError(
+            "`run` must be of a vae: an autoencoder has no prior to sample from. "
+            f"Received: {folder}"
+        )
     save = _heavy("report").saver(run, model, path, "samples", overwrite)
     out.print(str(save({"samples": model.sample(n, seed=seed, mean=mean).numpy()})))
 
@@ -378,9 +366,7 @@ def sample(
 @app.command()
 def reconstruct(
     folder: Folder,
-    rows: Annotated[
-        int, typer.Option("-n", min=1, metavar="INT", help="How many test rows.")
-    ] = 32,
+    rows: Annotated[int, _count(None, "How many test rows.", "-n")] = 32,
     path: Annotated[
         pathlib.Path | None,
         typer.Option(
@@ -605,7 +591,7 @@ def _in_words():
     """Turns what a user can mend into one message, and warnings into lines."""
 
     def show(message, category, *_, **__):
-        err.print(f"Warning: {message}", markup=False)
+        err.print(f"Warning: {message}")
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -614,11 +600,25 @@ def _in_words():
             yield
         except (typer.Exit, typer.Abort):  # which are RuntimeErrors
             raise
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            err.print(
-                f"Error: {_as_options(str(error) or type(error).__name__)}", markup=False
-            )
+        except Exception as error:
+            if not isinstance(error, _mendable()):
+                raise
+            message = str(error) or type(error).__name__
+            if (
+                isinstance(error, MemoryError)
+                or "ResourceExhausted" in type(error).__name__
+            ):
+                message = f"out of memory: a smaller --batch, or model, may fit. {message}"
+            err.print(f"Error: {_as_options(message)}")
             raise typer.Exit(2) from None
+
+
+def _mendable():
+    """The errors that tell a user something; others are ours and keep their traceback."""
+    errors = (ValueError, OSError, RuntimeError, MemoryError)
+    if "tensorflow" not in sys.modules:
+        return errors
+    return (*errors, sys.modules["tensorflow"].errors.OpError)
 
 
 def _as_options(message):

@@ -155,8 +155,11 @@ def augment(layers, x, seeds):
     for layer in layers:
         transformation = layer.get_random_transformation(images, training=True, seed=seeds)
         images = layer.transform_images(images, transformation, training=True)
-    whole = tf.as_dtype(x.dtype).is_integer or x.dtype == bool
-    return tf.saturate_cast(tf.round(images), x.dtype) if whole else images
+    if tf.as_dtype(x.dtype).is_bool:
+        return images >= 0.5
+    if tf.as_dtype(x.dtype).is_integer:
+        return tf.saturate_cast(tf.round(images), x.dtype)
+    return images
 
 
 def batches(data, batch_size, steps=None, seed=None, epoch=int, augmentation=()):

@@ -11,6 +11,7 @@ Each file is written beside its place and then renamed, so that a run that is ki
 whatever moment, holds a whole model and can be resumed.
 """
 
+import contextlib
 import csv
 import importlib.metadata
 import json
@@ -30,19 +31,31 @@ from keras_vae.models import VAE, Autoencoder
 
 FORMAT = 1  # of run.json and of what lies beside it
 
+# The options that make a run, in the order of the report.
+OPTIONS = (
+    "data", "label", "drop", "resize", "value_range", "validation", "model", "network",
+    "hidden", "filters", "activation", "latent", "likelihood", "grey", "scale", "objective",
+    "samples", "beta", "beta_schedule", "beta_steps", "free_bits", "epochs", "batch",
+    "learning_rate", "lr_schedule", "seed", "precision", "xla", "shift", "rotate", "crop",
+)  # fmt: skip
+FILTERS = [32, 64]  # by default
+
 
 class Run:
     """A run's folder.
 
     Args:
         folder: path.
-        options: dict of `keras-vae train`'s options, for `start`; those of a run that is
-            there are read from it.
+
+    Attributes:
+        options: dict of the options of `keras-vae train`, to be set before `start`; those
+            of a run that is there are read from it.
     """
 
-    def __init__(self, folder, options=None):
+    def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        self.options = options
+        self.options: dict = {}
+        self.info: dict = {}
 
     def path(self, *names):
         """The path of a file of the run."""
@@ -73,6 +86,10 @@ class Run:
                     f"reads {FORMAT})"
                 )
             run.options = run.info["options"]
+            missing = {*OPTIONS} - {*run.options}
+            if missing:
+                raise KeyError(f"options: {', '.join(sorted(missing))}")
+            run.info["data"]["fingerprint"], run.info["command"]
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(
                 "`run` must be a folder made by `keras-vae train`. "
@@ -87,7 +104,6 @@ class Run:
 
     def start(self, command, data):
         """Makes the folder; from here on it holds a run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         packages = ("keras", "tensorflow", "tensorflow-probability", "numpy")
         versions = {name: importlib.metadata.version(name) for name in packages}
         self.info = {
@@ -106,9 +122,21 @@ class Run:
                 **versions,
             },
         }
-        if data.scaler is not None:
-            data.scaler.save(self.path("scaler.json"))
-        self.write_json("run.json", self.info)
+        there = self.folder.exists()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if data.scaler is not None:
+                self.write_json("scaler.json", data.scaler.to_dict())
+            self.write_json("run.json", self.info)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.path("scaler.json").unlink(missing_ok=True)
+                if not there:
+                    self.folder.rmdir()
+            raise ValueError(
+                f"`out` must be a folder that can be written. Received: {self.folder}: "
+                f"{error}"
+            ) from error
 
     def resume(self, given):
         """Takes up the number of epochs from the options that were `given` anew.
@@ -125,18 +153,29 @@ class Run:
                     f"`{name}` must be as the run began, {was}, to resume it{why}. "
                     f"Received: {name}={value}"
                 )
-        if given.get("epochs", self.options["epochs"]) != self.options["epochs"]:
-            self.options["epochs"] = given["epochs"]
-            self.write_json("run.json", self.info)
+        self.options["epochs"] = given.get("epochs", self.options["epochs"])
 
     def write_json(self, name, value):
         """Writes a JSON file of the run, whole or not at all."""
         self.write(name, json.dumps(value, indent=2) + "\n")
 
     def read_json(self, name):
-        """Reads a JSON file of the run, or returns None if there is none."""
+        """Reads a JSON file of the run, or returns None if there is none.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
         path = self.path(name)
-        return json.loads(path.read_text()) if path.is_file() else None
+        try:
+            return json.loads(path.read_text()) if path.is_file() else None
+        except ValueError as error:  # of JSON and of UTF-8
+            raise self.unreadable(name, error) from error
+
+    def unreadable(self, name, why):
+        """The error for a file of the run that is not what it was."""
+        return ValueError(
+            f"`run` must have a {name} that can be read. Received: {self.path(name)}: {why}"
+        )
 
     def write(self, name, text):
         """Writes a text file of the run, whole or not at all."""
@@ -177,26 +216,26 @@ class Run:
                 f"with it. Received: {self.folder}, stopped before its first epoch ended"
             )
         try:
-            return keras.saving.load_model(path)
+            model = keras.saving.load_model(path)
         except Exception as error:  # of zipfile, json, h5py and Keras
-            raise ValueError(
-                f"`run` must have a model that can be read. Received: {path}: {error}"
-            ) from error
+            raise self.unreadable("model.keras", error) from error
+        if not isinstance(model, VAE):
+            raise self.unreadable("model.keras", f"a {type(model).__name__}, not a VAE")
+        return model
 
     def metrics(self):
         """The columns of metrics.csv, in the order of the epochs: a dict of lists."""
         path = self.path("metrics.csv")
         if not path.is_file():
+            if self.path("model.keras").exists():
+                raise self.unreadable("metrics.csv", "no such file")
             return {}
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+            return {name: [float(row[name]) for row in rows] for name in rows[0]}
         except (ValueError, TypeError, IndexError, csv.Error) as error:
-            raise ValueError(
-                f"`run` must have a metrics.csv of numbers. Received: {path}: {error}"
-            ) from error
-        return columns
+            raise self.unreadable("metrics.csv", error) from error
 
     def train(self, model, data, watchers=()):
         """Trains on to the last epoch, keeping the model and the metrics of each.
@@ -210,6 +249,7 @@ class Run:
         keeper = _Keeper(self, self.metrics(), done)
         if done >= epochs:
             return
+        self.write_json("run.json", self.info)  # `epochs` may have grown
         x_look = data.x_test if data.x_val is None else data.x_val
         tensorboard = self.path("tensorboard")
         watch = [
@@ -335,15 +375,25 @@ def resolve(options, data):
         options["network"] = "conv" if images else "mlp"
     if options["network"] == "conv" and not images:
         _refuse("network", "mlp for data that are no images", "conv")
+    if options["network"] == "mlp" and options["filters"] != FILTERS:
+        _refuse("filters", "left out unless the network is conv", options["filters"])
+    try:
+        keras.activations.get(options["activation"])
+    except ValueError:
+        _refuse("activation", "the name of a Keras activation", options["activation"])
     if options["likelihood"] is None:
-        unit = data.x_train.dtype == np.uint8 or data.value_range is not None
-        bernoulli = binary or (
-            images and data.event_shape[-1] == 1 and (unit or _unit(data))
-        )
-        options["likelihood"] = "bernoulli" if bernoulli else "normal"
+        grey = images and data.event_shape[-1] == 1 and _unit(data)
+        options["likelihood"] = "bernoulli" if binary or grey else "normal"
     for name, kind in (("grey", "bernoulli"), ("scale", "normal")):
         if options[name] is not None and options["likelihood"] != kind:
             _refuse(name, f"left out unless the likelihood is {kind}", options[name])
+    if options["likelihood"] == "bernoulli" and not _unit(data):
+        low, high = data.x_train.min(), data.x_train.max()
+        raise ValueError(
+            "`likelihood` bernoulli needs values in [0, 1]: scale an array by its "
+            f"`value_range`, or take normal. Received: values from {low:g} to {high:g} in "
+            f"the training rows, {data.x_test.min():g} to {data.x_test.max():g} in the test"
+        )
     if options["grey"] is None and options["likelihood"] == "bernoulli":
         options["grey"] = "error" if binary else "binarize"
     if options["scale"] is None and options["likelihood"] == "normal":
@@ -367,6 +417,8 @@ def _check_objective(options):
     """Raises a ValueError for an option of another objective than the one asked for."""
     knobs = {"samples": 1, "beta": 1.0, "beta_schedule": "constant", "beta_steps": None}
     knobs |= {"free_bits": 0.0}
+    if options["beta_schedule"] == "constant" and options["beta_steps"] is not None:
+        _refuse("beta_steps", "left out without `beta_schedule`", options["beta_steps"])
     if options["model"] == "autoencoder":
         kind, knobs = "model is vae", {"objective": "elbo", **knobs}
     elif options["objective"] == "iwae":
@@ -384,7 +436,9 @@ def _refuse(name, expected, value):
 
 
 def _unit(data):
-    return data.x_train.min() >= 0 and data.x_train.max() <= 1
+    """Whether all values are in [0, 1] where the likelihood sees them."""
+    parts = [x for x in (data.x_train, data.x_val, data.x_test) if x is not None]
+    return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
 
 
 def likelihood(options, data):
@@ -445,6 +499,10 @@ def build(options, data):
         steps_per_execution=min(100, steps),
         jit_compile=options["xla"],
     )
+    model.check_data(data.x_train, "data", augmentation(options))
+    for x in (data.x_test, data.x_val):
+        if x is not None:
+            model.check_data(x, "data")
     return model
 
 

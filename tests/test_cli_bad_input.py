@@ -50,6 +50,11 @@ def keras_vae(command):
         return CliRunner().invoke(cli.app, [name, *small, *args])
 
 
+def no_report(patch):
+    """Leaves out the report at the end of `train`, which takes longer than the rest."""
+    patch.setattr(cli, "_finish", lambda *_: None)
+
+
 def tree(folder="."):
     """The content of each file, and None for each folder, by path."""
     paths = sorted(pathlib.Path(folder).rglob("*"))
@@ -112,7 +117,7 @@ def made(tmp_path_factory):
         for i in range(6):
             put(f"images/{i}.png", GREY)
         done("train a.npy --out run")
-        patch.setattr(cli, "_finish", lambda *_: None)  # no need of their reports
+        no_report(patch)
         done("train a.npy --out plain --model autoencoder")
         done("train t.csv --out of_table")
     return folder
@@ -227,32 +232,32 @@ def table(names, rows):
 # Options of `train` that have a wrong value, whatever the data.
 
 OPTIONS = [
-    ("latent_0", "--latent 0", "--latent ... x>=1|equal to 1"),
-    ("latent_negative", "--latent -1", "--latent ... x>=1|equal to 1"),
-    ("latent_float", "--latent 2.5", "--latent ... integer"),
-    ("latent_empty", "--latent ''", "--latent ... integer"),
-    ("beta_negative", "--beta -1", "--beta ... x>=0|equal to 0"),
-    ("beta_nan", "--beta nan", "--beta ... finite|equal to 0"),
-    ("beta_inf", "--beta inf", "--beta ... inf ... finite"),
+    ("latent_0", "--latent 0", "--latent ... of 1 or more"),
+    ("latent_negative", "--latent -1", "--latent ... of 1 or more"),
+    ("latent_float", "--latent 2.5", "--latent ... whole number"),
+    ("latent_empty", "--latent ''", "--latent ... whole number"),
+    ("beta_negative", "--beta -1", "--beta ... of 0 or more"),
+    ("beta_nan", "--beta nan", "--beta ... of 0 or more"),
+    ("beta_inf", "--beta inf", "--beta ... number ... inf"),
     ("beta_text", "--beta big", "--beta ... float|number"),
     (
         "beta_steps_0",
         "--beta-schedule linear --beta-steps 0",
-        "--beta-steps ... x>=1|equal to 1",
+        "--beta-steps ... of 1 or more",
     ),
-    ("free_bits_negative", "--free-bits -1", "--free-bits ... x>=0|equal to 0"),
-    ("samples_0", "--samples 0", "--samples ... x>=1|equal to 1"),
-    ("epochs_0", "--epochs 0", "--epochs ... x>=1|equal to 1"),
-    ("epochs_text", "--epochs 1e3", "--epochs ... integer"),
-    ("batch_0", "--batch 0", "--batch ... x>=1|equal to 1"),
+    ("free_bits_negative", "--free-bits -1", "--free-bits ... of 0 or more"),
+    ("samples_0", "--samples 0", "--samples ... of 1 or more"),
+    ("epochs_0", "--epochs 0", "--epochs ... of 1 or more"),
+    ("epochs_text", "--epochs 1e3", "--epochs ... whole number"),
+    ("batch_0", "--batch 0", "--batch ... of 1 or more"),
     ("batch_beyond_64_bits", f"--batch {10**30}", f"--batch ... {10**30}"),
-    ("learning_rate_0", "--learning-rate 0", "--learning-rate ... 0 ... positive"),
-    ("learning_rate_nan", "--learning-rate nan", "--learning-rate ... nan ... positive"),
-    ("learning_rate_inf", "--learning-rate inf", "--learning-rate ... inf ... positive"),
-    ("validation_above", "--validation 1.5", "--validation ... <=0.9|equal to 0.9"),
-    ("validation_negative", "--validation -0.1", "--validation ... >=0|0.0<=|equal to 0"),
-    ("validation_nan", "--validation nan", "--validation ... finite|equal to 0.9"),
-    ("seed_too_large", f"--seed {2**31}", "--seed ... 2147483647"),
+    ("learning_rate_0", "--learning-rate 0", "--learning-rate ... above 0 ... 0"),
+    ("learning_rate_nan", "--learning-rate nan", "--learning-rate ... above 0 ... nan"),
+    ("learning_rate_inf", "--learning-rate inf", "--learning-rate ... above 0 ... inf"),
+    ("validation_above", "--validation 1.5", "--validation ... up to 0.9"),
+    ("validation_negative", "--validation -0.1", "--validation ... of 0 or more"),
+    ("validation_nan", "--validation nan", "--validation ... up to 0.9"),
+    ("seed_too_large", f"--seed {2**31}", "--seed ... 2,147,483,647"),
     ("model", "--model gan", "--model ... gan ... vae ... autoencoder"),
     ("network", "--network rnn", "--network ... rnn ... mlp ... conv"),
     ("likelihood", "--likelihood poisson", "--likelihood ... poisson ... bernoulli"),
@@ -267,15 +272,14 @@ OPTIONS = [
     ("hidden_0", "--hidden 0", "--hidden ... '0' ... 400,200"),
     ("hidden_negative", "--hidden 8,-2", "--hidden ... '8,-2' ... 400,200"),
     ("hidden_none", "--hidden none", "--hidden ... at least one"),
-    ("hidden_beyond_memory", f"--hidden {10**15}", f"--hidden ... {10**15}"),
     ("filters_text", "--network conv --filters 8;8", "--filters ... '8;8' ... 400,200"),
-    ("scale_negative", "--scale -1", "--scale ... '-1' ... positive"),
-    ("scale_nan", "--scale nan", "--scale ... 'nan' ... positive"),
+    ("scale_negative", "--scale -1", "--scale ... positive ... '-1'"),
+    ("scale_nan", "--scale nan", "--scale ... positive ... 'nan'"),
     ("scale_text", "--scale per_pixel", "--scale ... 'per_pixel' ... per_element"),
     ("baselines_text", "--baselines all", "--baselines ... 'all' ... 400,200|none"),
     ("baselines_0", "--baselines 0,2", "--baselines ... '0,2'"),
-    ("num_samples_0", "--num-samples 0", "--num-samples ... x>=1|equal to 1"),
-    ("nll_rows_1", "--nll-rows 1", "--nll-rows ... x>=2|equal to 2"),
+    ("num_samples_0", "--num-samples 0", "--num-samples ... of 1 or more"),
+    ("nll_rows_1", "--nll-rows 1", "--nll-rows ... of 2 or more"),
     ("range_malformed", "--value-range 0-16", "--value-range ... LOW:HIGH ... '0-16'"),
     ("range_one", "--value-range 16", "--value-range ... LOW:HIGH ... '16'"),
     ("range_three", "--value-range 0:1:2", "--value-range ... LOW:HIGH ... '0:1:2'"),
@@ -290,9 +294,9 @@ OPTIONS = [
     ("crop_malformed", "--crop 28,28", "--crop ... HEIGHTxWIDTH ... '28,28'"),
     ("crop_vectors", "--crop 2x2", "--crop ... images ... [2, 2] ... (4,)"),
     ("shift_vectors", "--shift 0.1", "--shift ... no images ... 0.1"),
-    ("shift_above", "--shift 2", "--shift ... <=1|equal to 1"),
+    ("shift_above", "--shift 2", "--shift ... up to 1"),
     ("rotate_vectors", "--rotate 10", "--rotate ... no images ... 10"),
-    ("rotate_nan", "--rotate nan", "--rotate ... finite|equal to 180"),
+    ("rotate_nan", "--rotate nan", "--rotate ... up to 180"),
     ("label_array", "--label a", "--label ... an array ... a"),
     ("drop_array", "--drop a", "--drop ... an array ... a"),
     ("conv_on_vectors", "--network conv", "--network ... mlp ... conv"),
@@ -731,7 +735,7 @@ RUNS = [
         "metrics_missing",
         {METRICS: None},
         f"{RESUME} --epochs 2",
-        "RUN ... metrics.csv ... 0",
+        "RUN ... metrics.csv ... no such file",
     ),
     (
         "metrics_no_rows",
@@ -743,7 +747,7 @@ RUNS = [
         "metrics_garbage",
         {METRICS: "epoch,loss\nx,y\n"},
         f"{RESUME} --epochs 2",
-        "RUN ... metrics.csv ... numbers",
+        "RUN ... metrics.csv ... float",
     ),
     (
         "metrics_binary",
@@ -820,12 +824,12 @@ RUNS = [
     ("other_named", {}, "train digits --out run --resume", "DATA ... a.npy ... digits"),
     ("no_longer_csv", {"t.csv": "a,b\n1,2\n"}, "evaluate of_table", "DATA"),
     # Options.
-    ("samples_0", {}, "evaluate run --num-samples 0", "--num-samples ... x>=1|equal to 1"),
-    ("rows_1", {}, "evaluate run --nll-rows 1", "--nll-rows ... x>=2|equal to 2"),
-    ("n_0", {}, "sample run -n 0", "-n ... x>=1|equal to 1"),
-    ("n_text", {}, "sample run -n all", "-n ... integer"),
+    ("samples_0", {}, "evaluate run --num-samples 0", "--num-samples ... of 1 or more"),
+    ("rows_1", {}, "evaluate run --nll-rows 1", "--nll-rows ... of 2 or more"),
+    ("n_0", {}, "sample run -n 0", "-n ... of 1 or more"),
+    ("n_text", {}, "sample run -n all", "-n ... whole number"),
     ("n_beyond_memory", {}, f"sample run -n {10**13}", f"-n ... {10**13}"),
-    ("n_rows_0", {}, "reconstruct run -n 0", "-n ... x>=1|equal to 1"),
+    ("n_rows_0", {}, "reconstruct run -n 0", "-n ... of 1 or more"),
     ("sample_seed", {}, f"sample run --seed {2**40}", f"--seed ... {2**40}"),
     ("sample_suffix", {}, "sample run --out s.jpg", "--out ... .csv ... .npz ... s.jpg"),
     ("sample_no_suffix", {}, "sample run --out s", "--out ... .csv ... .npz ... out=s"),
@@ -912,6 +916,7 @@ def rows_of(run):
 
 
 def test_disk_full_in_a_later_epoch(monkeypatch):
+    no_report(monkeypatch)
     model = pathlib.Path("run/model.keras").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "save", lambda self, path, *_, **__: full(path))
@@ -925,6 +930,7 @@ def test_disk_full_in_a_later_epoch(monkeypatch):
 
 
 def test_disk_full_in_the_first_epoch(monkeypatch):
+    no_report(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "save", lambda self, path, *_, **__: full(path))
         failed("train a.npy --out new", "No space left on device ... model")
@@ -951,6 +957,7 @@ def test_disk_full_while_a_text_is_written(name, monkeypatch):
         failed(f"{RESUME} --epochs 2", "No space left on device")
     assert not list(pathlib.Path("run").glob(".*"))
     assert tree("run")[f"run/{name}"] == before[f"run/{name}"]
+    no_report(monkeypatch)
     done(f"{RESUME} --epochs 2")
 
 
@@ -961,6 +968,7 @@ def test_disk_full_at_the_start(data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Run, "write", lambda self, name, _: no_space(self.path(name)))
         failed(f"train {data} --out new", "No space left on device ... new")
+    no_report(monkeypatch)
     # Nothing that would be in the way of the same command, once there is space.
     done(f"train {data} --out new")
 

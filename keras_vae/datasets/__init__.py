@@ -44,6 +44,8 @@ def load(data, label=None, drop=(), resize=None, value_range=None):
     >>> digits.x_train.shape, digits.value_range
     ((1438, 8, 8, 1), (0, 16))
     """
+    if not str(data):
+        raise ValueError("`data` must be a name or a path. Received: nothing")
     path = pathlib.Path(data)
     options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
     if data in NAMED:

@@ -1,7 +1,5 @@
 """Arrays and images in files."""
 
-import zipfile
-
 import numpy as np
 
 from keras_vae.datasets.dataset import Dataset, with_test_rows
@@ -18,9 +16,15 @@ def load_arrays(path, value_range=None):
         path: `pathlib.Path`.
         value_range: (low, high), scaled to [0, 1]; None leaves the values.
     """
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     expected = "x, or x_train and x_test, and optionally labels under y"
     names = set(arrays)
+    xs = [x for name, x in arrays.items() if name.split("_")[0] == "x"]
+    if value_range is None and all(
+        x.dtype == np.uint8 and x.max(initial=0) <= 1 for x in xs
+    ):
+        # 0 and 1 are not two of 256 grey values.
+        arrays |= {name: x.astype(bool) for name, x in arrays.items() if name[0] == "x"}
     if "x" in names and not names & {"x_train", "x_test"}:
         x = _array(arrays["x"], f"x of {path.name}", value_range)
         y = _labels(arrays.get("y"), len(x), f"y of {path.name}")
@@ -71,14 +75,15 @@ def load_images(path, resize=None):
     return with_test_rows(str(path), x, y, value_range=(0, 255))
 
 
-def _read_arrays(path):
+def read_arrays(path):
+    """The arrays of a .npy or .npz file by name; that of a .npy file is x."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"x": loaded}
         with loaded:
             return dict(loaded)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes raise whatever they hit
         raise ValueError(
             f"`data` must be a NumPy file of numbers that can be read. Received: {path}: "
             f"{error}"
@@ -93,11 +98,14 @@ def _array(x, name, value_range):
             "`data` must be images (rows, height, width) or (rows, height, width, "
             f"channels), or vectors (rows, columns). Received: {name} of shape {x.shape}"
         )
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise ValueError(
-            f"`data` must be finite. Received: {(~np.isfinite(x)).sum()} values of NaN or "
-            f"infinity in {name}"
-        )
+    if x.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(x.astype(np.float32))
+        if wrong.any():
+            raise ValueError(
+                f"`data` must be finite in float32. Received: {wrong.sum()} values of NaN "
+                f"or infinity, or beyond its range, in {name}"
+            )
     if value_range is not None:
         low, high = value_range
         if x.min() < low or x.max() > high:
@@ -107,8 +115,6 @@ def _array(x, name, value_range):
             )
         if x.dtype != np.uint8 or (low, high) != (0, 255):
             x = (x.astype(np.float32) - low) / np.float32(high - low)
-    elif x.dtype == np.uint8 and x.max() <= 1:
-        x = x.astype(bool)  # 0 and 1 are not two of 256 grey values
     elif x.dtype not in (np.uint8, bool):
         x = x.astype(np.float32)
     return x[..., None] if x.ndim == 3 else x

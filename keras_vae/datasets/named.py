@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from keras_vae.datasets.dataset import Dataset, with_test_rows
+from keras_vae.datasets.files import read_arrays
 
 
 def digits():
@@ -32,15 +33,16 @@ def fashion_mnist():
 
 def frey_faces():
     """Frey Face: 1,965 video frames of one face, 28 x 20 pixels; 200 of them to test on."""
-    arrays = _file("frey_faces", "x (1965, 28, 20) of uint8")
+    arrays = _file("frey_faces", {"x": (1965, 28, 20)})
     x = arrays["x"][..., None]
     return with_test_rows("frey_faces", x, fraction=200 / len(x), value_range=(0, 255))
 
 
 def mnist_static_binary():
     """MNIST binarised once and for all (Larochelle and Murray, 2011), bool."""
-    what = "packed_train, packed_valid and packed_test, 784 bits in each row of 98 uint8"
-    arrays = _file("mnist_static_binary", what)
+    rows = {"train": 50000, "test": 10000, "valid": 10000}
+    shapes = {f"packed_{part}": (count, 98) for part, count in rows.items()}
+    arrays = _file("mnist_static_binary", shapes)
     train, test, valid = (
         np.unpackbits(arrays[f"packed_{part}"], axis=1).reshape(-1, 28, 28, 1) > 0
         for part in ("train", "test", "valid")
@@ -54,8 +56,13 @@ NAMED = {
 
 
 def _published(name):
-    what = "x_train, y_train, x_test and y_test, images (rows, 28, 28) of uint8"
-    arrays = _file(name, what, download=True)
+    shapes = {
+        "x_train": (60000, 28, 28),
+        "x_test": (10000, 28, 28),
+        "y_train": (60000,),
+        "y_test": (10000,),
+    }
+    arrays = _file(name, shapes, download=True)
     return Dataset(
         name,
         x_train=arrays["x_train"][..., None],
@@ -66,9 +73,10 @@ def _published(name):
     )
 
 
-def _file(name, what, download=False):
+def _file(name, shapes, download=False):
     """The arrays of `name`.npz: from KERAS_VAE_DATA, else by Keras' own download."""
     folder = os.environ.get("KERAS_VAE_DATA")
+    what = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) + " of uint8"
     put = f"put {name}.npz (arrays {what}) into a folder and let KERAS_VAE_DATA name it"
     if folder:
         path = pathlib.Path(folder, f"{name}.npz")
@@ -77,8 +85,20 @@ def _file(name, what, download=False):
                 f"`data` {name} was not found: {put}. Received: KERAS_VAE_DATA={folder}, "
                 "which has no such file"
             )
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        arrays = read_arrays(path)
+        for key, shape in shapes.items():
+            found = arrays[key] if key in arrays else np.zeros(0)
+            if found.shape != shape or found.dtype != np.uint8:
+                came = (
+                    f"{key} {found.shape} of {found.dtype}"
+                    if key in arrays
+                    else f"no {key}"
+                )
+                raise ValueError(
+                    f"`data` {name} must be the file of that name: {put}. Received: {path} "
+                    f"with {came}"
+                )
+        return arrays
     if not download:
         raise ValueError(
             f"`data` {name} cannot be downloaded: {put}. Received: no KERAS_VAE_DATA"

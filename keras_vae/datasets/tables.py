@@ -1,7 +1,5 @@
 """CSV and Parquet tables: numbers only, standardised by the training rows."""
 
-import json
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -34,18 +32,15 @@ class Scaler(NamedTuple):
         """Standardised values `[rows, columns]` -> raw, float64."""
         return np.asarray(x, np.float64) * self.scale + self.mean
 
-    def save(self, path):
-        """Writes a JSON file."""
-        fields = {name: list(value) for name, value in self._asdict().items()}
-        pathlib.Path(path).write_text(json.dumps(fields, indent=2) + "\n")
+    def to_dict(self):
+        """Plain lists by name, for JSON."""
+        return {name: list(value) for name, value in self._asdict().items()}
 
     @classmethod
-    def load(cls, path):
-        """Reads what `save` wrote."""
-        fields = json.loads(pathlib.Path(path).read_text())
-        return cls(
-            tuple(fields["columns"]), np.array(fields["mean"]), np.array(fields["scale"])
-        )
+    def from_dict(cls, fields):
+        """The scaler that `to_dict` described."""
+        mean, scale = (np.array(fields[name], np.float64) for name in ("mean", "scale"))
+        return cls(tuple(fields["columns"]), mean, scale)
 
 
 def is_table(path):
@@ -91,12 +86,21 @@ def read_table(path, label=None, drop=()):
     _check_columns(path, table, names)
     x = np.stack([np.asarray(table[n], np.float64) for n in names], axis=1)
     for name, column in zip(names, x.T, strict=True):
-        if not np.isfinite(column).all():
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(column.astype(np.float32))
+        if wrong.any():
             raise ValueError(
-                f"`data` must be finite. Received: {(~np.isfinite(column)).sum()} values "
-                f"of NaN or infinity in column {name!r} of {path.name}"
+                f"`data` must be finite in float32. Received: {wrong.sum()} values of NaN "
+                f"or infinity, or beyond its range, in column {name!r} of {path.name}"
             )
-    return names, x, None if label is None else np.array(table[label].to_pylist())
+    if label is None:
+        return names, x, None
+    if table[label].null_count:
+        raise ValueError(
+            f"`label` must name a column without missing values. Received: {label}, which "
+            f"lacks {table[label].null_count} of {table.num_rows} in {path.name}"
+        )
+    return names, x, np.array(table[label].to_pylist())
 
 
 def _read(path):
@@ -106,11 +110,18 @@ def _read(path):
 
     parquet = path.name.lower().endswith(".parquet")
     try:
-        return (pyarrow.parquet.read_table if parquet else pyarrow.csv.read_csv)(path)
+        if parquet:
+            table = pyarrow.parquet.read_table(path)
+        else:
+            options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+        table.column_names  # noqa: B018 (decodes them)
+        return table
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         kind = "Parquet" if parquet else "CSV"
         raise ValueError(
-            f"`data` must be a {kind} table that can be read. Received: {path}: {error}"
+            f"`data` must be a {kind} table in UTF-8 that can be read. Received: {path}: "
+            f"{error}"
         ) from error
 
 

@@ -212,10 +212,17 @@ def latent_map(means, labels):
         names_of = np.unique(labels)
         colours = COLOURS if len(names_of) <= 10 else plt.get_cmap("tab20").colors
         for label, colour in zip(names_of, colours, strict=False):
-            axis.scatter(*means[labels == label].T, color=colour, label=str(label), **spot)
+            axis.scatter(
+                *means[labels == label].T, color=colour, label=_plain(label), **spot
+            )
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     axis.set(xlabel=names[0], ylabel=names[1])
     return figure
+
+
+def _plain(name):
+    """A name as it is, not as a formula."""
+    return str(name).replace("$", r"\$")
 
 
 def kl_bars(kl):
@@ -248,7 +255,7 @@ def marginals(columns, real, drawn):
             bins = bins[0] + np.linspace(-0.5, 0.5, 31)
         axis.hist(real[:, i], bins, density=True, histtype="step", label="test rows")
         axis.hist(drawn[:, i], bins, density=True, histtype="step", label="samples")
-        axis.set_title(columns[i], fontsize=9)
+        axis.set_title(_plain(columns[i]), fontsize=9)
         axis.set_yticks([])
     axes[0][0].legend(fontsize=7)
     return figure

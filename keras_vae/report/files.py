@@ -39,6 +39,8 @@ def saver(run, model, path, name, overwrite):
             f"`out` must end with {' or '.join(sorted(forms))} for rows of shape {shape}. "
             f"Received: out={path}"
         )
+    if path.is_dir():
+        raise ValueError(f"`out` must be a file. Received: out={path}, which is a folder")
     if path.exists() and not overwrite:
         raise ValueError(
             "`out` must be a new file, or give `overwrite`. "
@@ -46,7 +48,7 @@ def saver(run, model, path, name, overwrite):
         )
     if not path.parent.is_dir():
         raise ValueError(f"`out` must be in a folder that exists. Received: out={path}")
-    scaler = Scaler.load(run.path("scaler.json")) if table else None
+    scaler = _scaler(run) if table else None
 
     def save(arrays):
         part = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
@@ -61,6 +63,13 @@ def saver(run, model, path, name, overwrite):
         return path
 
     return save
+
+
+def _scaler(run):
+    try:
+        return Scaler.from_dict(run.read_json("scaler.json"))
+    except (KeyError, TypeError) as error:
+        raise run.unreadable("scaler.json", f"{type(error).__name__} {error}") from error
 
 
 def _save_npz(path, arrays, scaler):

@@ -29,8 +29,11 @@ def evaluate(run, model, data, num_samples, nll_rows):
     of = {"num_samples": num_samples, "nll_rows": min(nll_rows, len(data.x_test))}
     of["steps"] = int(model.step.numpy())
     kept = run.read_json("evaluation.json")
-    if kept is not None and all(kept.get(name) == value for name, value in of.items()):
-        return kept
+    if kept is not None:
+        if not isinstance(kept, dict):
+            raise run.unreadable("evaluation.json", "no dict")
+        if all(kept.get(name) == value for name, value in of.items()):
+            return kept
     test = model.evaluate(data.x_test, batch_size=500, verbose=0, return_dict=True)
     numbers = {f"test_{name}": value for name, value in test.items() if name != "loss"}
     numbers["reconstruction_error"] = evaluation.reconstruction_error(model, data.x_test)
@@ -38,7 +41,7 @@ def evaluate(run, model, data, num_samples, nll_rows):
         numbers |= _likelihood(model, data, num_samples, nll_rows)
         active = evaluation.active_units(model, data.x_test)
         numbers |= {"active_units": active.sum(), "latent_units": active.size}
-    if data.y_test is not None and _are_classes(data.y_test):
+    if _has_classes(data):
         numbers["probe_accuracy"] = _probe(model, data)
     numbers = {name: float(value) for name, value in numbers.items()} | of
     run.write_json("evaluation.json", numbers)
@@ -53,7 +56,7 @@ def _likelihood(model, data, num_samples, nll_rows):
     numbers = {
         "test_nll": nll.mean(),
         # What another test set, and what other importance samples would change.
-        "test_nll_standard_error": nll.std(ddof=1) / math.sqrt(len(nll)),
+        "test_nll_standard_error": nll.std(ddof=min(1, len(nll) - 1)) / math.sqrt(len(nll)),
         "effective_sample_size": np.median(estimate.effective_sample_size),
     }
     if num_samples > 1:
@@ -63,9 +66,10 @@ def _likelihood(model, data, num_samples, nll_rows):
     return {**numbers, "bits_per_dimension": bits}
 
 
-def _are_classes(y):
+def _has_classes(data):
     """Whether labels name classes, a few of them, rather than measure something."""
-    return y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
+    y = data.y_train
+    return y is not None and y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
 
 
 def _probe(model, data, rows=10_000):
@@ -96,6 +100,8 @@ def compare(run, model, data, latents, tell):
     x = data.x_train if data.x_train.shape[1:] == data.event_shape else data.x_val
     latents = [n for n in latents if x is not None and n <= min(len(x), x[0].size)]
     known = run.read_json("baselines.json") or []
+    if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in known):
+        raise run.unreadable("baselines.json", "no table of the baselines")
     rows: list[dict] = []
     for latent in latents:
         for name, train in BASELINES.items():
@@ -126,7 +132,7 @@ def compare(run, model, data, latents, tell):
 
 def _scores(model, data):
     scores = {"reconstruction_error": evaluation.reconstruction_error(model, data.x_test)}
-    if data.y_test is not None and _are_classes(data.y_test):
+    if _has_classes(data):
         scores["probe_accuracy"] = _probe(model, data)
     return scores
 

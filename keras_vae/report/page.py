@@ -79,7 +79,7 @@ def write(run, model, data, numbers, table):
                 "title": title,
                 "caption": caption + (STRIPS if picture and strips else ""),
                 "files": [_embedded(path) for path in drawn[name]],
-                "size": Image.open(drawn[name][0]).size,
+                "size": _size(drawn[name][0]),
                 "picture": picture,
             })  # fmt: skip
     best = {}
@@ -119,6 +119,11 @@ def _tile(key, title, unit, numbers):
     elif key == "test_nll":
         value += f" ± {numbers['test_nll_standard_error']:.2f}"
     return {"title": title, "unit": unit, "value": value}
+
+
+def _size(path):
+    with Image.open(path) as image:
+        return image.size
 
 
 def _embedded(path):

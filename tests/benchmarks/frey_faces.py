@@ -1,8 +1,8 @@
 """The bound on Frey Face by latent size, with fixed and with shared variance.
 
-The setting of Kingma and Welling (2014), figure 2: a Normal likelihood, one hidden layer of
-200 units, 2, 5, 10 and 20 latent units, batches of 100. Theirs has a variance for each pixel
-as a network output and Adagrad; here Adam, and
+The setting of Kingma and Welling (2014), figure 2: a Normal likelihood, one hidden layer
+of 200 units, 2, 5, 10 and 20 latent units, batches of 100. Theirs has a variance for each
+pixel as a network output and Adagrad; here Adam, and
 
 * a fixed standard deviation of 0.1, whose optimum is a weighted squared error, and
 * one shared, trained standard deviation (Rybkin et al., 2021).
@@ -68,8 +68,9 @@ def main():
             run = train(data, latent_dim, scale, options.epochs)
             results[f"{scale}, {latent_dim}"] = run
             print(
-                f"scale {scale!s:6}  latent {latent_dim:2}  elbo train {run['elbo'][-1]:8.1f}"
-                f"  test {run['val_elbo'][-1]:8.1f}  best test {max(run['val_elbo']):8.1f}"
+                f"scale {scale!s:6}  latent {latent_dim:2}  elbo train "
+                f"{run['elbo'][-1]:8.1f}  test {run['val_elbo'][-1]:8.1f}  best test "
+                f"{max(run['val_elbo']):8.1f}"
                 f"  sigma {run['sigma']:.4f}",
                 flush=True,
             )

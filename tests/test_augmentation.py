@@ -1,0 +1,80 @@
+"""Keras' preprocessing layers in the input path: resumed exactly, uint8 kept."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from keras_vae import input, random
+
+X = np.random.default_rng(0).integers(0, 256, (40, 10, 10, 1)).astype(np.uint8)
+
+
+def layers():
+    return [
+        keras.layers.RandomTranslation(0.2, 0.2, fill_mode="nearest"),
+        keras.layers.RandomRotation(0.1, fill_mode="nearest"),
+        keras.layers.RandomCrop(8, 8),
+    ]
+
+
+def build():
+    keras.utils.set_random_seed(0)
+    vae = kv.VAE(
+        kv.nets.MLP([8]),
+        kv.nets.MLP([8]),
+        kv.distributions.IndependentBernoulli((8, 8, 1)),
+        latent_dim=2,
+        seed=3,
+    )
+    vae.compile("adam")
+    return vae
+
+
+def test_resumed_exactly(tmp_path):
+    straight = build()
+    straight.fit(X, epochs=3, batch_size=16, verbose=0, augmentation=layers())
+    first = build()
+    first.fit(X, epochs=1, batch_size=16, verbose=0, augmentation=layers())
+    first.save(tmp_path / "vae.keras")
+    second = keras.saving.load_model(tmp_path / "vae.keras")
+    second.fit(X, epochs=2, batch_size=16, verbose=0, augmentation=layers())
+    for a, b in zip(straight.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    plain = build()
+    plain.fit(X[:, 1:9, 1:9], epochs=3, batch_size=16, verbose=0)
+    different = zip(straight.get_weights(), plain.get_weights(), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in different)
+
+
+def seeds(seed=0, epoch=0, batch=0):
+    numbers = (tf.constant(n, tf.int64) for n in (epoch, batch))
+    return random.KeyedSeeds(seed, *numbers)
+
+
+def test_draws_are_a_function_of_seed_epoch_and_batch():
+    def augmented(**key):
+        return input.augment(layers(), X, seeds(**key)).numpy()
+
+    base = augmented()
+    assert base.dtype == np.uint8 and base.shape == (40, 8, 8, 1)
+    assert np.array_equal(base, augmented())
+    for key in ("seed", "epoch", "batch"):
+        assert not np.array_equal(base, augmented(**{key: 1})), key
+
+
+def test_one_layer_draws_height_and_width_apart():
+    # With one seed for both, every shift would lie on the diagonal.
+    layer = keras.layers.RandomTranslation(0.5, 0.5)
+    drawn = layer.get_random_transformation(X, seed=seeds())["translations"]
+    assert abs(np.corrcoef(np.array(drawn).T)[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float32", "uint8"])
+def test_dtype_is_kept(dtype):
+    x = tf.cast(X // 128, dtype)
+    y = input.augment(layers()[:2], x, seeds())
+    assert y.dtype == x.dtype
+    if dtype == "bool":
+        assert 0.3 < np.mean(y) < 0.7

@@ -1,0 +1,226 @@
+"""Runs of the command line: stopped at any moment, they go on exactly."""
+
+import csv
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from keras_vae import cli
+
+ROOT = pathlib.Path(__file__).parent.parent
+OPTIONS = [
+    "--hidden", "16", "--network", "mlp", "--latent", "3", "--batch", "16",
+    "--shift", "0.1",
+    "--beta-schedule", "linear", "--baselines", "none", "--num-samples", "2", "--no-xla",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "x.npz"
+    rng = np.random.default_rng(0)
+    np.savez(
+        path, x=rng.integers(0, 256, (120, 6, 5)).astype("uint8"), y=rng.integers(0, 3, 120)
+    )
+    return path
+
+
+def start(*args):
+    return subprocess.Popen(
+        [sys.executable, "-m", "keras_vae.cli", *map(str, args)],
+        cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def stop_after(process, out, rows, sig):
+    """Sends the signal once metrics.csv has so many rows."""
+    metrics, patience = out / "metrics.csv", time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < patience:
+        if metrics.exists() and len(metrics.read_text().splitlines()) > rows:
+            process.send_signal(sig)
+            break
+        time.sleep(0.01)
+    output = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+def finished(*args):
+    process = start(*args)
+    output = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output[0]
+
+
+def assert_same(one, other):
+    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    assert (one / "evaluation.json").read_text() == (other / "evaluation.json").read_text()
+    models = [keras.saving.load_model(run / "model.keras") for run in (one, other)]
+    for a, b in zip(models[0].variables, models[1].variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(*(m.optimizer.variables for m in models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_stopped_and_killed_it_goes_on_exactly(data, tmp_path):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    command = ["train", data, *OPTIONS, "--epochs", 150]
+    finished(*command, "--out", straight)
+    command += ["--out", broken, "--resume"]  # which starts what is not there
+    code, (_, err) = stop_after(start(*command), broken, 10, signal.SIGINT)
+    assert code == 130, err
+    assert "Stopped" in err and "--resume goes on" in err and "Traceback" not in err
+    code, _ = stop_after(start(*command), broken, 50, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    rows = len((broken / "metrics.csv").read_text().splitlines()) - 1
+    assert 50 <= rows < 150
+    # Only the run, the model and how it went are left.
+    said = finished("train", data, "--out", broken, "--resume", "--num-samples", 2,
+                    "--baselines", "none")  # fmt: skip
+    assert "Going on after epoch" in said and said.rstrip().endswith("report.html")
+    assert_same(straight, broken)
+    said = finished("train", data, "--out", broken, "--resume")
+    assert "The run is finished: 150 epochs" in said
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(data, tmp_path):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    command = ["train", data, *OPTIONS, "--epochs", 300]
+    finished(*command, "--out", straight)
+    kills = 0
+    for seed in range(40):
+        process = start(*command, "--out", broken, "--resume")
+        try:
+            process.wait(random.Random(seed).uniform(3, 12))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    finished(*command, "--out", broken, "--resume")
+    assert kills > 3
+    assert_same(straight, broken)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    invoke("train", data, *OPTIONS, "--epochs", 3, "--out", out)
+    return out
+
+
+def invoke(*args, code=0):
+    result = CliRunner().invoke(cli.app, [str(a) for a in args])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def test_the_folder_of_a_run(run, data):
+    names = {path.name for path in run.iterdir()}
+    assert names == {"run.json", "model.keras", "metrics.csv", "tensorboard", "figures",
+                     "evaluation.json", "report.html"}  # fmt: skip
+    with open(run / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    terms = {"loss", "elbo", "reconstruction", "kl"}
+    expected = {"epoch", "skipped_steps", "active_units", *terms}
+    assert set(rows[0]) == expected | {f"val_{term}" for term in terms}
+    info = json.loads((run / "run.json").read_text())
+    assert info["options"]["data"] == str(data) and info["options"]["latent"] == 3
+    assert info["versions"]["keras"] == keras.__version__
+    numbers = json.loads((run / "evaluation.json").read_text())
+    assert (
+        numbers["test_nll"]
+        <= -numbers["test_elbo"] + 5 * numbers["test_nll_standard_error"]
+    )
+    model = keras.saving.load_model(run / "model.keras")
+    assert int(model.epochs_begun) == 3
+    assert list((run / "tensorboard" / "images").glob("*tfevents*"))
+
+
+def test_more_epochs_go_on_from_the_last(run, data, tmp_path):
+    import shutil
+
+    more = tmp_path / "more"
+    shutil.copytree(run, more)
+    options = ["--num-samples", 2, "--baselines", "none"]
+    said = invoke("train", data, "--out", more, "--resume", "--epochs", 5, *options)
+    assert "Going on after epoch 3" in said
+    longer = tmp_path / "longer"
+    invoke("train", data, *OPTIONS, "--beta-steps", 2, "--epochs", 5, "--out", longer)
+    assert len((more / "metrics.csv").read_text().splitlines()) == 6
+    assert json.loads((more / "run.json").read_text())["options"]["epochs"] == 5
+    # The first three epochs are those of before.
+    assert (more / "metrics.csv").read_text().startswith((run / "metrics.csv").read_text())
+
+
+def test_sample_and_reconstruct(run, tmp_path):
+    invoke("sample", run, "-n", 5, "--seed", 7, "--out", tmp_path / "s.npz")
+    model = keras.saving.load_model(run / "model.keras")
+    with np.load(tmp_path / "s.npz") as file:
+        np.testing.assert_array_equal(file["samples"], model.sample(5, seed=7))
+    invoke("sample", run, "-n", 5, "--mean", "--out", tmp_path / "s.png")
+    invoke("reconstruct", run, "-n", 4, "--out", tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz") as file:
+        x = file["originals"]
+        assert x.shape == (4, 6, 5, 1) and 0 <= x.min() < x.max() <= 1
+        np.testing.assert_allclose(file["reconstructions"], model.reconstruct(x), atol=1e-6)
+
+
+def test_tables_come_back_in_their_units(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.normal(1000, 10, 200), rng.normal(-3, 0.1, 200)], axis=1)
+    np.savetxt(
+        tmp_path / "t.csv", rows, delimiter=",", header="price,odd name", comments=""
+    )
+    out = tmp_path / "run"
+    invoke("train", tmp_path / "t.csv", "--out", out, "--epochs", 2, "--hidden", "8",
+           "--latent", 2, "--baselines", 1, "--num-samples", 2)  # fmt: skip
+    invoke("sample", out, "-n", 300)
+    names, *lines = (out / "samples.csv").read_text().splitlines()
+    assert names == '"price","odd name"'
+    drawn = np.array([line.split(",") for line in lines], float)
+    # Within three of the data's own standard deviations.
+    assert (np.abs(drawn.mean(axis=0) - [1000, -3]) < [30, 0.3]).all()
+    table = json.loads((out / "baselines.json").read_text())
+    assert [row["model"] for row in table] == [
+        "PCA", "linear autoencoder", "deep autoencoder", "VAE",
+    ]  # fmt: skip
+    assert "baselines" in (out / "report.html").read_text()
+
+
+def test_an_autoencoder_is_trained_and_reported(data, tmp_path):
+    out = tmp_path / "run"
+    invoke("train", data, "--model", "autoencoder", "--epochs", 2, "--network", "mlp",
+           "--hidden", "8", "--latent", 2, "--baselines", "none", "--out", out)  # fmt: skip
+    numbers = json.loads((out / "evaluation.json").read_text())
+    assert "test_reconstruction" in numbers and "test_nll" not in numbers
+    page = (out / "report.html").read_text()
+    assert 'id="latent"' in page and 'id="samples"' not in page
+
+
+def test_help_imports_nothing_heavy():
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "keras_vae.cli", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "train" in process.stdout
+    script = (
+        "import sys; sys.argv[0] = '/usr/bin/keras-vae'; from keras_vae import cli; "
+        "print([m for m in ('keras', 'tensorflow', 'numpy', 'sklearn', 'matplotlib') "
+        "if m in sys.modules])"
+    )
+    run = [sys.executable, "-c", script]
+    process = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
