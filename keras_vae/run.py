@@ -258,7 +258,8 @@ class Run:
             keeper,
         ]
         if len(data.event_shape) == 3 and data.event_shape[-1] in (1, 3):
-            images = callbacks.ImageGrids(tensorboard / "images", x_look[:8])
+            every = max(1, epochs // 50)
+            images = callbacks.ImageGrids(tensorboard / "images", x_look[:8], every=every)
             watch.insert(0, images)
         if self.options["model"] == "vae":  # first: the others write what it counts
             watch.insert(0, callbacks.PosteriorCollapse(x_look[:500]))
