@@ -262,7 +262,9 @@ class Run:
             images = callbacks.ImageGrids(tensorboard / "images", x_look[:8], every=every)
             watch.insert(0, images)
         if self.options["model"] == "vae":  # first: the others write what it counts
-            watch.insert(0, callbacks.PosteriorCollapse(x_look[:500]))
+            patience = max(3, epochs // 10)  # many begin with a collapse and recover
+            monitor = callbacks.PosteriorCollapse(x_look[:500], patience=patience)
+            watch.insert(0, monitor)
         model.fit(
             data.x_train,
             batch_size=self.options["batch"],

@@ -84,7 +84,7 @@ def measured(page, width):
         await Promise.all(images.map(i => i.decode().catch(() => 0)))
         const missing = images.filter(i => !i.naturalWidth).length
         const wide = [...document.querySelectorAll("body *")].filter(
-          e => !e.closest("table") && e.getBoundingClientRect().right > {width} + 0.5)
+          e => !e.closest(".wide > *") && e.getBoundingClientRect().right > {width} + 0.5)
         document.body.dataset.said = [images.length, missing, wide.length].join(" ")
       }})"""
     probe = page.with_name("probe.html")
