@@ -6,7 +6,7 @@ import sys
 __version__ = "0.1.0"
 
 # The command line answers --help at once: it imports what it needs when it needs it.
-if pathlib.Path(*sys.argv[:1]).stem != "keras-vae":
+if pathlib.Path(*sys.argv[:1]).name not in ("keras-vae", "keras-vae.exe"):
     import keras
 
     if keras.backend.backend() != "tensorflow":

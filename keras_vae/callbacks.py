@@ -50,8 +50,8 @@ class ImageGrids(keras.callbacks.Callback):
 
     Args:
         log_dir: folder of the event files, such as that of `keras.callbacks.TensorBoard`.
-        x: images `[rows, height, width, 1 or 3]` as given to `fit`: the grid shows them
-            above their reconstructions.
+        x: a handful of images `[rows, height, width, 1 or 3]` as given to `fit`: the grid
+            shows them in one row, above their reconstructions.
         num_samples: int, how many samples (the means of p(x|z)) to show.
         every: int, epochs between grids.
 
@@ -105,8 +105,8 @@ class PosteriorCollapse(keras.callbacks.Callback):
 
     Attributes:
         active: bool `[*latent]`, which units were active after the last epoch.
-        kl: float32 `[*latent]`, KL(q || p) of each unit in nats, or None where it is not
-            known in closed form.
+        kl: float32 `[*latent]`, KL(q || p) of each unit in nats, with the weights of now,
+            or None where it is not known in closed form.
 
     Raises:
         ValueError: if a number is out of range.
@@ -158,12 +158,8 @@ class PosteriorCollapse(keras.callbacks.Callback):
             return None
 
     def _in_words(self, epoch):
-        active, units = int(self.active.sum()), self.active.size
-        nats = (
-            ""
-            if self.kl is None
-            else f", and all {units} together code {self.kl.sum():.3g} nats"
-        )
+        active, units, kl = int(self.active.sum()), self.active.size, self.kl
+        nats = "" if kl is None else f", and all {units} together code {kl.sum():.3g} nats"
         return (
             f"Posterior collapse: {active} of {units} latent units are active after epoch "
             f"{epoch + 1}. The posterior mean of the others hardly varies with x{nats}. "

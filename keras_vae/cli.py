@@ -222,7 +222,12 @@ def train(
         _option("Training", help="cosine falls to a hundredth over all epochs."),
     ] = "constant",
     validation: Annotated[
-        float, _real("Training", "Share of the training rows held out.", high=0.9)
+        float,
+        _real(
+            "Training",
+            "Share of the training rows held out, unless the data have theirs.",
+            high=0.9,
+        ),
     ] = 0.1,
     seed: Annotated[
         int, _count("Training", "Of weights, noise and order.", low=-(2**31))
@@ -274,7 +279,8 @@ def train(
             "Data",
             parser=_size,
             metavar="HxW",
-            help="Augment: crop at random; test images in the middle.",
+            help="Augment: crop at random, each batch elsewhere; test images in the "
+            "middle.",
         ),
     ] = None,
     num_samples: NumSamples = 1000,
@@ -311,9 +317,14 @@ def train(
     if not run.exists:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), loaded)
     begun, last = int(vae.epochs_begun.numpy()), run.options["epochs"]
-    if begun >= last and run.path("report.html").is_file():
+    if begun > last:
+        raise ValueError(
+            f"`epochs` must be {begun} or more, which are done. Received: epochs={last}"
+        )
+    if begun == last and run.path("report.html").is_file():
         out.print(
-            f"The run is finished: {last} epochs. Its report: {run.path('report.html')}"
+            f"The run is finished: {last} epochs. Its report: {run.path('report.html')} "
+            f"(keras-vae report {folder} writes it anew)"
         )
         return
     if resume and begun:
@@ -411,7 +422,9 @@ def _folder(data, folder, resume):
         stem, number = pathlib.Path(data).name.split(".")[0] or "data", 1
         while (folder := pathlib.Path("runs", f"{stem}-{number}")).exists():
             number += 1
-    there = folder.is_dir() and any(folder.iterdir())
+    # What a process leaves that is killed while it starts a run, is no content.
+    content = folder.iterdir() if folder.is_dir() else ()
+    there = any(path.name != "scaler.json" and path.name[0] != "." for path in content)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out must be a folder. Received: {folder}, which is a file")
     if there and not resume:
@@ -434,7 +447,7 @@ def _heavy(name):
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import importlib
 
-    if "tensorflow" in sys.modules or not sys.stderr.isatty() and "CI" in os.environ:
+    if "tensorflow" in sys.modules:
         return importlib.import_module(f"keras_vae.{name}")
     # TensorFlow's C++ side writes to the file descriptor before its log level counts.
     with tempfile.TemporaryFile() as noise:
@@ -469,6 +482,9 @@ def _describe(run, data, model):
     scaled = ""
     if data.scaler is not None:
         scaled = ", standardised"
+    elif data.value_range is None and not data.shown_range == (0, 1):
+        low, high = data.shown_range
+        scaled = f", values {low:g} to {high:g} as they are (--value-range scales them)"
     elif data.value_range is not None:
         scaled = (
             f", values {data.value_range[0]:g} to {data.value_range[1]:g} scaled to [0, 1]"
@@ -571,7 +587,7 @@ def _finish(run, data, num_samples, nll_rows, baselines):
             task = bar.add_task("evaluating", total=None, text="")
             model = run.model()
             numbers = report.evaluate(run, model, data, num_samples, nll_rows)
-            table = report.compare(run, model, data, baselines, tell)
+            table = report.compare(run, model, data, numbers, baselines, tell)
             tell("drawing")
             page = report.write(run, model, data, numbers, table)
             bar.update(task, visible=False)
@@ -601,7 +617,7 @@ def _in_words():
         except (typer.Exit, typer.Abort):  # which are RuntimeErrors
             raise
         except Exception as error:
-            if not isinstance(error, _mendable()):
+            if not isinstance(error, _mendable()) or "KERAS_VAE_TRACEBACK" in os.environ:
                 raise
             message = str(error) or type(error).__name__
             if (

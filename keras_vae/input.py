@@ -130,12 +130,13 @@ def check_augmentation(layers):
     """Returns Keras layers that transform images as a list, or raises a ValueError."""
     layers = layers if isinstance(layers, (list, tuple)) else [layers]
     for layer in layers:
-        checks.that(
-            hasattr(layer, "get_random_transformation"),
-            "augmentation",
-            "image preprocessing layers of Keras, such as keras.layers.RandomRotation(0.1)",
-            layer,
+        # Layers inside a layer (RandAugment, RandomColorJitter) draw from their own seeds.
+        fits = hasattr(layer, "get_random_transformation") and not layer._layers
+        expected = (
+            "image preprocessing layers of Keras, one by one, such as "
+            "keras.layers.RandomRotation(0.1)"
         )
+        checks.that(fits, "augmentation", expected, layer)
     return list(layers)
 
 
@@ -159,11 +160,13 @@ def augment(layers, x, seeds):
         return images >= 0.5
     if tf.as_dtype(x.dtype).is_integer:
         return tf.saturate_cast(tf.round(images), x.dtype)
-    return images
+    return tf.cast(images, x.dtype)
 
 
-def batches(data, batch_size, steps=None, seed=None, epoch=int, augmentation=()):
-    """A dataset of batches, in another order for each epoch if there is a seed.
+def batches(
+    data, batch_size, steps=None, seed=0, shuffle=False, epoch=int, augmentation=()
+):
+    """A dataset of batches, in another order for each epoch if they are shuffled.
 
     The order is an index shuffle, a pure function of (seed, epoch): no buffer, no state
     to restore, the same for one worker or many.
@@ -172,7 +175,8 @@ def batches(data, batch_size, steps=None, seed=None, epoch=int, augmentation=())
         data: structure of arrays with equal numbers of rows, or None.
         batch_size: int.
         steps: int, batches per epoch, or None for all rows.
-        seed: int, or None for the order of the arrays.
+        seed: int.
+        shuffle: bool; False for the order of the arrays.
         epoch: function without arguments that returns the number of the epoch (int64).
             Each iterator over the dataset asks it once, when it is first read.
         augmentation: list of Keras' image preprocessing layers for the first array, with
@@ -199,12 +203,12 @@ def batches(data, batch_size, steps=None, seed=None, epoch=int, augmentation=())
         if not augmentation:
             return gathered
         x, *rest = tf.nest.flatten(gathered)
-        x = augment(augmentation, x, random.KeyedSeeds(seed or 0, number, i))
+        x = augment(augmentation, x, random.KeyedSeeds(seed, number, i))
         return tf.nest.pack_sequence_as(gathered, [x, *rest])
 
     def of_epoch(_):
         number = tf.numpy_function(lambda: np.int64(epoch()), [], tf.int64)
-        order = tf.range(rows) if seed is None else random.order(seed, number, rows)
+        order = random.order(seed, number, rows) if shuffle else tf.range(rows)
         return tf.data.Dataset.range(count).map(
             lambda i: batch(order, number, i), num_parallel_calls=2, deterministic=True
         )

@@ -213,7 +213,8 @@ class ResumableModel(keras.Model):
             augmentation: Keras' image preprocessing layer or a list of them, such as
                 `keras.layers.RandomTranslation(0.1, 0.1)`, for the batches of an array.
                 What they draw is a function of (seed, epoch, batch) too. Layers that
-                change the size (`RandomCrop`) take larger x than the likelihood has.
+                change the size (`RandomCrop`) take larger x than the likelihood has;
+                validation data must have the likelihood's size.
             epochs: int; this and the other arguments are as in `keras.Model.fit`.
 
         Returns:
@@ -360,9 +361,8 @@ class ResumableModel(keras.Model):
             packed = (x, np.zeros(len(x), bool) if y is None else y, weight)
         if batch_size is None:
             batch_size = -(-len(x) // steps) if steps else 32  # as in Keras
-        seed = self.seed if shuffle else None
         epoch = self.epochs_begun.numpy
-        return input.batches(packed, batch_size, steps, seed, epoch, layers)
+        return input.batches(packed, batch_size, steps, self.seed, shuffle, epoch, layers)
 
     def _check_source(self, source, name):
         if isinstance(source, tf.data.Dataset):

@@ -89,7 +89,8 @@ class Run:
             missing = {*OPTIONS} - {*run.options}
             if missing:
                 raise KeyError(f"options: {', '.join(sorted(missing))}")
-            run.info["data"]["fingerprint"], run.info["command"]
+            run.info["data"]["fingerprint"], run.info["data"]["shown_range"]
+            run.info["command"], run.info["versions"]
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(
                 "`run` must be a folder made by `keras-vae train`. "
@@ -115,6 +116,7 @@ class Run:
                 "fingerprint": data.fingerprint,
                 "event_shape": data.event_shape,
                 "value_range": data.value_range,
+                "shown_range": data.shown_range,
             },
             "versions": {
                 "keras_vae": keras_vae.__version__,
@@ -250,6 +252,8 @@ class Run:
         if done >= epochs:
             return
         self.write_json("run.json", self.info)  # `epochs` may have grown
+        for path in self.folder.glob(".*-*"):  # of processes that were killed while saving
+            path.unlink(missing_ok=True)
         x_look = data.x_test if data.x_val is None else data.x_val
         tensorboard = self.path("tensorboard")
         watch = [
@@ -306,6 +310,7 @@ class _Keeper(keras.callbacks.Callback):
         if last or start - self.saved > 10 * self.cost:
             self.write_metrics()
             self.model.save(self.run.path("model.keras"))
+            self.run.path("report.html").unlink(missing_ok=True)  # it is of fewer epochs
             self.saved = time.monotonic()
             self.cost = self.saved - start
 
@@ -337,32 +342,33 @@ def load_data(options):
                 f"`crop` must be a part of the images. Received: crop={options['crop']} of "
                 f"rows of shape {shape}"
             )
+        if sum(np.equal(shape[:2], options["crop"])) == 1:
+            raise ValueError(  # Keras' layer would not move then
+                "`crop` must be smaller than the images in height and in width. Received: "
+                f"crop={options['crop']} of rows of shape {shape}"
+            )
+        event_shape = (*options["crop"], shape[2])
         parts = {
-            part: _center(getattr(data, part), options["crop"])
+            part: datasets.center(getattr(data, part), event_shape)
             for part in ("x_val", "x_test")
         }
         data = data._replace(**parts)
     return data
 
 
-def _center(x, size):
-    if x is None:
-        return None
-    top, left = (np.array(x.shape[1:3]) - size) // 2
-    return x[:, top : top + size[0], left : left + size[1]]
-
-
 def augmentation(options):
     """The layers that the options ask for."""
     layers = []
+    # Not in the policy of the process, which a resumed run does not have.
+    more = {"fill_mode": "nearest", "dtype": "float32"}
     if options["rotate"]:
         factor = options["rotate"] / 360
-        layers.append(keras.layers.RandomRotation(factor, fill_mode="nearest"))
+        layers.append(keras.layers.RandomRotation(factor, **more))
     if options["shift"]:
         shift = options["shift"]
-        layers.append(keras.layers.RandomTranslation(shift, shift, fill_mode="nearest"))
+        layers.append(keras.layers.RandomTranslation(shift, shift, **more))
     if options["crop"]:
-        layers.append(keras.layers.RandomCrop(*options["crop"]))
+        layers.append(keras.layers.RandomCrop(*options["crop"], dtype="float32"))
     return layers
 
 
@@ -446,11 +452,8 @@ def _unit(data):
 
 def likelihood(options, data):
     """The likelihood head of the options, which starts at the mean of the data."""
-    x = data.x_train if not options["crop"] else _center(data.x_train, options["crop"])
     # Of each channel for convolutions, which see no places, else of each element.
-    axes = tuple(range(x.ndim - 1)) if options["network"] == "conv" else 0
-    unit = 255 if x.dtype == np.uint8 else 1
-    mean = x.mean(axes, dtype=np.float64).ravel() / unit
+    mean = data.mean((0, 1, 2) if options["network"] == "conv" else 0)
     if options["likelihood"] == "bernoulli":
         mean = np.clip(mean, 0.001, 0.999)  # Burda et al. (2016)
         bias = keras.initializers.Constant(np.log(mean / (1 - mean)).tolist())
@@ -461,7 +464,7 @@ def likelihood(options, data):
         data.event_shape,
         scale=options["scale"],
         bias_initializer=keras.initializers.Constant(mean.tolist()),
-        initial_scale=max(0.01, float(x.std(0, dtype=np.float64).mean()) / unit),
+        initial_scale=max(0.01, data.spread),
     )
 
 

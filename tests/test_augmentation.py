@@ -78,3 +78,43 @@ def test_dtype_is_kept(dtype):
     assert y.dtype == x.dtype
     if dtype == "bool":
         assert 0.3 < np.mean(y) < 0.7
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.RandAugment(),
+        keras.layers.AugMix(),
+        keras.layers.RandomColorJitter((0, 1), brightness_factor=0.2),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_layers_that_draw_from_seeds_of_their_own_are_refused(layer):
+    with pytest.raises(ValueError, match="`augmentation` must be .* one by one"):
+        build().fit(X, augmentation=layer, verbose=0)
+
+
+def test_without_shuffling_the_seed_still_counts():
+    drawn = []
+    for seed in (1, 2):
+        batches = input.batches(X, 40, seed=seed, epoch=lambda: 0, augmentation=layers())
+        drawn.append(next(iter(batches)).numpy())
+    assert not np.array_equal(*drawn)
+
+
+def test_vectors_are_refused():
+    vae = kv.VAE(
+        kv.nets.MLP([8]), kv.nets.MLP([8]), kv.distributions.IndependentNormal((3,)), 2
+    )
+    vae.compile("adam")
+    with pytest.raises(ValueError, match="`augmentation` is for images"):
+        vae.fit(np.zeros((8, 3)), augmentation=layers(), verbose=0)
+
+
+def test_a_global_policy_does_not_change_the_dtype_of_the_data():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = layers()[:2]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert input.augment(half, tf.cast(X, "float32"), seeds()).dtype == tf.float32

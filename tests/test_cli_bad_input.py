@@ -956,7 +956,8 @@ def test_disk_full_while_a_text_is_written(name, monkeypatch):
         patch.setattr(Run, "write", fails)
         failed(f"{RESUME} --epochs 2", "No space left on device")
     assert not list(pathlib.Path("run").glob(".*"))
-    assert tree("run")[f"run/{name}"] == before[f"run/{name}"]
+    old = {} if name == "report.html" else before  # a report of fewer epochs is gone
+    assert tree("run").get(f"run/{name}") == old.get(f"run/{name}")
     no_report(monkeypatch)
     done(f"{RESUME} --epochs 2")
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from keras_vae import cli
+import keras_vae as kv
+from keras_vae import cli, datasets
 from keras_vae.report import numbers
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -223,3 +224,57 @@ def test_help_imports_nothing_heavy():
     run = [sys.executable, "-c", script]
     process = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "[]"
+
+
+def test_crops_and_half_precision_resume_exactly(data, tmp_path):
+    options = [
+        "--network", "mlp", "--hidden", "8", "--latent", 2, "--num-samples", 2,
+        "--crop", "4x3", "--rotate", 20, "--precision", "mixed_bfloat16", "--epochs",
+    ]  # fmt: skip
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    invoke("train", data, *options, 4, "--baselines", "none", "--out", straight)
+    invoke("train", data, *options, 2, "--baselines", "none", "--out", broken)
+    page = (broken / "report.html").read_text()
+    keras.config.set_dtype_policy("float32")  # as in another process
+    assert "after\n2 epochs" in page
+    again = ["--num-samples", 2, "--baselines", "none", "--epochs"]
+    invoke("train", data, "--out", broken, "--resume", *again, 4)
+    assert "after\n4 epochs" in (broken / "report.html").read_text()
+    keras.config.set_dtype_policy("float32")
+    assert_same(straight, broken)
+    said = invoke("train", data, "--out", broken, "--resume", *again, 3, code=2)
+    assert "--epochs must be 4 or more" in said
+
+
+def test_what_a_killed_start_leaves_does_not_bar_the_way(data, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "scaler.json").write_text("{}")
+    (out / ".run.json-123").write_text("{")
+    quick = ["--epochs", 1, "--hidden", "4", "--num-samples", 2, "--baselines", "none"]
+    invoke("train", data, "--network", "mlp", *quick, "--out", out, "--resume")
+    assert not (out / ".run.json-123").exists() and (out / "report.html").exists()
+
+
+@pytest.fixture
+def dataset():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (120, 6, 5, 1)).astype("uint8")
+    return datasets.Dataset("noise", x[:80], x[80:], value_range=(0, 255))
+
+
+def test_bits_are_those_of_the_raw_pixel(dataset):
+    # Uniform noise over 256 values has 8 bits; a Normal with its mean and variance
+    # needs log2(sqrt(2 pi e / 12) 255) = 8.25 of them.
+    vae = kv.VAE(
+        kv.nets.MLP([4]),
+        kv.nets.MLP([4]),
+        kv.distributions.IndependentNormal((6, 5, 1), scale=255 / 256 / 12**0.5),
+        latent_dim=1,
+        seed=0,
+    )
+    vae.compile(keras.optimizers.Adam(0.01))
+    vae.fit(dataset.x_train, epochs=60, verbose=0)
+    bits = numbers._likelihood(vae, dataset, 50, 40)["bits_per_dimension"]
+    # 80 images are few: the fit loses some hundredths of a bit.
+    assert bits == pytest.approx(8.25, abs=0.1)

@@ -2,12 +2,12 @@
 
 import pathlib
 
-from keras_vae.datasets.dataset import Dataset, with_test_rows
+from keras_vae.datasets.dataset import Dataset, center, with_test_rows
 from keras_vae.datasets.files import load_arrays, load_images
 from keras_vae.datasets.named import NAMED
 from keras_vae.datasets.tables import Scaler, is_table, read_table
 
-__all__ = ["NAMED", "Dataset", "Scaler", "load"]
+__all__ = ["NAMED", "Dataset", "Scaler", "center", "load"]
 
 
 def load(data, label=None, drop=(), resize=None, value_range=None):
@@ -47,6 +47,9 @@ def load(data, label=None, drop=(), resize=None, value_range=None):
     if not str(data):
         raise ValueError("`data` must be a name or a path. Received: nothing")
     path = pathlib.Path(data)
+    drop = (drop,) if isinstance(drop, str) else tuple(drop)
+    _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
+    _check_pair("value_range", value_range, lambda low, high: low < high)
     options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
     if data in NAMED:
         _refuse(options, data)
@@ -75,6 +78,16 @@ def load(data, label=None, drop=(), resize=None, value_range=None):
         "`data` must be a .npy, .npz, .csv, .csv.gz or .parquet file or a folder of "
         f"images. Received: data={data}"
     )
+
+
+def _check_pair(name, pair, fits):
+    expected = {"resize": "(height, width)", "value_range": "(low, high), low below high"}
+    try:
+        right = pair is None or fits(*pair)
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(f"`{name}` must be {expected[name]}. Received: {name}={pair!r}")
 
 
 def _refuse(options, kind, *allowed):

@@ -41,6 +41,35 @@ class Dataset(NamedTuple):
         return self.x_test.shape[1:]
 
     @property
+    def x_fit(self):
+        """The training rows at the size of an event: the middle of what training crops."""
+        return center(self.x_train, self.event_shape)
+
+    def mean(self, axis):
+        """The mean of the training rows, flattened, as the model sees them."""
+        return self.x_fit.mean(axis, dtype=np.float64).ravel() / self._unit
+
+    @property
+    def spread(self):
+        """The standard deviation of an element over some thousand training rows, a mean."""
+        x = self.x_fit[:: max(1, len(self.x_fit) // 5000)]
+        return float(x.std(0, dtype=np.float64).mean()) / self._unit
+
+    @property
+    def _unit(self):
+        return 255 if self.x_train.dtype == np.uint8 else 1
+
+    @property
+    def shown_range(self):
+        """The values between which rows are drawn, as the model sees them: (low, high)."""
+        x = self.x_test
+        if self.scaler is not None:
+            return -3.0, 3.0  # standard deviations
+        if x.dtype in (np.uint8, bool) or (x.min() >= 0 and x.max() <= 1):
+            return 0.0, 1.0
+        return float(x.min()), float(x.max())
+
+    @property
     def fingerprint(self):
         """A hash of all arrays: whether this is the data that a run was made with."""
         digest = hashlib.sha256()
@@ -74,6 +103,15 @@ class Dataset(NamedTuple):
             x_val=self.x_train[held_out],
             y_train=None if y is None else y[train],
         )
+
+
+def center(x, event_shape):
+    """The middle of images `[rows, height, width, channels]`, or x if it is of the size."""
+    if x is None or x.shape[1:] == tuple(event_shape):
+        return x
+    height, width = event_shape[:2]
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
 
 
 def permuted(rows, count):

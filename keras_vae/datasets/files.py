@@ -10,7 +10,7 @@ IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 def load_arrays(path, value_range=None):
     """A `Dataset` of a .npy file, x, or a .npz file, x or x_train and x_test.
 
-    Labels are optional: y, or y_train and y_test; so are x_val and y_val.
+    Labels are optional: y, or y_train and y_test; so is x_val.
 
     Args:
         path: `pathlib.Path`.
@@ -60,17 +60,24 @@ def load_images(path, resize=None):
     """A `Dataset` of a folder of images, uint8.
 
     Images lie in the folder or in folders of it, whose names are then the labels; with
-    folders `train` and `test`, each is such a folder. They are grey if all are, else RGB;
-    what is transparent is lost.
+    folders `train` and `test`, and perhaps `val`, each is such a folder. They are grey if
+    all are, else RGB; what is transparent is lost.
 
     Args:
         path: `pathlib.Path` of the folder.
         resize: (height, width) to bring all to, or None if they are of one size.
     """
-    if (path / "train").is_dir() and (path / "test").is_dir():
-        x, labels = _read_images([path / "train", path / "test"], resize)
-        y = (None, None) if labels[0] is None or labels[1] is None else labels
-        return Dataset(str(path), x[0], x[1], None, y[0], y[1], value_range=(0, 255))
+    parts = [part for part in ("train", "test", "val") if (path / part).is_dir()]
+    if parts[:1] in (["train"], ["test"]) and parts[:2] != ["train", "test"]:
+        raise ValueError(
+            "`data` must be a folder with both `train` and `test`, or with neither. "
+            f"Received: {path} with {' and '.join(parts)}"
+        )
+    if parts[:2] == ["train", "test"]:
+        x, y = _read_images([path / part for part in parts], resize)
+        y = [None, None] if y[0] is None or y[1] is None else y
+        x_val = x[2] if len(x) == 3 else None
+        return Dataset(str(path), x[0], x[1], x_val, y[0], y[1], value_range=(0, 255))
     (x,), (y,) = _read_images([path], resize)
     return with_test_rows(str(path), x, y, value_range=(0, 255))
 

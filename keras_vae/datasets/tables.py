@@ -21,8 +21,9 @@ class Scaler(NamedTuple):
     @classmethod
     def of(cls, columns, x):
         """The scaler that gives the rows x `[rows, columns]` mean 0 and variance 1."""
-        scale = x.std(axis=0)
-        return cls(tuple(columns), x.mean(axis=0), np.where(scale > 0, scale, 1.0))
+        varies = np.ptp(x, axis=0) > 0  # the sum of a constant is rounded, its std not 0
+        mean = np.where(varies, x.mean(axis=0), x[0])
+        return cls(tuple(columns), mean, np.where(varies, x.std(axis=0), 1.0))
 
     def transform(self, x):
         """Raw values `[rows, columns]` -> standardised, float32."""

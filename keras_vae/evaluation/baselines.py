@@ -49,6 +49,8 @@ class PCA:
 
     def encode(self, x, batch_size=None):
         """The codes `[rows, latent_dim]`, as a distribution with no spread."""
+        if not hasattr(self, "pca"):
+            raise ValueError("PCA has no components before `fit`.")
         codes = self.pca.transform(_as_float(x).reshape(len(x), -1))
         return tfp.distributions.Deterministic(codes)
 

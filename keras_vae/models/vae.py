@@ -276,6 +276,11 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         """
         x = input.as_array(x, name)
         if augmentation:
+            if x.ndim != 4:
+                raise ValueError(
+                    f"`augmentation` is for images [rows, height, width, channels]. "
+                    f"Received: {name} of shape {x.shape}"
+                )
             seeds = keras.random.SeedGenerator(0)
             self.check_batch(input.augment(augmentation, x[:1], seeds), name)
         else:

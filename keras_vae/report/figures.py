@@ -26,7 +26,7 @@ def draw(run, model, data):
     """
     folder = run.path("figures")
     folder.mkdir(exist_ok=True)
-    pictures = Pictures(data)
+    pictures = Pictures(data.event_shape, data.shown_range)
     generative = not isinstance(model.posterior, Deterministic)
     figures = {"curves": chart(folder / "curves", curves, run.metrics())}
     x = data.x_test[_spread(len(data.x_test), 12)]
@@ -72,29 +72,21 @@ class Pictures:
     """Rows of the data as images: images as they are, vectors as strips of colour.
 
     Args:
-        data: `Dataset`, whose test rows give the range of values to show.
+        event_shape: tuple of ints, the shape of a row.
+        shown_range: (low, high), from `Dataset`.
     """
 
-    def __init__(self, data):
-        x = data.x_test
-        self.strips = x.ndim != 4
-        if self.strips:  # the middle of the colours is the middle of the values
-            centre, reach = (0, 3) if data.scaler else (np.mean(x), 3 * np.std(x) or 1)
-            self.low, self.high = centre - reach, centre + reach
-        elif x.dtype in (np.uint8, bool) or (x.min() >= 0 and x.max() <= 1):
-            self.low, self.high = 0, 1
-        else:
-            self.low, self.high = float(x.min()), float(x.max())
+    def __init__(self, event_shape, shown_range):
+        self.strips = len(event_shape) != 3
+        self.low, self.high = shown_range
 
     def save(self, path, x, columns):
         """Saves rows x `[rows, *event]` as a grid; returns a list of the one file."""
-        x = (np.asarray(x, np.float32) - self.low) / (self.high - self.low)
+        x = (np.asarray(x, np.float32) - self.low) / ((self.high - self.low) or 1)
         if self.strips:
             x = plt.get_cmap("RdBu_r")(np.clip(x, 0, 1))[:, None, :, :3]
-            x = x.repeat(6, axis=1).repeat(4, axis=2)
-            fit = _spread(columns, max(1, 900 // x.shape[2]))  # what the width allows
-            x = x.reshape(-1, columns, *x.shape[1:])[:, fit]
-            x, columns = x.reshape(-1, *x.shape[2:]), len(fit)
+            wide = max(1, min(4, 900 // (columns * x.shape[2])))  # pixels of an element
+            x = x.repeat(6, axis=1).repeat(wide, axis=2)
         elif x.shape[-1] not in (1, 3):
             x = x[..., :3] if x.shape[-1] > 3 else x[..., :1]
         grid = image_grid(x, columns)
@@ -168,20 +160,17 @@ def curves(metrics):
         1, len(names), figsize=(3.3 * len(names), 2.8), layout="constrained", squeeze=False
     )
     epochs = np.array(metrics["epoch"]) + 1
+    marker = "." if len(epochs) < 3 else None
     for axis, name in zip(axes[0], names, strict=True):
+        shown: list[float] = []
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in metrics:
-                marker = "." if len(epochs) < 3 else None
                 axis.plot(epochs, metrics[key], label=label, marker=marker)
-                later = np.array(metrics[key][len(epochs) // 20 :])
-                if len(later) > 5:  # the first epochs would flatten all others
-                    low, high = (
-                        axis.get_ylim() if key != name else (later.min(), later.max())
-                    )
-                    low, high = min(low, later.min()), max(high, later.max())
-                    axis.set_ylim(
-                        low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9
-                    )
+                shown += metrics[key][len(epochs) // 20 :]
+        later = np.array(shown)[np.isfinite(shown)]
+        if len(epochs) > 5 and len(later):  # the first epochs would flatten all others
+            margin = 0.05 * np.ptp(later) + 1e-9
+            axis.set_ylim(later.min() - margin, later.max() + margin)
         axis.set(title=name.upper() if name in ("elbo", "kl") else name, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0][0].set_ylabel("nats per example")
@@ -192,9 +181,9 @@ def curves(metrics):
 def latent_map(means, labels):
     """The posterior means in the plane, projected by PCA if they have more dimensions."""
     figure, axis = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
-    names = ("unit 1", "unit 2")
+    names = ("unit 0", "unit 1")
     if means.shape[1] == 1:
-        means, names = np.concatenate([means, np.zeros_like(means)], 1), ("unit 1", "")
+        means, names = np.concatenate([means, np.zeros_like(means)], 1), ("unit 0", "")
     elif means.shape[1] > 2:
         centred = means - means.mean(axis=0)
         _, _, axes = np.linalg.svd(centred, full_matrices=False)

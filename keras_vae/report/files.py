@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from keras_vae.datasets import Scaler
+from keras_vae.report import figures
 
 
 def saver(run, model, path, name, overwrite):
@@ -56,7 +57,7 @@ def saver(run, model, path, name, overwrite):
         if scaler is not None:
             arrays = {key: scaler.inverse(x) for key, x in arrays.items()}
         try:
-            forms[path.suffix](part, arrays, scaler)
+            forms[path.suffix](part, arrays, run)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -72,42 +73,30 @@ def _scaler(run):
         raise run.unreadable("scaler.json", f"{type(error).__name__} {error}") from error
 
 
-def _save_npz(path, arrays, scaler):
+def _save_npz(path, arrays, run):
     np.savez_compressed(path, **arrays)
 
 
-def _save_png(path, arrays, scaler):
+def _save_png(path, arrays, run):
     """A grid; several arrays stand below each other, row by row."""
-    from PIL import Image
-
-    from keras_vae.callbacks import image_grid
-
-    columns = min(16, len(next(iter(arrays.values()))))
-    blocks = []
-    for start in range(0, len(next(iter(arrays.values()))), columns):
-        blocks += [image_grid(_padded(x[start : start + columns], columns), columns)
-                   for x in arrays.values()]  # fmt: skip
-    gap = np.full((1, *blocks[0].shape[1:]), 128, np.uint8)
-    grid = np.concatenate([part for block in blocks for part in (block, gap)][:-1])
-    picture = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
-    times = max(1, 900 // picture.width)
-    picture.resize(
-        (picture.width * times, picture.height * times), Image.Resampling.NEAREST
-    ).save(path)
+    x = np.stack(list(arrays.values()), axis=1)  # [rows, arrays, *event]
+    rows, kinds, *shape = x.shape
+    columns = min(16, rows)
+    missing = [(0, -rows % columns), *[(0, 0)] * (x.ndim - 1)]
+    x = np.pad(x, missing, mode="edge").reshape(-1, columns, kinds, *shape)
+    x = x.swapaxes(1, 2).reshape(-1, *shape)
+    pictures = figures.Pictures(shape, run.info["data"]["shown_range"])
+    pictures.save(path, x, columns)
 
 
-def _padded(x, rows):
-    missing = [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)]
-    return np.pad(x, missing, constant_values=0.5)
-
-
-def _save_csv(path, arrays, scaler):
+def _save_csv(path, arrays, run):
     columns = next(iter(arrays.values())).shape[1]
-    names = scaler.columns if scaler else [f"x{i}" for i in range(columns)]
+    table = run.path("scaler.json").is_file()
+    names = _scaler(run).columns if table else [f"x{i}" for i in range(columns)]
     if len(arrays) > 1:
         names = [f"{key}.{name}" for key in arrays for name in names]
-    table = np.concatenate(list(arrays.values()), axis=1)
+    values = np.concatenate(list(arrays.values()), axis=1)
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
     np.savetxt(
-        path, table, "%.9g", ",", header=",".join(quoted), comments="", encoding="utf-8"
+        path, values, "%.9g", ",", header=",".join(quoted), comments="", encoding="utf-8"
     )

@@ -38,7 +38,8 @@ def evaluate(run, model, data, num_samples, nll_rows):
     numbers = {f"test_{name}": value for name, value in test.items() if name != "loss"}
     numbers["reconstruction_error"] = evaluation.reconstruction_error(model, data.x_test)
     if not isinstance(model.posterior, Deterministic):
-        numbers |= _likelihood(model, data, num_samples, nll_rows)
+        if getattr(model.likelihood, "grey", None) != "soft":  # that is no log-likelihood
+            numbers |= _likelihood(model, data, num_samples, nll_rows)
         active = evaluation.active_units(model, data.x_test)
         numbers |= {"active_units": active.sum(), "latent_units": active.size}
     if _has_classes(data):
@@ -63,7 +64,12 @@ def _likelihood(model, data, num_samples, nll_rows):
         squares = np.mean(estimate.standard_error.astype(np.float64) ** 2)
         numbers["test_nll_monte_carlo_error"] = math.sqrt(squares / len(nll))
     bits = evaluation.bits_per_dimension(numbers["test_nll"], data.event_shape)
-    return {**numbers, "bits_per_dimension": bits}
+    if isinstance(model.likelihood, IndependentBernoulli):
+        numbers["bits_per_dimension"] = bits
+    elif data.value_range is not None:  # of the values before they were scaled
+        low, high = data.value_range
+        numbers["bits_per_dimension"] = bits + math.log2(high - low)
+    return numbers
 
 
 def _has_classes(data):
@@ -73,14 +79,14 @@ def _has_classes(data):
 
 
 def _probe(model, data, rows=10_000):
-    x, y = data.x_train, data.y_train
+    x, y = data.x_fit, data.y_train
     if len(x) > rows:  # a logistic regression needs no more
         chosen = np.linspace(0, len(x) - 1, rows).astype(int)
         x, y = x[chosen], y[chosen]
     return evaluation.linear_probe(model, x, y, data.x_test, data.y_test)
 
 
-def compare(run, model, data, latents, tell):
+def compare(run, model, data, numbers, latents, tell):
     """PCA, linear and deep autoencoder and VAE at equal latent sizes, beside the run.
 
     Every network has two dense layers of 256 and is trained for 2,000 steps of 128 rows;
@@ -90,44 +96,31 @@ def compare(run, model, data, latents, tell):
         run: `keras_vae.run.Run`.
         model: its model.
         data: its `Dataset`.
-        latents: list of int.
+        numbers: from `evaluate`.
+        latents: list of int; those that are larger than the data are left out.
         tell: function (text, done, total) that is told how far it is.
 
     Returns:
         list of dicts: `model`, `latent`, `reconstruction_error` and, if there are labels,
         `probe_accuracy`. The run comes first.
     """
-    x = data.x_train if data.x_train.shape[1:] == data.event_shape else data.x_val
-    latents = [n for n in latents if x is not None and n <= min(len(x), x[0].size)]
-    known = run.read_json("baselines.json") or []
-    if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in known):
+    most = min(len(data.x_fit), math.prod(data.event_shape))
+    wanted = [(name, n) for n in latents if n <= most for name in BASELINES]
+    rows = run.read_json("baselines.json") or []
+    if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in rows):
         raise run.unreadable("baselines.json", "no table of the baselines")
-    rows: list[dict] = []
-    for latent in latents:
-        for name, train in BASELINES.items():
-            row = next(
-                (r for r in known if (r["model"], r["latent"]) == (name, latent)), None
-            )
-            if row is None:
-                tell(
-                    f"baselines: {name}, latent {latent}",
-                    len(rows),
-                    len(BASELINES) * len(latents),
-                )
-                keras.utils.set_random_seed(0)
-                row = {
-                    "model": name,
-                    "latent": latent,
-                    **_scores(train(x, latent, model), data),
-                }
-                known = [*known, row]
-                run.write_json("baselines.json", known)
-            rows.append(row)
-    if not rows:
-        return []
-    numbers = run.read_json("evaluation.json")
-    mine = {key: numbers[key] for key in rows[0] if key in numbers}
-    return [{"model": "this run", "latent": run.options["latent"], **mine}, *rows]
+    known = {(row["model"], row["latent"]): row for row in rows}
+    for done, (name, latent) in enumerate(wanted):
+        if (name, latent) not in known:
+            tell(f"baselines: {name}, latent {latent}", done, len(wanted))
+            keras.utils.set_random_seed(0)
+            scores = _scores(BASELINES[name](data, latent, model), data)
+            known[name, latent] = {"model": name, "latent": latent, **scores}
+            run.write_json("baselines.json", list(known.values()))
+    keys = {"reconstruction_error", "probe_accuracy"} & {*numbers}
+    mine = {key: numbers[key] for key in keys}
+    first = {"model": "this run", "latent": run.options["latent"], **mine}
+    return [first, *(known[key] for key in wanted)] if wanted else []
 
 
 def _scores(model, data):
@@ -137,28 +130,30 @@ def _scores(model, data):
     return scores
 
 
-def _pca(x, latent, model):
-    return evaluation.PCA(latent).fit(x)
+def _pca(data, latent, model):
+    return evaluation.PCA(latent).fit(data.x_fit)
 
 
-def _linear(x, latent, model):
-    head = IndependentNormal(x.shape[1:], scale=1.0)
-    nothing = (keras.layers.Flatten(), keras.layers.Identity())
-    return _train(Autoencoder(*nothing, head, latent, seed=0), x)
+def _linear(data, latent, model):
+    encoder, decoder = keras.layers.Flatten(), keras.layers.Identity()
+    head = IndependentNormal(data.event_shape, scale=1.0, **_start(data))
+    return _train(Autoencoder(encoder, decoder, head, latent, seed=0), data)
 
 
-def _deep(x, latent, model):
-    head = IndependentNormal(x.shape[1:], scale=1.0)
-    networks = (nets.MLP(WIDTHS), nets.MLP(WIDTHS))
-    return _train(Autoencoder(*networks, head, latent, seed=0), x)
+def _deep(data, latent, model):
+    head = IndependentNormal(data.event_shape, scale=1.0, **_start(data))
+    encoder, decoder = nets.MLP(WIDTHS), nets.MLP(WIDTHS)
+    return _train(Autoencoder(encoder, decoder, head, latent, seed=0), data)
 
 
-def _vae(x, latent, model):
+def _vae(data, latent, model):
     if isinstance(model.likelihood, IndependentBernoulli):
-        head = IndependentBernoulli(x.shape[1:], grey=model.likelihood.grey)
+        head = IndependentBernoulli(data.event_shape, grey=model.likelihood.grey)
     else:
-        head = IndependentNormal(x.shape[1:])
-    return _train(VAE(nets.MLP(WIDTHS), nets.MLP(WIDTHS), head, latent, seed=0), x)
+        spread = max(0.01, data.spread)
+        head = IndependentNormal(data.event_shape, initial_scale=spread, **_start(data))
+    encoder, decoder = nets.MLP(WIDTHS), nets.MLP(WIDTHS)
+    return _train(VAE(encoder, decoder, head, latent, seed=0), data)
 
 
 BASELINES = {
@@ -169,12 +164,14 @@ BASELINES = {
 }
 
 
-def _train(model, x):
+def _start(data):
+    return {"bias_initializer": keras.initializers.Constant(data.mean(0).tolist())}
+
+
+def _train(model, data):
     rate = keras.optimizers.schedules.CosineDecay(3e-3, STEPS, alpha=0.01)
-    # Few rows are repeated: an epoch costs some time of its own, however short it is.
-    x = np.concatenate([x] * max(1, 100 * BATCH // len(x)))
-    steps = min(STEPS, len(x) // BATCH)
     model.compile(keras.optimizers.Adam(rate), jit_compile=True, steps_per_execution=100)
-    epochs = max(1, STEPS // steps)
-    model.fit(x, batch_size=BATCH, epochs=epochs, steps_per_epoch=steps, verbose=0)
+    # Few rows are repeated: an epoch costs some time of its own, however short it is.
+    x = np.concatenate([data.x_fit] * -(-100 * BATCH // len(data.x_fit)))
+    model.fit(x, batch_size=BATCH, epochs=STEPS // 100, steps_per_epoch=100, verbose=0)
     return model

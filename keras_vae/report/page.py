@@ -31,8 +31,8 @@ CAPTIONS = {
     ),
     "traversals": (
         "Traversals",
-        "One active unit in each row, from 2.5 standard deviations below its mean to as "
-        "much above; the unit with the largest KL first.",
+        "One unit in each row, from 2.5 standard deviations below its mean to as much "
+        "above: the active units, or the 32 with the largest KL, in this order.",
     ),
     "kl": (
         "KL of each unit",
@@ -84,8 +84,8 @@ def write(run, model, data, numbers, table):
             })  # fmt: skip
     best = {}
     for key, better in (("reconstruction_error", min), ("probe_accuracy", max)):
-        for latent in {row["latent"] for row in table[1:]}:
-            rows = [row[key] for row in table[1:] if row["latent"] == latent and key in row]
+        for latent in {row["latent"] for row in table}:
+            rows = [row[key] for row in table if row["latent"] == latent and key in row]
             best[key, latent] = better(rows, default=None)
     source = importlib.resources.files("keras_vae.report").joinpath("report.html.j2")
     environment = jinja2.Environment(

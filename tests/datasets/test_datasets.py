@@ -161,3 +161,35 @@ def test_named_sets(name, shape, rows, dtype):
     if name == "mnist_static_binary":  # the published means
         means = [data.x_train.mean(), data.x_val.mean(), data.x_test.mean()]
         np.testing.assert_allclose(means, [0.13056, 0.13113, 0.13251], atol=1e-5)
+
+
+def test_a_constant_column_has_scale_1(tmp_path):
+    # The standard deviation of so many 0.1 is 3e-17, not 0.
+    rows = np.stack([np.full(160, 0.1), RNG.normal(size=160)], axis=1)
+    scaler = datasets.Scaler.of(("a", "b"), rows)
+    assert scaler.scale[0] == 1 and scaler.mean[0] == 0.1
+    assert (scaler.transform(rows)[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"resize": 28}, r"`resize` must be \(height, width\)"),
+        ({"resize": (0, 3)}, r"`resize` must be \(height, width\)"),
+        ({"value_range": (1, 1)}, r"`value_range` must be \(low, high\)"),
+        ({"drop": "a"}, "`drop` has no meaning for digits. Received: drop=.'a',."),
+    ],
+)
+def test_options_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        datasets.load("digits", **options)
+
+
+def test_val_beside_train_and_test(tmp_path):
+    for part, count in (("train", 4), ("val", 2), ("test", 3)):
+        save_images(tmp_path / "a" / part, count)
+    data = datasets.load(tmp_path / "a").hold_out(0.5)
+    assert [len(x) for x in (data.x_train, data.x_val, data.x_test)] == [4, 2, 3]
+    (tmp_path / "a" / "test").rename(tmp_path / "a" / "testing")
+    with pytest.raises(ValueError, match="both `train` and `test`, or with neither"):
+        datasets.load(tmp_path / "a")
