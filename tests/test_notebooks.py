@@ -37,6 +37,7 @@ def test_what_is_stored(path):
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not any(output.output_type == "error" for output in outputs)
     text = path.read_text()
+    assert "TODO" not in text
     for place in ("/home/", "/root/", "/tmp/", "/work/"):
         assert place not in text
 
