@@ -38,9 +38,18 @@ def data(tmp_path_factory):
     return path
 
 
+# A shell starts what runs in the background with Ctrl-C ignored, and tests may run there.
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from keras_vae import cli
+cli.main()
+"""
+
+
 def start(*args):
     return subprocess.Popen(
-        [sys.executable, "-m", "keras_vae.cli", *map(str, args)],
+        [sys.executable, "-c", MAIN, *map(str, args)],
         cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
