@@ -38,7 +38,7 @@ def test_what_is_stored(path):
     assert not any(output.output_type == "error" for output in outputs)
     text = path.read_text()
     assert "TODO" not in text
-    for place in ("/home/", "/root/", "/tmp/", "/work/"):
+    for place in ("/home/", "/root/", "/Users/", "/tmp/"):
         assert place not in text
 
 
