@@ -40,8 +40,8 @@ CAPTIONS = {
     ),
 }
 STRIPS = (
-    " Each strip of colour is a row, its columns from left to right; white is the mean, "
-    "blue below it, red above."
+    " Each strip of colour is a row, its columns from left to right; white is the "
+    "middle of the values, blue below it, red above."
 )
 TILES = {
     "test_elbo": ("test ELBO", "nats"),
