@@ -49,7 +49,9 @@ class Terms:
         samples = self.z.shape[0]
         x = self.x
         if samples != 1:
-            x = tf.tile(x, [samples, *[1] * (x.shape.rank - 1)])
+            # Along a new axis: LiteRT's converter loses a tile of an axis of unknown size.
+            x = tf.tile(x[None], [samples, *[1] * x.shape.rank])
+            x = tf.reshape(x, (-1, *self.x.shape[1:]))
         return tf.reshape(self.likelihood.log_prob(x), (samples, -1))
 
     @functools.cached_property

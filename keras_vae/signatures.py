@@ -1,13 +1,68 @@
-"""What a trained model does, as row-wise functions of tensors.
+"""What a trained model does, as row-wise functions of tensors: what is exported.
 
 A row never depends on its neighbours: one seed per row, so that a server may batch
-requests as it likes.
+requests as it likes. A row of x that holds a value without a density (NaN, or a pixel of 7
+under a Bernoulli), or of z that holds NaN or infinity, gives NaN in each float that is
+computed from it, and leaves the other rows as they are.
 """
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks, input, random
+from keras_vae.distributions import Deterministic
+
+
+def encode(model, x, seed):
+    """The approximate posterior of x, and a draw from it.
+
+    Args:
+        model: `keras_vae.VAE`.
+        x: float32 `[rows, *event]`.
+        seed: int32 or int64 `[rows]`, one seed per row.
+
+    Returns:
+        Dict: `"mean"`, `"stddev"` of q(z|x) and `"z"`, a draw, each `[rows, *latent]`.
+    """
+    x, valid = _checked_x(model, x)
+    q_params = model.infer(x)
+    q = model.posterior.distribution(q_params)
+    noise = _noise(seed, x)(model.posterior.noise, q.event_shape, random.POSTERIOR)
+    z = model.posterior.sample(q_params, noise)[0]
+    return _where(valid, {"mean": q.mean(), "stddev": q.stddev(), "z": z})
+
+
+def encode_mean(model, x):
+    """The mean of q(z|x), without a seed: `"mean"` `[rows, *latent]`."""
+    x, valid = _checked_x(model, x)
+    mean = model.posterior.distribution(model.infer(x)).mean()
+    return _where(valid, {"mean": mean})
+
+
+def decode(model, z):
+    """The parameters of p(x|z) and its mean.
+
+    Args:
+        model: `keras_vae.VAE`.
+        z: float32 `[rows, *latent]`.
+
+    Returns:
+        Dict: `"mean"` `[rows, *event]` and the parameters of the likelihood by the names of
+        TFP, such as `"logits"`, of that shape or, where a row has one number, `[rows, 1,
+        ...]`.
+    """
+    z = tf.ensure_shape(z, (None, *model.posterior.event_shape))
+    params = model.generate(z)
+    outputs = {"mean": model.likelihood.distribution(params).mean(), **params}
+    ones = [1] * len(model.likelihood.event_shape)
+    for name, value in outputs.items():
+        if value.shape.rank == 0:  # the same for all rows; a server must be able to split it
+            outputs[name] = tf.fill((tf.shape(z)[0], *ones), value)
+    return _where(_all(tf.abs(z) < math.inf), outputs)
 
 
 def sample(model, seed):
@@ -21,12 +76,7 @@ def sample(model, seed):
         Dict: `"x"` `[rows, *event]`, the draws; `"mean"` `[rows, *event]`, the means of
         p(x|z); `"z"` `[rows, *latent]`.
     """
-    seed = tf.convert_to_tensor(seed)
-    if seed.dtype not in (tf.int32, tf.int64):
-        raise ValueError(
-            f"`seed` must be int32 or int64. Received: dtype {seed.dtype.name}"
-        )
-    draw = random.row_noise(*random.seed_words(seed))
+    draw = _noise(seed)
     prior, likelihood = model.prior, model.likelihood
     z = prior.sample(draw(prior.noise, prior.event_shape, random.PRIOR)[0])
     params = model.generate(z)
@@ -36,6 +86,132 @@ def sample(model, seed):
         "mean": likelihood.distribution(params).mean(),
         "z": z,
     }
+
+
+def reconstruct(model, x):
+    """`"mean"` `[rows, *event]`: the mean of p(x | E[z|x]), what `predict` gives."""
+    x, valid = _checked_x(model, x)
+    return _where(valid, {"mean": model(x)})
+
+
+def score(model, x, seed, num_samples=16):
+    """How likely the model finds x, in nats per row.
+
+    Args:
+        model: `keras_vae.VAE`.
+        x: float32 `[rows, *event]`. Grey values are binarised by the seed where the
+            likelihood binarises them.
+        seed: int32 or int64 `[rows]`, one seed per row.
+        num_samples: int K, draws of z per row.
+
+    Returns:
+        Dict of `[rows]`: `"elbo"`; `"log_likelihood"`, E log p(x|z), a mean over the draws;
+        `"kl"`, KL(q || p); `"log_prob"`, the importance-weighted estimate of log p(x) with
+        K draws (Burda et al., 2016, equation 8). An autoencoder has `"log_likelihood"` only.
+    """
+    x, valid = _checked_x(model, x)
+    terms = model.terms(x, _noise(seed, x), num_samples=num_samples)
+    outputs = {"log_likelihood": -terms.reconstruction}
+    if not _is_autoencoder(model):
+        log_prob = tf.reduce_logsumexp(terms.log_weight, axis=0) - math.log(num_samples)
+        outputs |= {"elbo": terms.elbo, "kl": terms.kl, "log_prob": log_prob}
+    return _where(valid, outputs)
+
+
+class Signature(NamedTuple):
+    """One of the functions above, for one model.
+
+    Attributes:
+        function: tensors, by the names of `inputs` -> dict of tensors.
+        inputs: (dtype, shape of a row) by name; the dtype of a seed is `"int"`.
+        meaning: str, what it does.
+        outputs: the meaning of each output, by name; of `decode` without the parameters of
+            the likelihood.
+    """
+
+    function: Callable
+    inputs: dict
+    meaning: str
+    outputs: dict
+
+
+def of(model, num_samples=16):
+    """The signatures that a model has, by name.
+
+    Args:
+        model: `keras_vae.VAE`.
+        num_samples: int K, draws per row of `score`.
+
+    Returns:
+        Dict of `Signature`. An autoencoder has neither `encode`, which draws, nor `sample`.
+    """
+    num_samples = checks.positive_int(num_samples, "num_samples")
+    x = {"x": ("float32", model.likelihood.event_shape)}
+    z = {"z": ("float32", model.posterior.event_shape)}
+    seed = {"seed": ("int", ())}
+    mean = {"mean": "mean of q(z|x)"}
+    drawn = {"mean": "mean of p(x|z)"}
+    nats = {"log_likelihood": f"E log p(x|z), nats, a mean over {num_samples} draws of z"}
+    if not _is_autoencoder(model):
+        nats |= {
+            "elbo": "evidence lower bound, nats: log_likelihood - kl",
+            "kl": "KL(q(z|x) || p(z)), nats",
+            "log_prob": f"log p(x), nats, importance-weighted with {num_samples} draws",
+        }
+    every = {
+        "encode": Signature(
+            lambda x, seed: encode(model, x, seed),
+            x | seed,
+            "the approximate posterior q(z|x), and a draw from it",
+            mean | {"stddev": "standard deviation of q(z|x)", "z": "a draw from q(z|x)"},
+        ),
+        "encode_mean": Signature(
+            lambda x: encode_mean(model, x), x, "the mean of q(z|x), without a seed", mean
+        ),
+        "decode": Signature(
+            lambda z: decode(model, z), z, "the likelihood p(x|z)", drawn
+        ),
+        "sample": Signature(
+            lambda seed: sample(model, seed),
+            seed,
+            "a draw from the model: z from the prior, x from p(x|z)",
+            {"x": "a draw from p(x|z)", **drawn, "z": "the draw from the prior"},
+        ),
+        "reconstruct": Signature(
+            lambda x: reconstruct(model, x),
+            x,
+            "the reconstruction of x, what `predict` gives",
+            {"mean": "mean of p(x | E[z|x])"},
+        ),
+        "score": Signature(
+            lambda x, seed: score(model, x, seed, num_samples),
+            x | seed,
+            "how likely the model finds x",
+            nats,
+        ),
+    }
+    if _is_autoencoder(model):
+        del every["encode"], every["sample"]
+    return every
+
+
+def parts_without_formula(model, name):
+    """The heads and priors of a signature that cannot be drawn from given noise.
+
+    Args:
+        model: `keras_vae.VAE`.
+        name: str, of a signature.
+
+    Returns:
+        List of layers whose `noise` is `"seed"`: they fall back on TFP's own samplers, whose
+        numbers are not the same everywhere.
+    """
+    parts = {
+        "encode": [model.posterior],
+        "score": [model.posterior],
+        "sample": [model.prior, model.likelihood],
+    }.get(name, [])
+    return [part for part in parts if part.noise == "seed"]
 
 
 def sample_rows(model, n=None, seed=None, seeds=None):
@@ -64,3 +240,37 @@ def sample_rows(model, n=None, seed=None, seeds=None):
             f"Received: seeds of dtype {array.dtype} and shape {array.shape}"
         )
     return sample(model, array.astype(np.int64))
+
+
+def _noise(seed, x=None):
+    seed = tf.convert_to_tensor(seed)
+    if seed.dtype not in (tf.int32, tf.int64):
+        raise ValueError(
+            f"`seed` must be int32 or int64. Received: dtype {seed.dtype.name}"
+        )
+    seed = tf.ensure_shape(seed, (None,))
+    if x is not None:
+        # Fails for another number of rows, in every runtime: one seed would broadcast.
+        seed = tf.reshape(seed, (tf.shape(x)[0],))
+    return random.row_noise(*random.seed_words(seed))
+
+
+def _checked_x(model, x):
+    """x as the likelihood's floats, and whether all of a row has a density: `[rows]`."""
+    x = model.as_float(x)
+    return x, _all(model.likelihood.supported(x))
+
+
+def _all(values):
+    return tf.reduce_all(values, axis=range(1, values.shape.rank))
+
+
+def _where(valid, outputs):
+    return {
+        name: tf.where(tf.reshape(valid, (-1, *[1] * (value.shape.rank - 1))), value, np.nan)
+        for name, value in outputs.items()
+    }
+
+
+def _is_autoencoder(model):
+    return isinstance(model.posterior, Deterministic)

@@ -102,6 +102,10 @@ class Head(keras.layers.Layer):
         """
         return x
 
+    def supported(self, x):
+        """Whether each value of float32 x has a density: bool, of the shape of x."""
+        return tf.abs(x) < math.inf  # false for NaN; tf.math.is_finite is not in LiteRT
+
     def check(self, x, name):
         """Raises a ValueError if the NumPy array `x` has values without a density."""
 

@@ -59,13 +59,16 @@ class IndependentBernoulli(Head):
     def sample(self, params, noise):
         return tf.cast(noise < tf.sigmoid(params["logits"]), self.dtype)
 
-    def observe(self, x, draw):
+    def supported(self, x):
         if self.grey == "error":
-            return tf.where((x == 0.0) | (x == 1.0), x, np.nan)
-        supported = (x >= 0.0) & (x <= 1.0)
+            return (x == 0.0) | (x == 1.0)
+        return (x >= 0.0) & (x <= 1.0)
+
+    def observe(self, x, draw):
+        supported = self.supported(x)
         if self.grey == "binarize":
             noise = draw("uniform", self.event_shape, random.OBSERVATION)[0]
-            x = tf.where(supported, tf.cast(noise < x, x.dtype), np.nan)
+            x = tf.cast(noise < x, x.dtype)
         return tf.where(supported, x, np.nan)
 
     def check(self, x, name):

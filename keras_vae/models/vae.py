@@ -402,10 +402,32 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
         return evaluation.importance_weighted(self, x, num_samples).log_likelihood
 
-    def export(self, filepath, format="tf_saved_model", **kwargs):
-        """`keras.Model.export`: the reconstruction of float32 x as a function to serve."""
-        x = keras.InputSpec("float32", (None, *self.likelihood.event_shape))
-        super().export(filepath, format, **{"input_signature": [x], **kwargs})
+    def export(self, filepath, format="tf_saved_model", **options):
+        """Writes the model as functions of named tensors that run without this package.
+
+        `encode`, `encode_mean`, `decode`, `sample`, `reconstruct` (what a server runs when
+        none is named) and `score`: see `keras_vae.signatures`. All work row by row, and a
+        seed gives the same sample in each format. A model card is written beside them.
+
+        Args:
+            filepath: path that does not exist yet.
+            format: `"tf_saved_model"`, a folder, for TF Serving (seeds are int64);
+                `"litert"`, one .tflite file (int32); `"onnx"`, a folder with a file for
+                each signature (int32).
+            **options: `names` of signatures (default: all), `num_samples` of `score`,
+                `batch_size`, `quantize` (`"float16"`, `"dynamic"`, `"int8"`) and
+                `representative_data`, `about`: see `keras_vae.exporting.export`.
+
+        Returns:
+            `pathlib.Path` of what was written, whole or not at all.
+
+        Raises:
+            ValueError: for a path that exists, options that do not fit, or a signature
+                that the model cannot have.
+        """
+        from keras_vae import exporting
+
+        return exporting.export(self, filepath, format, **options)
 
     # Saving.
 

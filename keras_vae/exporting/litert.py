@@ -1,0 +1,119 @@
+"""LiteRT (TFLite): one file with all signatures, for phones, small boards and browsers."""
+
+import tempfile
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import signatures
+from keras_vae.exporting import saved_model
+
+QUANTIZE = ("float16", "dynamic", "int8")
+ROWS = 200  # of the representative data, at most
+
+# What int8 computes in int8: the operators that hold the weights and take the time. All
+# others stay in float, or the draws would not be those of the seed.
+_HEAVY = {
+    "FULLY_CONNECTED",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "TRANSPOSE_CONV",
+    "CONV_3D",
+    "BATCH_MATMUL",
+}
+
+
+def check():
+    """Nothing is needed beside TensorFlow, which has the converter."""
+
+
+def write(model, chosen, path, batch_size=None, quantize=None, representative_data=None):
+    """Writes a .tflite file; seeds are int32.
+
+    Args:
+        model: `keras_vae.VAE`.
+        chosen: dict of `keras_vae.signatures.Signature`.
+        path: `pathlib.Path` of the file.
+        batch_size: int, or None for any number of rows.
+        quantize: None; `"float16"` or `"dynamic"` (int8 weights): the weights only;
+            `"int8"`: weights and activations of matrix products and convolutions.
+        representative_data: array `[rows, *event]` for `"int8"`.
+
+    Returns:
+        Dict: for each signature (inputs, outputs), dicts of `tf.TensorSpec`.
+
+    Raises:
+        ValueError: if a part of the model has no form in LiteRT's builtin operators.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        shapes = saved_model.write(model, chosen, folder, "int32", batch_size)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=list(chosen)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            if quantize == "int8":
+                rows = _representative(model, chosen, representative_data, batch_size)
+                content = _int8(converter, rows)
+            else:
+                content = converter.convert()
+        except Exception as error:  # of the converter, which has several kinds
+            raise ValueError(
+                '`format` must be another than "litert" for this model: a part of it has '
+                f"no form in LiteRT's builtin operators. Received: {error}"
+            ) from error
+    foreign = {name for name in operators(content) if name.startswith("CUSTOM")}
+    if foreign:
+        raise ValueError(f"LiteRT's builtin operators do not suffice. Received: {foreign}")
+    path.write_bytes(content)
+    return shapes
+
+
+def operators(content):
+    """The operators of a .tflite file (bytes): a set of names, `CUSTOM ...` if not builtin."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    codes = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)).operatorCodes
+    kinds = vars(schema.BuiltinOperator).items()
+    names = {code: name for name, code in kinds if isinstance(code, int)}
+    return {
+        names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        + (f" {code.customCode.decode()}" if code.customCode else "")
+        for code in codes
+    }
+
+
+def _int8(converter, rows):
+    """Learns the ranges of all tensors, then quantises the heavy operators alone."""
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    converter.representative_dataset = lambda: rows
+    converter._experimental_calibrate_only = True
+    with warnings.catch_warnings():
+        # The converter's own interpreter says that it will move to another package.
+        warnings.simplefilter("ignore", UserWarning)
+        calibrated = converter.convert()
+    return mlir_quantize(calibrated, denylisted_ops=operators(calibrated) - _HEAVY)
+
+
+def _representative(model, chosen, x, batch_size):
+    """Yields (name, inputs) for each signature: rows of x, seeds, latents of the rows."""
+    size = batch_size or 1
+    steps = max(1, min(ROWS, len(x)) // size)
+    for step in range(steps):
+        place = np.arange(step * size, (step + 1) * size)
+        part = model.as_float(x[place % len(x)])
+        values = {
+            "x": part.numpy(),
+            "seed": place.astype(np.int32),
+            "z": signatures.encode_mean(model, part)["mean"].numpy(),
+        }
+        if step % 2 and "sample" in chosen:  # the decoder's other input
+            values["z"] = signatures.sample(model, values["seed"])["z"].numpy()
+        for name, signature in chosen.items():
+            yield name, {key: values[key] for key in signature.inputs}

@@ -1,0 +1,85 @@
+"""ONNX: a folder with one file for each signature, for ONNX Runtime."""
+
+import logging
+
+import numpy as np
+
+from keras_vae.exporting import artefact
+
+OPSET = 18  # the first with BitwiseXor, which the noise needs
+
+
+def check():
+    """Raises an ImportError that says what to install."""
+    try:
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'format="onnx" needs tf2onnx: pip install "keras-vae[export]". '
+            f"Received: {error}"
+        ) from error
+
+
+def write(model, chosen, path):
+    """Writes `path / <signature>.onnx`; seeds are int32.
+
+    Args:
+        model: `keras_vae.VAE`.
+        chosen: dict of `keras_vae.signatures.Signature`.
+        path: `pathlib.Path` of the folder.
+
+    Returns:
+        Dict: for each signature (inputs, outputs), dicts of `tf.TensorSpec`.
+
+    Raises:
+        ValueError: if a part of the model has no form in ONNX.
+    """
+    import onnx
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # the checker says it again
+    shapes = {}
+    path.mkdir()
+    for name, signature in chosen.items():
+        function, _, shapes[name] = artefact.trace(signature, "int32")
+        inputs = list(shapes[name][0].values())
+        handlers = {"Expm1": (_expm1, []), "MulNoNan": (_mul_no_nan, [])}
+        converted, _ = tf2onnx.convert.from_function(
+            function, inputs, OPSET, custom_op_handlers=handlers
+        )
+        try:
+            onnx.checker.check_model(converted)  # also knows operators that were left over
+        except onnx.checker.ValidationError as error:
+            raise ValueError(
+                f'`format` must be another than "onnx" for this model: {name!r} has no form '
+                f"in ONNX. Received: {error}"
+            ) from error
+        (path / f"{name}.onnx").write_bytes(converted.SerializeToString())
+    return shapes
+
+
+# Two operators of the densities that tf2onnx does not know.
+
+
+def _expm1(graph, node, name, _):
+    (x,) = node.input
+    one = graph.make_const(f"{name}_one", np.float32(1)).output[0]
+    exp = graph.make_node("Exp", [x]).output[0]
+    _replace(graph, node, "Sub", [exp, one])
+
+
+def _mul_no_nan(graph, node, name, _):
+    """x * y, and 0 where y is 0 whatever x is."""
+    x, y = node.input
+    zero = graph.make_const(f"{name}_zero", np.float32(0)).output[0]
+    product = graph.make_node("Mul", [x, y]).output[0]
+    without = graph.make_node("Equal", [y, zero]).output[0]
+    _replace(graph, node, "Where", [without, zero, product])
+
+
+def _replace(graph, node, operator, inputs):
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    graph.remove_node(node.name)
+    graph.make_node(
+        operator, inputs, name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes
+    )

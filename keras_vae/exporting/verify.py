@@ -1,0 +1,197 @@
+"""Whether an artefact gives what the model gives, signature by signature."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import signatures
+from keras_vae.exporting import artefact
+
+# float32 of two runtimes: other orders of summation. Relative to the largest value of the
+# output where that is above 1, such as a sum of log-densities.
+TOLERANCE = 1e-5
+# Of drawn pixels, so many may fall to the other side of their threshold.
+FLIPS = 1e-5
+
+
+class Difference(NamedTuple):
+    """One output of one signature, compared.
+
+    Attributes:
+        signature: str.
+        output: str.
+        largest: float, the largest difference, relative to the largest value above 1.
+        differ: float, the share of elements that differ by more than the tolerance.
+        agrees: bool.
+    """
+
+    signature: str
+    output: str
+    largest: float
+    differ: float
+    agrees: bool
+
+
+def verify(model, path, x, rows=1000, repeat=0):
+    """Runs all signatures of an artefact in a new process and compares them with the model.
+
+    Args:
+        model: `keras_vae.VAE` that was exported.
+        path: of a SavedModel (folder), a .tflite file, or a folder of .onnx files.
+        x: array of data, `[n, *event]`.
+        rows: int, how many rows and seeds.
+        repeat: int, calls to time.
+
+    Returns:
+        (differences, times): a list of `Difference` and what `runtimes.py` measured.
+
+    Raises:
+        ValueError: if the path is no artefact, or its runtime does not run it.
+    """
+    path = pathlib.Path(path)
+    card = read_card(path)
+    runtime = {"tf_saved_model": "saved_model"}.get(card["format"], card["format"])
+    feeds, wanted = expected(model, card, x, rows)
+    ((got, times),) = run([(runtime, path, feeds)], repeat)
+    quantized = card.get("quantize") is not None
+    return compare(wanted, got, quantized), times
+
+
+def read_card(path):
+    """The model card of an artefact.
+
+    Raises:
+        ValueError: if there is none, or it is not of this file.
+    """
+    place = artefact.card_path(path)
+    if not path.exists() or not place.is_file():
+        raise ValueError(
+            "`artefact` must be what `keras-vae export` wrote: a folder of a SavedModel or "
+            f"of .onnx files, or a .tflite file, with its model card. Received: {path}, "
+            + (f"without {place}" if path.exists() else "which does not exist")
+        )
+    try:
+        card = json.loads(place.read_text())
+        card["signatures"], card["format"], card["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`artefact` must have a model card that can be read. Received: {place}: "
+            f"{type(error).__name__} {error}"
+        ) from error
+    root = path if path.is_dir() else path.parent
+    for name, file in card["files"].items():
+        there = root / name
+        if not there.is_file() or artefact.checksum(there) != file["sha256"]:
+            why = "has another checksum" if there.is_file() else "is missing"
+            raise ValueError(
+                f"`artefact` must be whole, as its model card says. Received: {path}, where "
+                f"{name} {why}"
+            )
+    return card
+
+
+def expected(model, card, x, rows=1000):
+    """Inputs for the signatures of an artefact, and what the model gives for them.
+
+    Args:
+        model: `keras_vae.VAE`.
+        card: dict, the model card.
+        x: array of data.
+        rows: int.
+
+    Returns:
+        (feeds, outputs): dicts of arrays by "signature/name".
+    """
+    model = artefact.in_float32(model)
+    listed = card["signatures"]
+    samples = card["num_samples"] or 1
+    x = model.as_float(x[np.arange(rows) % len(x)]).numpy()
+    seeds = np.arange(rows, dtype=np.int64) - rows // 2
+    z = signatures.encode_mean(model, x)["mean"].numpy() + np.float32(0.1)
+    values = {"x": x, "seed": seeds, "z": z}
+    feeds, outputs = {}, {}
+    every = signatures.of(model, samples)
+    for name in listed:
+        function = tf.function(every[name].function)
+        inputs = {
+            key: values[key].astype(tensor["dtype"])
+            for key, tensor in listed[name]["inputs"].items()
+        }
+        feeds |= {f"{name}/{key}": value for key, value in inputs.items()}
+        for key, value in function(*map(tf.constant, inputs.values())).items():
+            outputs[f"{name}/{key}"] = value.numpy()
+    return feeds, outputs
+
+
+def run(jobs, repeat=0):
+    """Runs artefacts in one new process.
+
+    Args:
+        jobs: list of (runtime, path, feeds): see `runtimes.py`.
+        repeat: int, calls to time.
+
+    Returns:
+        List of (results, times) in the order of the jobs.
+
+    Raises:
+        ValueError: if the process fails.
+    """
+    script = pathlib.Path(__file__).with_name("runtimes.py")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        listed = []
+        for i, (runtime, path, feeds) in enumerate(jobs):
+            paths = {key: str(folder / f"{key}-{i}.npz") for key in ("feeds", "results")}
+            np.savez(paths["feeds"], **feeds)
+            listed.append({"runtime": runtime, "artefact": str(path), "repeat": repeat})
+            listed[-1] |= paths
+        (folder / "jobs.json").write_text(json.dumps(listed))
+        # -P: the folder of the script, with its onnx.py, is no place to import from.
+        process = subprocess.run(
+            [sys.executable, "-P", str(script), str(folder / "jobs.json")],
+            capture_output=True,
+            text=True,
+        )
+        if process.returncode:
+            lines = process.stderr.strip().splitlines()
+            raise ValueError(
+                f"`artefact` must be one that {jobs[0][0]} runs. Received: {jobs[0][1]}: "
+                f"{lines[-1] if lines else process.returncode}"
+            )
+        times = json.loads(process.stdout.splitlines()[-1])
+        results = [dict(np.load(job["results"])) for job in listed]
+    return list(zip(results, times, strict=True))
+
+
+def compare(wanted, got, quantized=False):
+    """Compares outputs by name: a list of `Difference`.
+
+    Args:
+        wanted: dict of arrays by "signature/output", of the model.
+        got: the same of the artefact.
+        quantized: bool. If so only what must be exact in spite of it is judged: the noise,
+            as the z of `sample`.
+    """
+    differences = []
+    for key, one in wanted.items():
+        name, output = key.split("/")
+        other = got.get(key)
+        if other is None or other.shape != one.shape:
+            differences.append(Difference(name, output, np.inf, 1.0, False))
+            continue
+        far = np.abs(one.astype(np.float64) - other) / max(1.0, np.abs(one).max())
+        far = np.where(np.isnan(one) & np.isnan(other), 0.0, far)
+        differ = float(np.mean(~(far <= TOLERANCE)))
+        drawn = key == "sample/x"
+        agrees = differ <= (FLIPS if drawn else 0.0)
+        judged = not quantized or key == "sample/z"
+        differences.append(
+            Difference(name, output, float(far.max()), differ, agrees or not judged)
+        )
+    return differences
