@@ -4,9 +4,7 @@ The same seed gives the same sample in all of them (see `keras_vae.random`). Eac
 written beside its place and renamed, so that it is whole or not there.
 """
 
-import pathlib
-
-import numpy as np
+import inspect
 
 from keras_vae import checks, signatures
 from keras_vae.exporting import artefact, litert, onnx, saved_model
@@ -23,10 +21,8 @@ def export(
     format="tf_saved_model",
     names=None,
     num_samples=16,
-    batch_size=None,
-    quantize=None,
-    representative_data=None,
     about=None,
+    **options,
 ):
     """Writes the model with its signatures, and a model card; see `VAE.export`.
 
@@ -36,12 +32,16 @@ def export(
         format: `"tf_saved_model"`, `"litert"` or `"onnx"`.
         names: names of signatures. Default: all that the model has.
         num_samples: int K, draws per row of `score`.
-        batch_size: int, the fixed number of rows of a call, or None for any. `"litert"`.
-        quantize: None, `"float16"`, `"dynamic"` or `"int8"`. `"litert"`.
-        representative_data: array `[rows, *event]` for `"int8"`, which learns the ranges
-            of activations from up to 200 rows.
         about: dict of further entries of the model card that can be written as JSON, such
             as the data and numbers of the training.
+        **options: those of the format.
+
+            * `"tf_saved_model"`: `warmup`, bool: add requests that TF Serving runs before
+              it serves the version; needs tensorflow-serving-api.
+            * `"litert"`: `batch_size`, int: the fixed number of rows of a call (default:
+              any); `quantize`: `"float16"`, `"dynamic"` or `"int8"`;
+              `representative_data`: array `[rows, *event]` for `"int8"`, which learns the
+              ranges of activations from up to 200 rows.
 
     Returns:
         `pathlib.Path` of what was written.
@@ -53,11 +53,14 @@ def export(
     """
     named = isinstance(format, str) and format in FORMATS
     checks.that(named, "format", " or ".join(map(repr, FORMATS)), format)
-    options = _options(model, format, batch_size, quantize, representative_data)
+    writer = FORMATS[format]
+    known = list(inspect.signature(writer.check).parameters)[1:]
+    for name, value in options.items():
+        expected = f"left out for {format=}, which has the options {known}"
+        checks.that(name in known, name, expected, value)
     path = artefact.new_path(filepath, file=format == "litert")
     chosen = _choose(model, names, num_samples)
-    writer = FORMATS[format]
-    writer.check()
+    options = writer.check(model, **options)
     # Half precision is not the same everywhere, and LiteRT and ONNX do not have bfloat16.
     model = in_float32(model)
     every = signatures.of(model, num_samples)
@@ -67,35 +70,6 @@ def export(
         card = artefact.card(model, chosen, shapes, format, options, num_samples, about)
         artefact.write_card(card, part, path)
     return path
-
-
-def _options(model, format, batch_size, quantize, representative_data):
-    """The options of a format, checked."""
-    if format != "litert":
-        given = {"batch_size": batch_size, "quantize": quantize}
-        given["representative_data"] = representative_data
-        for name, value in given.items():
-            checks.that(value is None, name, f'left out unless format="litert" ({format=})',
-                        value)  # fmt: skip
-        return {}
-    checks.positive_ints_or_none(batch_size=batch_size)
-    fits = quantize is None or (isinstance(quantize, str) and quantize in litert.QUANTIZE)
-    expected = " or ".join(["None", *map(repr, litert.QUANTIZE)])
-    checks.that(fits, "quantize", expected, quantize)
-    if (quantize == "int8") != (representative_data is not None):
-        raise ValueError(
-            '`representative_data` must be rows like those to come if quantize="int8", and '
-            f"left out otherwise. Received: quantize={quantize!r} and representative_data "
-            f"{'of shape ' + str(np.shape(representative_data)) if quantize is None else ''}"
-            f"{'None' if representative_data is None else 'given'}"
-        )
-    if representative_data is not None:
-        representative_data = model.check_data(representative_data, "representative_data")
-    return {
-        "batch_size": batch_size,
-        "quantize": quantize,
-        "representative_data": representative_data,
-    }
 
 
 def _choose(model, names, num_samples):
@@ -116,7 +90,3 @@ def _choose(model, names, num_samples):
             )
     return list(names)
 
-
-def path_of_card(path):
-    """Where the model card (JSON) of an artefact is: in a folder, or beside a file."""
-    return artefact.card_path(pathlib.Path(path))

@@ -160,10 +160,7 @@ def card(model, chosen, shapes, format, options, num_samples, about=None):
         num_samples: int, draws per row of `score`.
         about: dict of further entries, or None.
     """
-    serialize = keras.saving.serialize_keras_object
-    parts = {name: serialize(getattr(model, name)) for name in ("likelihood", "posterior")}
-    if "sample" in chosen:
-        parts["prior"] = serialize(model.prior)
+    parts = ["likelihood", "posterior"] + (["prior"] if "sample" in chosen else [])
     packages = ("keras", "tensorflow", "tensorflow-probability")
     return {
         "card_format": CARD,
@@ -184,10 +181,7 @@ def card(model, chosen, shapes, format, options, num_samples, about=None):
             "parameters": model.count_params(),
             "event_shape": model.likelihood.event_shape,
             "latent_shape": model.posterior.event_shape,
-            **{
-                name: {key: part[key] for key in ("class_name", "config")}
-                for name, part in parts.items()
-            },
+            **{name: _part(getattr(model, name)) for name in parts},
         },
         **(about or {}),
         "versions": {
@@ -196,6 +190,14 @@ def card(model, chosen, shapes, format, options, num_samples, about=None):
             **{name: importlib.metadata.version(name) for name in packages},
         },
     }
+
+
+def _part(layer):
+    """What a head or prior is, without what only Keras needs to know."""
+    config = layer.get_config()
+    for key in ("name", "trainable", "dtype", "bias_initializer", "projection"):
+        config.pop(key, None)
+    return {"class_name": type(layer).__name__, **config}
 
 
 def default(chosen):
@@ -271,7 +273,7 @@ def _markdown(card, path):
                 shown = ", ".join(map(str, shape))
                 lines.append(
                     f"| {side[:-1]} | {key} | {tensor['dtype']} | [{shown}] | "
-                    f"{tensor['meaning']} |"
+                    f"{_short(tensor['meaning'])} |"
                 )
         lines.append("")
     lines += ["## Files", "", "| file | bytes | sha256 |", "|---|---|---|"]

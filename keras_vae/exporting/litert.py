@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import signatures
+from keras_vae import checks, signatures
 from keras_vae.exporting import saved_model
 
 QUANTIZE = ("float16", "dynamic", "int8")
@@ -24,8 +24,25 @@ _HEAVY = {
 }
 
 
-def check():
-    """Nothing is needed beside TensorFlow, which has the converter."""
+def check(model, batch_size=None, quantize=None, representative_data=None):
+    """The options of `write`, checked."""
+    checks.positive_ints_or_none(batch_size=batch_size)
+    fits = quantize is None or (isinstance(quantize, str) and quantize in QUANTIZE)
+    expected = " or ".join(["None", *map(repr, QUANTIZE)])
+    checks.that(fits, "quantize", expected, quantize)
+    if (quantize == "int8") != (representative_data is not None):
+        given = "none" if representative_data is None else "some"
+        raise ValueError(
+            '`representative_data` must be rows like those to come for quantize="int8", '
+            f"and left out otherwise. Received: {given}, with {quantize=}"
+        )
+    if representative_data is not None:
+        representative_data = model.check_data(representative_data, "representative_data")
+    return {
+        "batch_size": batch_size,
+        "quantize": quantize,
+        "representative_data": representative_data,
+    }
 
 
 def write(model, chosen, path, batch_size=None, quantize=None, representative_data=None):
@@ -47,7 +64,9 @@ def write(model, chosen, path, batch_size=None, quantize=None, representative_da
         ValueError: if a part of the model has no form in LiteRT's builtin operators.
     """
     with tempfile.TemporaryDirectory() as folder:
-        shapes = saved_model.write(model, chosen, folder, "int32", batch_size)
+        shapes = saved_model.write(
+            model, chosen, folder, seed_dtype="int32", batch_size=batch_size
+        )
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(chosen)
         )

@@ -9,8 +9,8 @@ from keras_vae.exporting import artefact
 OPSET = 18  # the first with BitwiseXor, which the noise needs
 
 
-def check():
-    """Raises an ImportError that says what to install."""
+def check(model):
+    """No options; an ImportError says what to install."""
     try:
         import tf2onnx  # noqa: F401
     except ImportError as error:
@@ -18,6 +18,7 @@ def check():
             'format="onnx" needs tf2onnx: pip install "keras-vae[export]". '
             f"Received: {error}"
         ) from error
+    return {}
 
 
 def write(model, chosen, path):

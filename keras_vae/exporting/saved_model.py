@@ -2,20 +2,24 @@
 
 import tensorflow as tf
 
-from keras_vae.exporting import artefact
+from keras_vae.exporting import artefact, serving
 
 
-def check():
-    """Nothing is needed beside TensorFlow."""
+def check(model, warmup=False):
+    """The options of `write`, checked."""
+    if warmup:
+        serving.check()
+    return {"warmup": bool(warmup)}
 
 
-def write(model, chosen, path, seed_dtype="int64", batch_size=None):
+def write(model, chosen, path, warmup=False, seed_dtype="int64", batch_size=None):
     """Writes a SavedModel; seeds are int64.
 
     Args:
         model: `keras_vae.VAE`.
         chosen: dict of `keras_vae.signatures.Signature`.
         path: `pathlib.Path` of the folder.
+        warmup: bool, whether to add TF Serving's warm-up requests.
         seed_dtype: `"int32"` for a model that is to be converted further.
         batch_size: int, or None for any number of rows.
 
@@ -34,4 +38,6 @@ def write(model, chosen, path, seed_dtype="int64", batch_size=None):
     module.read = list(variables.values())
     default = {"serving_default": functions[artefact.default(chosen)]}
     tf.saved_model.save(module, str(path), signatures=functions | default)
+    if warmup:
+        serving.write_warmup(path, path.parent.name, shapes)
     return shapes
