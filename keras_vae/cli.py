@@ -37,6 +37,8 @@ Objective = Literal["elbo", "iwae"]
 Ramp = Literal["constant", "linear", "cosine", "cyclical"]
 LearningRate = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Target = Literal["serving", "litert", "onnx"]
+Quantize = Literal["float16", "dynamic", "int8"]
 
 
 def _ints(text):
@@ -411,6 +413,106 @@ def report(
     _finish(run, data, num_samples, nll_rows, baselines)
 
 
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[
+        Target,
+        typer.Option(
+            help="serving: a SavedModel, the next version of a folder of TF Serving; "
+            "litert: a file for phones and browsers; onnx: a folder."
+        ),
+    ],
+    out_: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="Default: RUN/serving, RUN/model.tflite or RUN/onnx.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the served model.  [default: vae]"),
+    ] = None,
+    quantize: Annotated[
+        Quantize | None, typer.Option(help="For litert. Default: float32.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, _count(None, "For litert: rows of each call. Default: any number.")
+    ] = None,
+    score_samples: Annotated[
+        int, _count(None, "Draws of z per row in the signature score.", high=10_000)
+    ] = 16,
+):
+    """Export a run: functions of tensors that need neither this package nor Keras."""
+    run, model = _open(folder, data=False)
+    options = {"num_samples": score_samples, "about": run.about()}
+    litert = {"quantize": quantize, "batch_size": batch_size}
+    given = [key for key, value in litert.items() if value is not None]
+    if to != "litert" and given:
+        raise ValueError(
+            f"`{given[0]}` must be left out unless `to` is litert. "
+            f"Received: {given[0]}={litert[given[0]]}"
+        )
+    if to != "serving" and name is not None:
+        raise ValueError(
+            f"`name` must be left out unless `to` is serving. Received: name={name}"
+        )
+    if to == "serving":
+        path = _heavy("exporting.serving").export(
+            model, out_ or run.path("serving"), name or "vae", **options
+        )
+    elif to == "litert":
+        if quantize == "int8":
+            litert["representative_data"] = run.data().x_fit
+        path = model.export(
+            out_ or run.path("model.tflite"), format="litert", **litert, **options
+        )
+    else:
+        path = model.export(out_ or run.path("onnx"), format="onnx", **options)
+    out.print(str(path))
+
+
+@app.command()
+def verify(
+    path: Annotated[
+        pathlib.Path,
+        typer.Argument(metavar="ARTEFACT", help="What keras-vae export printed."),
+    ],
+    folder: Folder,
+    rows: Annotated[int, _count(None, "Rows and seeds.", "-n", high=10**6)] = 1000,
+):
+    """Compare an exported artefact with the model of its run, in a process of its own.
+
+    Each signature must give what the model gives. Of a quantised artefact only the noise
+    is judged, which quantisation must not touch; its other differences are shown.
+    """
+    run, model, data = _open(folder)
+    module = _heavy("exporting.verify")
+    differences = module.verify(model, path, data.x_test, rows)
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("signature", "output", "largest difference", "elements off", ""):
+        table.add_column(title)
+    words = {True: "same", False: "DIFFERS", None: "quantised"}
+    for one in differences:
+        table.add_row(
+            one.signature,
+            one.output,
+            f"{one.largest:.1e}",
+            f"{one.differ:.2%}" if one.differ else "none",
+            words[one.agrees],
+        )
+    out.print(table)
+    wrong = [one for one in differences if one.agrees is False]
+    if wrong:
+        err.print(f"{path} does not give what the model of {run.folder} gives.")
+        raise typer.Exit(1)
+    out.print(f"\n{path} gives what the model gives, on {rows:,} rows and seeds.")
+
+
 def _typed(source):
     """Whether an option was given, rather than left at its default."""
     return source is not None and source.name == "COMMANDLINE"
@@ -642,14 +744,16 @@ def _as_options(message):
 
     def typed(match):
         name = match[1]
-        if name in ("data", "run"):
+        if name in ("data", "run", "artefact"):
             return name.upper()
+        name = "out" if name in ("filepath", "folder") else name
         return f"--{name.replace('_', '-')}" if name in _OPTIONS else match[0]
 
     return re.sub(r"`(\w+)`", typed, message)
 
 
-_OPTIONS = set(train.__annotations__) | {"overwrite", "num_samples", "out"}
+_OPTIONS = {"overwrite", "num_samples", "out", *train.__annotations__}
+_OPTIONS |= set(export.__annotations__)
 
 
 class _Plain(typer.core.TyperGroup):

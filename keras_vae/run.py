@@ -225,6 +225,26 @@ class Run:
             raise self.unreadable("model.keras", f"a {type(model).__name__}, not a VAE")
         return model
 
+    def about(self):
+        """What a model card says of the run, a dict."""
+        data, scaler = self.info["data"], self.read_json("scaler.json")
+        steps = {}
+        if data["value_range"] is not None:
+            low, high = data["value_range"]
+            steps["scale"] = f"(x - {low:g}) / {high - low:g}"
+        if scaler is not None:
+            steps["standardise"] = scaler
+        return {
+            "preprocessing": steps or {"none": "x as it is"},
+            "training": {
+                "data": pathlib.Path(data["name"]).name,
+                "fingerprint": data["fingerprint"],
+                "shown_range": data["shown_range"],
+                "epochs": len(self.metrics().get("epoch", ())),
+                **(self.read_json("evaluation.json") or {}),
+            },
+        }
+
     def metrics(self):
         """The columns of metrics.csv, in the order of the epochs: a dict of lists."""
         path = self.path("metrics.csv")

@@ -28,17 +28,17 @@ class Difference(NamedTuple):
         output: str.
         largest: float, the largest difference, relative to the largest value above 1.
         differ: float, the share of elements that differ by more than the tolerance.
-        agrees: bool.
+        agrees: bool, or None if it is not judged.
     """
 
     signature: str
     output: str
     largest: float
     differ: float
-    agrees: bool
+    agrees: bool | None
 
 
-def verify(model, path, x, rows=1000, repeat=0):
+def verify(model, path, x, rows=1000):
     """Runs all signatures of an artefact in a new process and compares them with the model.
 
     Args:
@@ -46,10 +46,9 @@ def verify(model, path, x, rows=1000, repeat=0):
         path: of a SavedModel (folder), a .tflite file, or a folder of .onnx files.
         x: array of data, `[n, *event]`.
         rows: int, how many rows and seeds.
-        repeat: int, calls to time.
 
     Returns:
-        (differences, times): a list of `Difference` and what `runtimes.py` measured.
+        List of `Difference`, one for each output.
 
     Raises:
         ValueError: if the path is no artefact, or its runtime does not run it.
@@ -58,9 +57,8 @@ def verify(model, path, x, rows=1000, repeat=0):
     card = read_card(path)
     runtime = {"tf_saved_model": "saved_model"}.get(card["format"], card["format"])
     feeds, wanted = expected(model, card, x, rows)
-    ((got, times),) = run([(runtime, path, feeds)], repeat)
-    quantized = card.get("quantize") is not None
-    return compare(wanted, got, quantized), times
+    ((got, _),) = run([{"runtime": runtime, "artefact": path, "feeds": feeds}])
+    return compare(wanted, got, card.get("quantize") is not None)
 
 
 def read_card(path):
@@ -129,12 +127,17 @@ def expected(model, card, x, rows=1000):
     return feeds, outputs
 
 
-def run(jobs, repeat=0):
+SCRIPT = pathlib.Path(__file__).with_name("runtimes.py")
+
+
+def run(jobs, repeat=0, script=SCRIPT):
     """Runs artefacts in one new process.
 
     Args:
-        jobs: list of (runtime, path, feeds): see `runtimes.py`.
+        jobs: list of dicts with the keys `"runtime"`, `"artefact"` and `"feeds"`, arrays by
+            "signature/input": see `runtimes.py`.
         repeat: int, calls to time.
+        script: path of the program that does the jobs.
 
     Returns:
         List of (results, times) in the order of the jobs.
@@ -142,15 +145,14 @@ def run(jobs, repeat=0):
     Raises:
         ValueError: if the process fails.
     """
-    script = pathlib.Path(__file__).with_name("runtimes.py")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         listed = []
-        for i, (runtime, path, feeds) in enumerate(jobs):
+        for i, job in enumerate(jobs):
             paths = {key: str(folder / f"{key}-{i}.npz") for key in ("feeds", "results")}
-            np.savez(paths["feeds"], **feeds)
-            listed.append({"runtime": runtime, "artefact": str(path), "repeat": repeat})
-            listed[-1] |= paths
+            np.savez(paths["feeds"], **job["feeds"])
+            artefact_path = str(job["artefact"])
+            listed.append({**job, **paths, "artefact": artefact_path, "repeat": repeat})
         (folder / "jobs.json").write_text(json.dumps(listed))
         # -P: the folder of the script, with its onnx.py, is no place to import from.
         process = subprocess.run(
@@ -161,8 +163,8 @@ def run(jobs, repeat=0):
         if process.returncode:
             lines = process.stderr.strip().splitlines()
             raise ValueError(
-                f"`artefact` must be one that {jobs[0][0]} runs. Received: {jobs[0][1]}: "
-                f"{lines[-1] if lines else process.returncode}"
+                f"`artefact` must be one that {jobs[0]['runtime']} runs. Received: "
+                f"{jobs[0]['artefact']}: {lines[-1] if lines else process.returncode}"
             )
         times = json.loads(process.stdout.splitlines()[-1])
         results = [dict(np.load(job["results"])) for job in listed]
@@ -191,7 +193,6 @@ def compare(wanted, got, quantized=False):
         drawn = key == "sample/x"
         agrees = differ <= (FLIPS if drawn else 0.0)
         judged = not quantized or key == "sample/z"
-        differences.append(
-            Difference(name, output, float(far.max()), differ, agrees or not judged)
-        )
+        verdict = agrees if judged else None
+        differences.append(Difference(name, output, float(far.max()), differ, verdict))
     return differences

@@ -1,0 +1,335 @@
+"""Every exported form gives what the model gives: one process per runtime, all models."""
+
+import json
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from keras_vae import signatures
+from keras_vae.exporting import verify
+from tests.zoo import ZOO
+
+# The objective is no part of what is exported: rows that only differ in it are one model.
+MODELS = [row for row in ZOO if row.objective is None]
+SEEDS = 1000
+HERE = pathlib.Path(__file__).parent
+
+models = pytest.mark.parametrize("name", [row.name for row in MODELS])
+
+
+class Exports:
+    """The models and their artefacts, each exported when first asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.models = {row.name: row.make() for row in MODELS}
+        self.x = {row.name: row.x for row in MODELS}
+        rng = np.random.default_rng(0)
+        for model in self.models.values():  # away from the start, which is special
+            for weight in model.trainable_variables:
+                weight.assign_add(0.1 * rng.normal(size=weight.shape).astype(np.float32))
+        self.done, self.wanted = {}, {}
+
+    def names(self, name):
+        """The signatures that can be exported."""
+        model = self.models[name]
+        return [n for n in signatures.of(model)
+                if not signatures.parts_without_formula(model, n)]  # fmt: skip
+
+    def path(self, name, format, **options):
+        suffix = ".tflite" if format == "litert" else ""
+        path = self.folder / f"{name}-{format}{suffix}"
+        if not path.exists():
+            kwargs = {"names": self.names(name), "num_samples": 3, **options}
+            self.models[name].export(path, format, **kwargs)
+        return path
+
+    def expected(self, name, path):
+        """(feeds, outputs) of the model: of one artefact for all, but for the seeds' bits."""
+        card = verify.read_card(path)
+        if name not in self.wanted:
+            model, x = self.models[name], self.x[name]
+            self.wanted[name] = verify.expected(model, card, x, SEEDS)
+        feeds, outputs = self.wanted[name]
+        dtypes = {
+            f"{signature}/{key}": tensor["dtype"]
+            for signature, fields in card["signatures"].items()
+            for key, tensor in fields["inputs"].items()
+        }
+        return {key: value.astype(dtypes[key]) for key, value in feeds.items()}, outputs
+
+    def results(self, format, script=verify.SCRIPT, more=None, only=None):
+        """{name: (wanted, got)} of all models in one runtime."""
+        key = (format, script)
+        if key not in self.done:
+            runtime = {"tf_saved_model": "saved_model"}.get(format, format)
+            jobs, wanted = [], []
+            for name in self.models:
+                path = self.path(name, format)
+                feeds, outputs = self.expected(name, path)
+                if only:
+                    feeds = {k: v for k, v in feeds.items() if k.split("/")[0] in only}
+                    outputs = {k: v for k, v in outputs.items() if k.split("/")[0] in only}
+                jobs.append({"runtime": runtime, "artefact": path, "feeds": feeds})
+                if more:
+                    jobs[-1] |= more(path, feeds)
+                wanted.append(outputs)
+            got = [results for results, _ in verify.run(jobs, script=script)]
+            self.done[key] = dict(
+                zip(self.models, zip(wanted, got, strict=True), strict=True)
+            )
+        return self.done[key]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    return Exports(tmp_path_factory.mktemp("exports"))
+
+
+def assert_same(wanted, got):
+    """Independently of `verify.compare`: parameters, z and nats within 1e-5, pixels alike."""
+    assert wanted.keys() == got.keys()
+    for key, one in wanted.items():
+        other = got[key]
+        assert (other.shape, other.dtype) == (one.shape, one.dtype), key
+        assert np.isfinite(one).all() and np.isfinite(other).all(), key
+        if key == "sample/x" and set(np.unique(one)) <= {0.0, 1.0}:
+            assert np.mean(one != other) <= 1e-5, key
+        else:
+            # Nats are sums of many terms, and round with their size.
+            np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+@models
+def test_saved_model(exports, name):
+    assert_same(*exports.results("tf_saved_model")[name])
+
+
+@models
+def test_litert(exports, name):
+    assert_same(*exports.results("litert")[name])
+
+
+@models
+def test_onnx(exports, name):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    assert_same(*exports.results("onnx")[name])
+
+
+def graph_names(path, feeds):
+    """The names of tensors in the graph, by "signature/tensor"."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    names = {}
+    for signature, definition in saved.meta_graphs[0].signature_def.items():
+        if any(key.startswith(f"{signature}/") for key in feeds):
+            for tensors in (definition.inputs, definition.outputs):
+                names |= {f"{signature}/{key}": t.name for key, t in tensors.items()}
+    return {"names": names}
+
+
+@models
+def test_the_c_api(exports, name):
+    script = HERE / "c_api.py"
+    assert_same(*exports.results("tf_saved_model", script, graph_names)[name])
+
+
+@models
+def test_saved_model_cli(exports, name):
+    script = HERE / "saved_model_cli.py"
+    only = ("sample", "decode")  # a session each: half a second
+    assert_same(*exports.results("tf_saved_model", script, only=only)[name])
+
+
+def test_the_same_seed_is_the_same_sample_for_users(exports):
+    model = exports.models["conv"]
+    _, got = exports.results("litert")["conv"]
+    seeds = np.arange(SEEDS) - SEEDS // 2  # as `expected` takes them
+    np.testing.assert_array_equal(got["sample/x"], model.sample(seeds=seeds))
+    np.testing.assert_allclose(
+        got["reconstruct/mean"][:24], model.predict(exports.x["conv"], verbose=0), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        got["encode/mean"][:24], model.encode(exports.x["conv"]).mean(), atol=1e-5
+    )
+
+
+def test_a_verdict_can_be_bad(exports, tmp_path):
+    model, x = exports.models["shared_scale"], exports.x["shared_scale"]
+    path = exports.path("shared_scale", "litert")
+    assert all(one.agrees for one in verify.verify(model, path, x, rows=50))
+    kernel = model.decoder.weights[0]
+    before = kernel.numpy()
+    kernel.assign(before * 1.001)
+    wrong = {d.signature for d in verify.verify(model, path, x, rows=50) if not d.agrees}
+    kernel.assign(before)
+    assert wrong == {"decode", "sample", "reconstruct", "score"}
+
+
+def test_no_weight_is_stored_twice(exports):
+    for name, model in exports.models.items():
+        path = exports.path(name, "tf_saved_model") / "variables"
+        size = sum(p.stat().st_size for p in path.glob("*.data-*"))
+        weights = sum(w.numpy().nbytes for w in model.weights)
+        # The weights that no signature reads, such as counters, are not there; the names
+        # of the others are.
+        assert size < weights + 4000, name
+
+
+def test_litert_has_builtin_operators_only(exports):
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    for name in exports.models:
+        content = exports.path(name, "litert").read_bytes()
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        assert not any(code.customCode for code in model.operatorCodes), name
+        custom = schema.BuiltinOperator.CUSTOM
+        assert all(code.builtinCode != custom for code in model.operatorCodes), name
+
+
+def test_a_part_without_a_formula_is_named(exports, tmp_path):
+    model = exports.models["learned_prior"]
+    with pytest.raises(ValueError, match="'sample' cannot.*LearnedNormal.*names="):
+        model.export(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_autoencoder_has_nothing_to_sample(exports):
+    card = verify.read_card(exports.path("autoencoder", "tf_saved_model"))
+    assert list(card["signatures"]) == ["encode_mean", "decode", "reconstruct", "score"]
+    assert list(card["signatures"]["score"]["outputs"]) == ["log_likelihood"]
+
+
+def test_half_precision_is_exported_in_float32(tmp_path):
+    before = keras_policy()
+    try:
+        set_policy("mixed_bfloat16")
+        model = next(row for row in MODELS if row.name == "conv").make()
+    finally:
+        set_policy(before)
+    x = next(row for row in MODELS if row.name == "conv").x
+    path = model.export(tmp_path / "m.tflite", format="litert", names=["decode", "sample"])
+    assert all(one.agrees for one in verify.verify(model, path, x, rows=20))
+    # And close to the model itself, which rounds to 8 bits.
+    sampled = signatures.sample(model, tf.range(20))["mean"].numpy()
+    card = verify.read_card(path)
+    _, wanted = verify.expected(model, card, x, rows=20)
+    shifted = signatures.sample(model, tf.range(20) - 10)["mean"].numpy()
+    np.testing.assert_allclose(wanted["sample/mean"], shifted, atol=0.02)
+    assert not np.allclose(wanted["sample/mean"], sampled, atol=0.02)
+
+
+def keras_policy():
+    import keras
+
+    return keras.config.dtype_policy()
+
+
+def set_policy(policy):
+    import keras
+
+    keras.config.set_dtype_policy(policy)
+
+
+QUANTIZED = {"float16": 0.02, "dynamic": 0.1, "int8": 0.3}
+
+
+@pytest.mark.parametrize("quantize", QUANTIZED)
+def test_quantisation_leaves_the_noise_exact(exports, tmp_path, quantize):
+    model, x = exports.models["conv"], exports.x["conv"]
+    more = {"representative_data": x} if quantize == "int8" else {}
+    path = model.export(
+        tmp_path / "q.tflite", format="litert", quantize=quantize, batch_size=1, **more
+    )
+    differences = verify.verify(model, path, x, rows=200)
+    by_output = {(d.signature, d.output): d for d in differences}
+    assert by_output["sample", "z"].agrees and by_output["sample", "z"].largest < 1e-5
+    # The rest is near, and not the same: it is quantised.
+    mean = by_output["decode", "mean"]
+    assert mean.agrees is None and 1e-6 < mean.largest < QUANTIZED[quantize]
+    assert by_output["sample", "x"].differ < 0.02
+
+
+def test_a_fixed_batch_is_what_it_says(exports, tmp_path):
+    model, x = exports.models["conv"], exports.x["conv"]
+    path = model.export(tmp_path / "b.tflite", format="litert", batch_size=7)
+    card = json.loads((tmp_path / "b.card.json").read_text())
+    assert card["signatures"]["sample"]["inputs"]["seed"]["shape"] == [7]
+    assert all(one.agrees for one in verify.verify(model, path, x, rows=30))
+
+
+def test_the_functions_do_not_mix_rows(exports):
+    for name, model in exports.models.items():
+        every = signatures.of(model, 3)
+        x = model.as_float(exports.x[name][:6]).numpy()
+        values = {
+            "x": x,
+            "seed": np.arange(6, dtype=np.int64) * 977,
+            "z": signatures.encode_mean(model, x)["mean"].numpy(),
+        }
+        for signature in exports.names(name):
+            function = every[signature].function
+            inputs = [values[key] for key in every[signature].inputs]
+            together = function(*inputs)
+            alone = function(*[value[4:5] for value in inputs])
+            for key, value in together.items():
+                # float32: matrix products of other shapes round differently.
+                np.testing.assert_allclose(
+                    value[4:5], alone[key], 1e-5, 1e-5, err_msg=f"{name} {signature} {key}"
+                )
+
+
+def test_rows_without_a_density_are_nan_alone(exports):
+    model = exports.models["bernoulli"]
+    x = np.array(exports.x["bernoulli"][:4])
+    x[1, 2], x[2, 0] = np.nan, 0.5  # grey="error": 0.5 has no probability
+    seeds = np.arange(4)
+    for outputs in (
+        signatures.encode(model, x, seeds),
+        signatures.encode_mean(model, x),
+        signatures.reconstruct(model, x),
+        signatures.score(model, x, seeds),
+    ):
+        for value in outputs.values():
+            bad = np.isnan(value.numpy().reshape(4, -1))
+            assert bad[1:3].all() and not bad[[0, 3]].any()
+    z = np.zeros((3, 2), np.float32)
+    z[1, 0] = np.inf
+    for value in signatures.decode(model, z).values():
+        bad = np.isnan(value.numpy().reshape(3, -1))
+        assert bad[1].all() and not bad[[0, 2]].any()
+
+
+def test_one_seed_for_many_rows_is_refused(exports):
+    model, x = exports.models["bernoulli"], exports.x["bernoulli"][:4]
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        signatures.encode(model, x, np.array([7]))
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        signatures.sample(model, np.array(7))
+
+
+def test_score_is_the_terms_of_the_bound(exports):
+    model, x = exports.models["per_element_scale"], exports.x["per_element_scale"]
+    one = signatures.score(model, x, np.arange(len(x)), num_samples=1)
+    np.testing.assert_allclose(
+        one["elbo"], one["log_likelihood"] - one["kl"], rtol=1e-6, atol=1e-6
+    )
+    # With many draws: the bound of `evaluate`, and the estimate of `log_likelihood`.
+    many = signatures.score(model, x, np.arange(len(x)), num_samples=2000)
+    error = 5 * np.std(one["elbo"]) / np.sqrt(2000)
+    evaluated = np.mean(
+        [model.evaluate(np.repeat(x, 50, axis=0), verbose=0, return_dict=True)["elbo"]]
+    )
+    assert abs(np.mean(many["elbo"]) - evaluated) < error + 0.1
+    exact = kv.evaluation.importance_weighted(model, x, 20_000)
+    gap = np.abs(many["log_prob"] - exact.log_likelihood)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit = 5 * exact.standard_error * np.sqrt(10) + 1e-3
+    assert (gap < limit).mean() > 0.95
