@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+OUT := $(or $(OUT),runs/demo-$(shell date +%Y%m%d-%H%M%S))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -23,11 +24,15 @@ $(STAMP): pyproject.toml constraints.txt
 	    "Received: PYTHON=$(PYTHON), $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV); TensorFlow is large, the first time takes minutes ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,export]'
 	@touch $@
 
-demo: setup ## train on the digits, evaluate, write the report (ARGS="--out DIR")
-	$(BIN)/keras-vae train digits $(ARGS)
+demo: setup ## train on the digits, write the report, export, check the exports (OUT=DIR)
+	$(BIN)/keras-vae train digits --out $(OUT) $(ARGS)
+	$(BIN)/keras-vae export $(OUT) --to serving --name digits
+	$(BIN)/keras-vae export $(OUT) --to litert
+	$(BIN)/keras-vae verify $(OUT)/serving/digits/1 $(OUT)
+	$(BIN)/keras-vae verify $(OUT)/model.tflite $(OUT)
 
 test: setup ## tests and docstring examples, without the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -733,7 +733,7 @@ def _in_words():
 
 def _mendable():
     """The errors that tell a user something; others are ours and keep their traceback."""
-    errors = (ValueError, OSError, RuntimeError, MemoryError)
+    errors = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
     if "tensorflow" not in sys.modules:
         return errors
     return (*errors, sys.modules["tensorflow"].errors.OpError)

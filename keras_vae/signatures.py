@@ -60,7 +60,7 @@ def decode(model, z):
     outputs = {"mean": model.likelihood.distribution(params).mean(), **params}
     ones = [1] * len(model.likelihood.event_shape)
     for name, value in outputs.items():
-        if value.shape.rank == 0:  # the same for all rows; a server must be able to split it
+        if value.shape.rank == 0:  # one for all rows, where a server needs rows to split
             outputs[name] = tf.fill((tf.shape(z)[0], *ones), value)
     return _where(_all(tf.abs(z) < math.inf), outputs)
 
@@ -107,7 +107,7 @@ def score(model, x, seed, num_samples=16):
     Returns:
         Dict of `[rows]`: `"elbo"`; `"log_likelihood"`, E log p(x|z), a mean over the draws;
         `"kl"`, KL(q || p); `"log_prob"`, the importance-weighted estimate of log p(x) with
-        K draws (Burda et al., 2016, equation 8). An autoencoder has `"log_likelihood"` only.
+        K draws (Burda et al., 2016, equation 8). An autoencoder has `"log_likelihood"`.
     """
     x, valid = _checked_x(model, x)
     terms = model.terms(x, _noise(seed, x), num_samples=num_samples)
@@ -168,9 +168,7 @@ def of(model, num_samples=16):
         "encode_mean": Signature(
             lambda x: encode_mean(model, x), x, "the mean of q(z|x), without a seed", mean
         ),
-        "decode": Signature(
-            lambda z: decode(model, z), z, "the likelihood p(x|z)", drawn
-        ),
+        "decode": Signature(lambda z: decode(model, z), z, "the likelihood p(x|z)", drawn),
         "sample": Signature(
             lambda seed: sample(model, seed),
             seed,
@@ -203,8 +201,8 @@ def parts_without_formula(model, name):
         name: str, of a signature.
 
     Returns:
-        List of layers whose `noise` is `"seed"`: they fall back on TFP's own samplers, whose
-        numbers are not the same everywhere.
+        List of layers whose `noise` is `"seed"`: they fall back on TFP's own samplers,
+        whose numbers are not the same everywhere.
     """
     parts = {
         "encode": [model.posterior],
@@ -266,10 +264,11 @@ def _all(values):
 
 
 def _where(valid, outputs):
-    return {
-        name: tf.where(tf.reshape(valid, (-1, *[1] * (value.shape.rank - 1))), value, np.nan)
-        for name, value in outputs.items()
-    }
+    def keep(value):
+        ones = [1] * (value.shape.rank - 1)
+        return tf.where(tf.reshape(valid, (-1, *ones)), value, np.nan)
+
+    return {name: keep(value) for name, value in outputs.items()}
 
 
 def _is_autoencoder(model):

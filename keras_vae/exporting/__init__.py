@@ -83,10 +83,9 @@ def _choose(model, names, num_samples):
         for part in signatures.parts_without_formula(model, name):
             able = [n for n in has if not signatures.parts_without_formula(model, n)]
             raise ValueError(
-                f"The signature {name!r} cannot be exported: {type(part).__name__} does not "
-                "say how to sample from given noise (`noise`, and `sample` or a parent's), "
-                "and TFP's own sampler gives other numbers in each runtime. Leave it out: "
+                f"The signature {name!r} cannot be exported: {type(part).__name__} has no "
+                "`sample` from given noise, and the sampler of TFP on which it falls back "
+                "gives other numbers in each runtime. Leave the signature out: "
                 f"names={able}. Received: names={list(names)}"
             )
     return list(names)
-

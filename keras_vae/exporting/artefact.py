@@ -38,8 +38,8 @@ def new_path(filepath, file):
         )
     if path.exists() or path.is_symlink():
         raise ValueError(
-            f"`filepath` must not exist: nothing is overwritten. Received: {path}, which is "
-            f"a {'folder' if path.is_dir() else 'file'} already"
+            f"`filepath` must not exist: nothing is overwritten. Received: {path}, a "
+            f"{'folder' if path.is_dir() else 'file'} that is there already"
         )
     parent = next(p for p in path.absolute().parents if p.exists())
     if not parent.is_dir():

@@ -94,7 +94,7 @@ def write(model, chosen, path, batch_size=None, quantize=None, representative_da
 
 
 def operators(content):
-    """The operators of a .tflite file (bytes): a set of names, `CUSTOM ...` if not builtin."""
+    """The names of the operators of a .tflite file (bytes), `CUSTOM ...` if not builtin."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     codes = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)).operatorCodes

@@ -39,12 +39,12 @@ def write(model, chosen, path):
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # the checker says it again
+    handlers: dict = {"Expm1": (_expm1, []), "MulNoNan": (_mul_no_nan, [])}
     shapes = {}
     path.mkdir()
     for name, signature in chosen.items():
         function, _, shapes[name] = artefact.trace(signature, "int32")
         inputs = list(shapes[name][0].values())
-        handlers = {"Expm1": (_expm1, []), "MulNoNan": (_mul_no_nan, [])}
         converted, _ = tf2onnx.convert.from_function(
             function, inputs, OPSET, custom_op_handlers=handlers
         )
@@ -52,8 +52,8 @@ def write(model, chosen, path):
             onnx.checker.check_model(converted)  # also knows operators that were left over
         except onnx.checker.ValidationError as error:
             raise ValueError(
-                f'`format` must be another than "onnx" for this model: {name!r} has no form '
-                f"in ONNX. Received: {error}"
+                f'`format` must be another than "onnx" for this model: {name!r} has no '
+                f"form in ONNX. Received: {error}"
             ) from error
         (path / f"{name}.onnx").write_bytes(converted.SerializeToString())
     return shapes

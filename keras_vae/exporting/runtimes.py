@@ -5,7 +5,7 @@
 It imports nothing of this package, only the runtime of the artefact: TensorFlow, LiteRT's
 interpreter or ONNX Runtime. JOBS.json is a list of dicts with the keys
 
-    runtime    "saved_model", "litert" or "onnx"
+    runtime    "tf_saved_model", "litert" or "onnx"
     artefact   path
     feeds      path of an .npz with arrays named "signature/input"
     results    path of the .npz to write, with arrays named "signature/output"
@@ -24,7 +24,7 @@ import time
 import numpy as np
 
 
-def saved_model(path):
+def tf_saved_model(path):
     """{name: function of arrays by name} of a SavedModel."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf

@@ -28,9 +28,7 @@ def write(model, chosen, path, warmup=False, seed_dtype="int64", batch_size=None
     """
     functions, shapes = {}, {}
     for name, signature in chosen.items():
-        _, functions[name], shapes[name] = artefact.trace(
-            signature, seed_dtype, batch_size
-        )
+        _, functions[name], shapes[name] = artefact.trace(signature, seed_dtype, batch_size)
     # A bare module with the variables that the functions read. Keras' own archive holds
     # them twice, and layers would ask for their classes when they are loaded.
     module = tf.Module()

@@ -1,5 +1,7 @@
 """What TF Serving wants beside a SavedModel: versions, configuration, warm-up requests.
 
+The folder that a server reads:
+
     DIR/models.config        the models that the server loads
     DIR/batching.config      how it joins requests that come at the same time
     DIR/monitoring.config    that it tells its counters to Prometheus

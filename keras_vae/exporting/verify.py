@@ -55,9 +55,8 @@ def verify(model, path, x, rows=1000):
     """
     path = pathlib.Path(path)
     card = read_card(path)
-    runtime = {"tf_saved_model": "saved_model"}.get(card["format"], card["format"])
     feeds, wanted = expected(model, card, x, rows)
-    ((got, _),) = run([{"runtime": runtime, "artefact": path, "feeds": feeds}])
+    ((got, _),) = run([{"runtime": card["format"], "artefact": path, "feeds": feeds}])
     return compare(wanted, got, card.get("quantize") is not None)
 
 
@@ -88,8 +87,8 @@ def read_card(path):
         if not there.is_file() or artefact.checksum(there) != file["sha256"]:
             why = "has another checksum" if there.is_file() else "is missing"
             raise ValueError(
-                f"`artefact` must be whole, as its model card says. Received: {path}, where "
-                f"{name} {why}"
+                f"`artefact` must be whole, as its model card says. Received: {path}, "
+                f"where {name} {why}"
             )
     return card
 
@@ -113,7 +112,8 @@ def expected(model, card, x, rows=1000):
     seeds = np.arange(rows, dtype=np.int64) - rows // 2
     z = signatures.encode_mean(model, x)["mean"].numpy() + np.float32(0.1)
     values = {"x": x, "seed": seeds, "z": z}
-    feeds, outputs = {}, {}
+    feeds: dict = {}
+    outputs = {}
     every = signatures.of(model, samples)
     for name in listed:
         function = tf.function(every[name].function)
@@ -145,8 +145,8 @@ def run(jobs, repeat=0, script=SCRIPT):
     Raises:
         ValueError: if the process fails.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
         listed = []
         for i, job in enumerate(jobs):
             paths = {key: str(folder / f"{key}-{i}.npz") for key in ("feeds", "results")}
@@ -161,10 +161,15 @@ def run(jobs, repeat=0, script=SCRIPT):
             text=True,
         )
         if process.returncode:
-            lines = process.stderr.strip().splitlines()
+            lines = process.stderr.strip().splitlines() or [str(process.returncode)]
+            if lines[-1].startswith("ModuleNotFoundError"):
+                raise ImportError(
+                    f"running a {jobs[0]['runtime']} artefact needs more: pip install "
+                    f'"keras-vae[export]". Received: {lines[-1]}'
+                )
             raise ValueError(
                 f"`artefact` must be one that {jobs[0]['runtime']} runs. Received: "
-                f"{jobs[0]['artefact']}: {lines[-1] if lines else process.returncode}"
+                f"{jobs[0]['artefact']}: {lines[-1]}"
             )
         times = json.loads(process.stdout.splitlines()[-1])
         results = [dict(np.load(job["results"])) for job in listed]

@@ -29,9 +29,9 @@ def main(jobs):
                         inputs.append(f"{tensor}={file}")
                 out = pathlib.Path(folder, signature)
                 sys.argv = [
-                    "saved_model_cli", "run", "--dir", job["artefact"], "--tag_set", "serve",
-                    "--signature_def", signature, "--inputs", ";".join(inputs),
-                    "--outdir", str(out),
+                    "saved_model_cli", "run", "--dir", job["artefact"],
+                    "--tag_set", "serve", "--signature_def", signature,
+                    "--inputs", ";".join(inputs), "--outdir", str(out),
                 ]  # fmt: skip
                 try:
                     saved_model_cli.main()

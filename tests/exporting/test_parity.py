@@ -49,7 +49,7 @@ class Exports:
         return path
 
     def expected(self, name, path):
-        """(feeds, outputs) of the model: of one artefact for all, but for the seeds' bits."""
+        """(feeds, outputs) of the model, the same for all formats but the seeds' bits."""
         card = verify.read_card(path)
         if name not in self.wanted:
             model, x = self.models[name], self.x[name]
@@ -66,7 +66,6 @@ class Exports:
         """{name: (wanted, got)} of all models in one runtime."""
         key = (format, script)
         if key not in self.done:
-            runtime = {"tf_saved_model": "saved_model"}.get(format, format)
             jobs, wanted = [], []
             for name in self.models:
                 path = self.path(name, format)
@@ -74,7 +73,7 @@ class Exports:
                 if only:
                     feeds = {k: v for k, v in feeds.items() if k.split("/")[0] in only}
                     outputs = {k: v for k, v in outputs.items() if k.split("/")[0] in only}
-                jobs.append({"runtime": runtime, "artefact": path, "feeds": feeds})
+                jobs.append({"runtime": format, "artefact": path, "feeds": feeds})
                 if more:
                     jobs[-1] |= more(path, feeds)
                 wanted.append(outputs)
@@ -91,7 +90,7 @@ def exports(tmp_path_factory):
 
 
 def assert_same(wanted, got):
-    """Independently of `verify.compare`: parameters, z and nats within 1e-5, pixels alike."""
+    """Not by `verify.compare`: parameters, z and nats within 1e-5, pixels alike."""
     assert wanted.keys() == got.keys()
     for key, one in wanted.items():
         other = got[key]

@@ -1,0 +1,95 @@
+"""An export that is killed leaves the new artefact whole, or nothing of it."""
+
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from keras_vae.exporting import artefact, verify
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork")
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(tmp_path, run_module, kills):
+    said = run_module("tests.exporting.killed", tmp_path, kills, kills)
+    count, during = map(int, said.split()[-2:])
+    versions = sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit())
+    assert count and versions and during  # some were killed in the middle
+    newest = tf.saved_model.load(tmp_path / str(versions[-1]))
+    mean = newest.signatures["decode"](z=tf.zeros((1, 2)))["mean"]
+    assert np.isfinite(mean).all()
+    # What the killed left is hidden, and the next export removes it.
+    assert list(tmp_path.glob(".keras-vae-*"))
+    with artefact.whole(tmp_path / "next") as part:
+        part.mkdir()
+    assert not list(tmp_path.glob(".keras-vae-*")) and (tmp_path / "next").is_dir()
+
+
+@pytest.fixture
+def vae():
+    return kv.VAE(
+        kv.nets.MLP([4]),
+        kv.nets.MLP([4]),
+        kv.distributions.IndependentNormal((3,)),
+        latent_dim=2,
+        seed=0,
+    )
+
+
+def test_a_failed_export_leaves_nothing(vae, tmp_path, monkeypatch):
+    vae.export(tmp_path / "1", names=["decode"])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space"):
+        vae.export(tmp_path / "2", names=["decode"])
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["1"]
+    verify.read_card(tmp_path / "1")
+
+
+def test_nothing_is_overwritten(vae, tmp_path):
+    for name, format in (("1", "tf_saved_model"), ("a.tflite", "litert"), ("o", "onnx")):
+        path = tmp_path / name
+        path.write_text("mine")
+        with pytest.raises(ValueError, match="must not exist"):
+            vae.export(path, format=format)
+        assert path.read_text() == "mine"
+    # Also where it appears while the export runs: a reader never sees a mixture.
+    late = tmp_path / "late"
+    with pytest.raises(ValueError, match="must not exist"), artefact.whole(late) as part:
+        part.mkdir()
+        (part / "new").touch()
+        late.mkdir()
+        (late / "theirs").touch()
+    assert [p.name for p in late.iterdir()] == ["theirs"]
+
+
+def test_a_server_can_read_what_is_written(vae, tmp_path):
+    mask = os.umask(0o022)
+    try:
+        path = vae.export(tmp_path / "v" / "1", names=["decode"])
+    finally:
+        os.umask(mask)
+    for place in (path.parent, path, *path.rglob("*")):
+        assert place.stat().st_mode & 0o444 == 0o444, place
+    assert path == pathlib.Path(tmp_path, "v", "1")
+
+
+def test_a_changed_file_is_found(vae, tmp_path):
+    path = vae.export(tmp_path / "1", names=["decode"])
+    verify.read_card(path)
+    file = path / "saved_model.pb"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"saved_model.pb has another checksum"):
+        verify.read_card(path)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"saved_model.pb is missing"):
+        verify.read_card(path)
