@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 BENCHMARKS = $(wildcard tests/benchmarks/[a-z]*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench bench-nll lint format-check format types check dist clean
+.PHONY: help setup demo web test test-slow bench bench-nll lint format-check format types check dist clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,19 @@ demo: setup ## train on the digits, write the report, export, check the exports 
 	$(BIN)/keras-vae export $(OUT) --to litert
 	$(BIN)/keras-vae verify $(OUT)/serving/digits/1 $(OUT)
 	$(BIN)/keras-vae verify $(OUT)/model.tflite $(OUT)
+
+# On the newest demo, or a run of yours: make web RUN=runs/photos PORT=8080
+RUN ?= $(or $(lastword $(sort $(wildcard runs/demo-*))),$(OUT))
+PORT ?= 8000
+web: setup ## explore the latent space of a run in a browser (RUN=DIR PORT=8000)
+	@test -f $(RUN)/model.keras || $(MAKE) demo OUT=$(RUN)
+	@rm -rf build/web
+	$(BIN)/keras-vae export $(RUN) --to litert --batch-size 1 --out build/web/model.tflite
+	$(BIN)/python export/web/examples.py $(RUN) build/web/examples.json
+	cd export/web && npm install --no-audit --no-fund
+	node export/web/build.mjs build/web
+	@echo "Open http://127.0.0.1:$(PORT)/ (Ctrl-C ends it)"
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory export/web/dist
 
 test: setup ## tests and docstring examples, without the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -36,8 +36,9 @@ def export(
             as the data and numbers of the training.
         **options: those of the format.
 
-            * `"tf_saved_model"`: `warmup`, bool: add requests that TF Serving runs before
-              it serves the version; needs tensorflow-serving-api.
+            * `"tf_saved_model"`: `warmup`, str: the name of the model in TF Serving, to add
+              requests that it runs before it serves the version; needs
+              tensorflow-serving-api.
             * `"litert"`: `batch_size`, int: the fixed number of rows of a call (default:
               any); `quantize`: `"float16"`, `"dynamic"` or `"int8"`;
               `representative_data`: array `[rows, *event]` for `"int8"`, which learns the

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_vae.exporting import artefact
 
+INT32, INT64 = 6, 7  # of onnx.TensorProto
 OPSET = 18  # the first with BitwiseXor, which the noise needs
 
 
@@ -39,7 +40,11 @@ def write(model, chosen, path):
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # the checker says it again
-    handlers: dict = {"Expm1": (_expm1, []), "MulNoNan": (_mul_no_nan, [])}
+    handlers: dict = {
+        "BroadcastArgs": (_broadcast_args, []),
+        "Expm1": (_expm1, []),
+        "MulNoNan": (_mul_no_nan, []),
+    }
     shapes = {}
     path.mkdir()
     for name, signature in chosen.items():
@@ -59,7 +64,17 @@ def write(model, chosen, path):
     return shapes
 
 
-# Two operators of the densities that tf2onnx does not know.
+# Operators of TFP's distributions that tf2onnx does not know.
+
+
+def _broadcast_args(graph, node, name, _):
+    """The shape to which two shapes broadcast."""
+    one, other = (graph.make_node("Cast", [x], attr={"to": INT64}).output[0]
+                  for x in node.input)  # fmt: skip
+    zeros = graph.make_node("ConstantOfShape", [one]).output[0]
+    both = graph.make_node("Expand", [zeros, other]).output[0]
+    shape = graph.make_node("Shape", [both]).output[0]
+    _replace(graph, node, "Cast", [shape], {"to": INT32})
 
 
 def _expm1(graph, node, name, _):
@@ -78,9 +93,15 @@ def _mul_no_nan(graph, node, name, _):
     _replace(graph, node, "Where", [without, zero, product])
 
 
-def _replace(graph, node, operator, inputs):
-    shapes, dtypes = node.output_shapes, node.output_dtypes
+def _replace(graph, node, operator, inputs, attr=None):
+    shapes, dtypes, outputs = node.output_shapes, node.output_dtypes, node.output
     graph.remove_node(node.name)
     graph.make_node(
-        operator, inputs, name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes
+        operator,
+        inputs,
+        attr,
+        name=node.name,
+        outputs=outputs,
+        shapes=shapes,
+        dtypes=dtypes,
     )

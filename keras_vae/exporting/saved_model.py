@@ -5,21 +5,22 @@ import tensorflow as tf
 from keras_vae.exporting import artefact, serving
 
 
-def check(model, warmup=False):
+def check(model, warmup=None):
     """The options of `write`, checked."""
-    if warmup:
+    if warmup is not None:
+        serving.check_name(warmup, "warmup")
         serving.check()
-    return {"warmup": bool(warmup)}
+    return {"warmup": warmup}
 
 
-def write(model, chosen, path, warmup=False, seed_dtype="int64", batch_size=None):
+def write(model, chosen, path, warmup=None, seed_dtype="int64", batch_size=None):
     """Writes a SavedModel; seeds are int64.
 
     Args:
         model: `keras_vae.VAE`.
         chosen: dict of `keras_vae.signatures.Signature`.
         path: `pathlib.Path` of the folder.
-        warmup: bool, whether to add TF Serving's warm-up requests.
+        warmup: str, the name of the model in TF Serving's warm-up requests, or None.
         seed_dtype: `"int32"` for a model that is to be converted further.
         batch_size: int, or None for any number of rows.
 
@@ -36,6 +37,6 @@ def write(model, chosen, path, warmup=False, seed_dtype="int64", batch_size=None
     module.read = list(variables.values())
     default = {"serving_default": functions[artefact.default(chosen)]}
     tf.saved_model.save(module, str(path), signatures=functions | default)
-    if warmup:
-        serving.write_warmup(path, path.parent.name, shapes)
+    if warmup is not None:
+        serving.write_warmup(path, warmup, shapes)
     return shapes

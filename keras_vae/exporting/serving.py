@@ -43,6 +43,12 @@ def check():
         ) from error
 
 
+def check_name(value, name):
+    """Raises a ValueError for what cannot be the name of a model, and of its folder."""
+    fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value)
+    checks.that(fits, name, "the name of a model: letters, digits, _ or -", value)
+
+
 def export(model, folder, name="vae", **options):
     """Writes the next version of a model for TF Serving, and the server's configuration.
 
@@ -59,8 +65,7 @@ def export(model, folder, name="vae", **options):
         ValueError: for a name or a folder that cannot be, and as `VAE.export`.
         ImportError: without tensorflow-serving-api.
     """
-    fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_-]+", name)
-    checks.that(fits, "name", "letters, digits, _ or -", name)
+    check_name(name, "name")
     check()
     folder = pathlib.Path(folder)
     base = folder / name
@@ -69,7 +74,7 @@ def export(model, folder, name="vae", **options):
     text = models_config(folder, name)
     versions = [int(p.name) for p in base.glob("*") if re.fullmatch("[0-9]+", p.name)]
     path = base / str(max(versions, default=0) + 1)
-    model.export(path, warmup=True, **options)
+    model.export(path, warmup=name, **options)
     for file, content in (
         ("models.config", text),
         ("batching.config", BATCHING),
@@ -88,18 +93,31 @@ def models_config(folder, name):
     from tensorflow_serving.config import model_server_config_pb2
 
     config = model_server_config_pb2.ModelServerConfig()
-    path = folder / "models.config"
+    path, text = folder / "models.config", ""
     if path.exists():
         try:
-            text_format.Parse(path.read_text(), config)
+            text = path.read_text()
+            text_format.Parse(text, config)
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise ValueError(
                 "`folder` must have a models.config that can be read, or none. Received: "
                 f"{path}: {error}"
             ) from error
+    if config.WhichOneof("config") == "custom_model_config":
+        raise ValueError(
+            "`folder` must have a models.config with a model_config_list. Received: "
+            f"{path}, with a custom_model_config"
+        )
     models = config.model_config_list.config
-    if all(model.name != name for model in models):
-        models.add(name=name, base_path=f"{ROOT}/{name}", model_platform="tensorflow")
+    for model in models:
+        if model.name == name and model.base_path.rstrip("/") != f"{ROOT}/{name}":
+            raise ValueError(
+                f"`name` must be one that {path} does not have elsewhere. Received: "
+                f"name={name!r}, which the server reads from {model.base_path}"
+            )
+        if model.name == name:
+            return text  # with its comments, which a parsed message has lost
+    models.add(name=name, base_path=f"{ROOT}/{name}", model_platform="tensorflow")
     return text_format.MessageToString(config)
 
 

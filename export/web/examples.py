@@ -1,0 +1,44 @@
+"""Writes what the page shows beside the model of a run: a script.
+
+    python examples.py RUN FILE
+
+FILE, examples.json, has some test images, their labels, and how much each latent unit says.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+from keras_vae import evaluation
+from keras_vae.run import Run
+
+IMAGES = 10
+
+
+def main(folder, file):
+    run = Run.open(folder)
+    model, data = run.model(), run.data()
+    if len(data.event_shape) != 3:
+        raise SystemExit(f"the page shows images. Received: rows of {data.event_shape}")
+    rows = np.arange(min(IMAGES, len(data.x_test)))
+    if data.y_test is not None:  # one of each class, as far as they go
+        classes, first = np.unique(data.y_test, return_index=True)
+        rows = first[:IMAGES]
+    low, high = data.shown_range
+    images = (model.as_float(data.x_test[rows]).numpy() - low) / (high - low)
+    examples = {
+        "event_shape": data.event_shape,
+        "images": images.reshape(len(rows), -1).round(4).tolist(),
+    }
+    if data.y_test is not None:
+        examples["labels"] = [str(label) for label in data.y_test[rows]]
+    if run.options["model"] == "vae":
+        kl = evaluation.kl_per_unit(model, data.x_test)
+        examples["kl_per_unit"] = np.asarray(kl).ravel().round(4).tolist()
+    pathlib.Path(file).write_text(json.dumps(examples) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,166 @@
+// The exported model as plain functions of arrays. Only this file knows the LiteRT runtime.
+
+import { Tensor, loadAndCompile, loadLiteRt } from "@litertjs/core"
+
+/** What went wrong, in words for the page. */
+export class ModelError extends Error {}
+
+const here = (path) => new URL(path, document.baseURI).href
+
+/**
+ * Loads the runtime, `model.tflite`, and what lies beside it.
+ *
+ * Returns the facts of the model and its functions. Those that the file has no signature for
+ * are null. Arrays are flat: z of `latent` numbers, pictures of `height * width * channels`
+ * in the model's own range of values.
+ */
+export async function loadModel(say = () => {}) {
+  say("Loading the model …")
+  const [bytes, card, examples] = await Promise.all([
+    fetchModel(),
+    fetchJson("model.card.json"),
+    fetchJson("examples.json"),
+  ])
+  say("Starting the runtime …")
+  await startRuntime()
+  let compiled
+  try {
+    // The CPU, also where there is a GPU: its numbers are the same everywhere, so that a seed
+    // gives the picture that it gives in Python.
+    compiled = await loadAndCompile(bytes, { accelerator: "wasm" })
+  } catch (error) {
+    throw new ModelError(`model.tflite is here, but is no LiteRT model that runs: ${error.message}`)
+  }
+  const signatures = compiled.signatures
+  const { latent, shape } = shapes(signatures)
+  const run = (name, inputs) => runSignature(signatures, name, inputs)
+  const has = (name) => name in signatures
+
+  const encodeMean = (x) =>
+    has("encode_mean") ? run("encode_mean", { x }) : run("encode", { x, seed: 0 })
+  return {
+    card: card ?? {},
+    examples: fitting(examples, shape, latent),
+    signatures: Object.keys(signatures),
+    latent,
+    height: shape[0],
+    width: shape[1],
+    channels: shape[2],
+    /** z -> the mean of p(x|z). */
+    decode: async (z) => (await run("decode", { z })).mean,
+    /** An int32 seed -> { x, mean, z }. */
+    sample: has("sample") ? (seed) => run("sample", { seed }) : null,
+    /** x -> { mean } of q(z|x), with its stddev where the model has one. */
+    encode: has("encode")
+      ? async (x) => {
+          const { stddev } = await run("encode", { x, seed: 0 })
+          return { mean: (await encodeMean(x)).mean, stddev }
+        }
+      : has("encode_mean")
+        ? encodeMean
+        : null,
+    /** x, seed -> { log_prob, elbo, kl, log_likelihood }, in nats. */
+    score: has("score") ? (x, seed) => run("score", { x, seed }) : null,
+  }
+}
+
+async function fetchModel() {
+  let response
+  try {
+    response = await fetch(here("model.tflite"))
+  } catch (error) {
+    throw new ModelError(`model.tflite could not be fetched: ${error.message}`)
+  }
+  if (!response.ok) {
+    throw new ModelError(
+      "There is no model.tflite beside this page " +
+        `(the server answers ${response.status}). Export a model and build the page with it.`,
+    )
+  }
+  const bytes = new Uint8Array(await response.arrayBuffer())
+  // A server that answers every address with a page would otherwise crash the runtime.
+  if (String.fromCharCode(...bytes.slice(4, 8)) !== "TFL3") {
+    throw new ModelError("model.tflite is here, but it is not a LiteRT file.")
+  }
+  return bytes
+}
+
+async function fetchJson(name) {
+  try {
+    const response = await fetch(here(name))
+    return response.ok ? await response.json() : null
+  } catch {
+    return null // The card and the examples are extras.
+  }
+}
+
+async function startRuntime() {
+  // It writes its log to the console as errors; only what says ERROR is one.
+  self.Module = {
+    printErr: (line) => (/^(ERROR|FATAL)/.test(line) ? console.error : console.debug)(line),
+  }
+  try {
+    await loadLiteRt(here("vendor/wasm/"))
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : "its files did not load"
+    throw new ModelError(
+      `The LiteRT runtime did not start (${reason}). It needs a recent browser with WebAssembly.`,
+    )
+  }
+}
+
+/** The latent size and the picture's [height, width, channels], by `decode`. */
+function shapes(signatures) {
+  const decode = signatures.decode
+  const details = decode?.getOutputDetails().find(({ name }) => name === "mean")
+  if (!details) {
+    const names = Object.keys(signatures).join(", ")
+    throw new ModelError(`This model has no signature “decode” with a mean. It has: ${names}.`)
+  }
+  const input = decode.getInputDetails()[0].shape
+  if (input[0] !== 1) {
+    throw new ModelError(
+      `This model takes ${input[0] > 0 ? input[0] : "any number of"} rows per call. ` +
+        "The page needs one that is exported with batch_size=1.",
+    )
+  }
+  const latent = rowSize(input)
+  const shape = [...details.shape].slice(1)
+  if (shape.length === 2) shape.push(1)
+  if (shape.length !== 3 || ![1, 3].includes(shape[2])) {
+    throw new ModelError(
+      `This model does not make images: a row of its data has the shape [${shape}]. ` +
+        "The page shows those of [height, width, 1 or 3].",
+    )
+  }
+  return { latent, shape }
+}
+
+const rowSize = (shape) => [...shape].slice(1).reduce((product, size) => product * size, 1)
+
+/** The examples, without what does not fit the model. */
+function fitting(examples, shape, latent) {
+  const size = shape.reduce((a, b) => a * b)
+  const images = (examples?.images ?? []).filter((image) => image.length === size)
+  const kl = examples?.kl_per_unit
+  return { images, labels: examples?.labels ?? [], kl: kl?.length === latent ? kl : null }
+}
+
+async function runSignature(signatures, name, values) {
+  const signature = signatures[name]
+  const inputs = {}
+  let tensors = {}
+  try {
+    for (const { name: key, dtype, shape } of signature.getInputDetails()) {
+      const Data = dtype === "int32" ? Int32Array : Float32Array
+      const value = typeof values[key] === "number" ? [values[key]] : values[key]
+      inputs[key] = new Tensor(Data.from(value), [...shape])
+    }
+    tensors = await signature.run(inputs)
+    const entries = Object.entries(tensors)
+    return Object.fromEntries(entries.map(([key, tensor]) => [key, tensor.toTypedArray()]))
+  } finally {
+    // Their memory is the runtime's, which does not collect it.
+    for (const tensor of [...Object.values(inputs), ...Object.values(tensors)]) tensor.delete()
+  }
+}
