@@ -158,7 +158,7 @@ def _uniforms(a, b):
 
 def _normals(a, b):
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(a)))
-    # 2 pi in two parts that float16 can hold: a file with float16 constants draws the same.
+    # 2 pi in two parts: a file with its constants in float16 draws the same to 1e-6.
     turn = _uniform(b)
     angle = turn * 6.28125 + turn * (2.0 * math.pi - 6.28125)
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)

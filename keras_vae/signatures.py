@@ -264,11 +264,15 @@ def _all(values):
 
 
 def _where(valid, outputs):
-    def keep(value):
-        ones = [1] * (value.shape.rank - 1)
-        return tf.where(tf.reshape(valid, (-1, *ones)), value, np.nan)
+    """The outputs with NaN in the rows that are not valid."""
+    # By arithmetic: a NaN to choose from is taken for a number by LiteRT's int8 quantiser.
+    hole = tf.sqrt(tf.cast(valid, tf.float32) - 1.0)  # 0 or NaN, [rows]
 
-    return {name: keep(value) for name, value in outputs.items()}
+    def mark(value):
+        ones = [1] * (value.shape.rank - 1)
+        return value + tf.cast(tf.reshape(hole, (-1, *ones)), value.dtype)
+
+    return {name: mark(value) for name, value in outputs.items()}
 
 
 def _is_autoencoder(model):

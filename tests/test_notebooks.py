@@ -48,4 +48,5 @@ def test_there_are_notebooks():
         "02_choosing_a_likelihood",
         "03_reading_the_bound",
         "04_from_pca_to_vae",
+        "05_ship_it",
     ]

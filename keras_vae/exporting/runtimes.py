@@ -23,6 +23,8 @@ import time
 
 import numpy as np
 
+PART = 100  # rows at a time, where any number may be given
+
 
 def tf_saved_model(path):
     """{name: function of arrays by name} of a SavedModel."""
@@ -84,10 +86,8 @@ def onnx(path):
 
 
 def call(run, rows, arrays):
-    """Runs all rows, in parts of `rows` where the artefact has a fixed number of them."""
+    """Runs all rows, in parts of `rows`, which an artefact may fix: the last is filled."""
     total = len(next(iter(arrays.values())))
-    if rows is None or total == rows:
-        return run(**arrays)
     parts = []
     for start in range(0, total, rows):
         place = np.minimum(np.arange(start, start + rows), total - 1)
@@ -124,7 +124,7 @@ def main(jobs):
                 continue
             arrays = {key: feeds[f"{name}/{key}"] for key in inputs}
             took[name] = measure(run, rows, arrays, job["repeat"])
-            for key, value in call(run, rows, arrays).items():
+            for key, value in call(run, rows or PART, arrays).items():
                 results[f"{name}/{key}"] = value
         np.savez(job["results"], **results)
         told.append(took)

@@ -267,6 +267,13 @@ def test_quantisation_leaves_the_noise_exact(tmp_path, quantize):
     mean = by_output["decode", "mean"]
     assert mean.agrees is None and 1e-6 < mean.largest < QUANTIZED[quantize]
     assert by_output["sample", "x"].differ < 0.02
+    z = np.zeros((3, 16), np.float32)
+    z[1, 5] = np.nan  # stays NaN, and no number is made of it
+    feeds = {"decode/z": z}
+    ((got, _),) = verify.run([{"runtime": "litert", "artefact": path, "feeds": feeds}])
+    for value in got.values():
+        bad = np.isnan(value.reshape(3, -1))
+        assert bad[1].all() and not bad[[0, 2]].any()
 
 
 def test_a_fixed_batch_is_what_it_says(exports, tmp_path):
