@@ -433,7 +433,7 @@ def export(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the served model.  [default: vae]"),
+        typer.Option(metavar="NAME", help="Of the served model. Default: vae."),
     ] = None,
     quantize: Annotated[
         Quantize | None, typer.Option(help="For litert. Default: float32.")
@@ -510,7 +510,10 @@ def verify(
     if wrong:
         err.print(f"{path} does not give what the model of {run.folder} gives.")
         raise typer.Exit(1)
-    out.print(f"\n{path} gives what the model gives, on {rows:,} rows and seeds.")
+    words = "gives what the model gives"
+    if any(one.agrees is None for one in differences):
+        words = "draws the z that the model draws; the rest is quantised"
+    out.print(f"\n{path} {words}. {rows:,} rows and seeds were compared.")
 
 
 def _typed(source):

@@ -55,9 +55,16 @@ def verify(model, path, x, rows=1000):
     """
     path = pathlib.Path(path)
     card = read_card(path)
+    quantized = card.get("quantize") is not None
+    if quantized and card["model"]["weights"] != artefact.fingerprint(model):
+        # Else its differences would all be laid to the quantisation.
+        raise ValueError(
+            "`artefact` must be of the model that it is compared with. Received: "
+            f"{path}, which was exported from other weights"
+        )
     feeds, wanted = expected(model, card, x, rows)
     ((got, _),) = run([{"runtime": card["format"], "artefact": path, "feeds": feeds}])
-    return compare(wanted, got, card.get("quantize") is not None)
+    return compare(wanted, got, quantized)
 
 
 def read_card(path):

@@ -267,6 +267,9 @@ def test_quantisation_leaves_the_noise_exact(tmp_path, quantize):
     mean = by_output["decode", "mean"]
     assert mean.agrees is None and 1e-6 < mean.largest < QUANTIZED[quantize]
     assert by_output["sample", "x"].differ < 0.02
+    model.decoder.weights[0].assign_add(model.decoder.weights[0])
+    with pytest.raises(ValueError, match="exported from other weights"):
+        verify.verify(model, path, x)
     z = np.zeros((3, 16), np.float32)
     z[1, 5] = np.nan  # stays NaN, and no number is made of it
     feeds = {"decode/z": z}
