@@ -35,10 +35,11 @@ demo: setup ## train on the digits, write the report, export, check the exports 
 	$(BIN)/keras-vae verify $(OUT)/model.tflite $(OUT)
 
 # On the newest demo, or a run of yours: make web RUN=runs/photos PORT=8080
-RUN ?= $(or $(lastword $(sort $(wildcard runs/demo-*))),$(OUT))
+DONE := $(lastword $(sort $(wildcard runs/demo-*/report.html)))
 PORT ?= 8000
+web: RUN ?= $(if $(DONE),$(dir $(DONE)),$(OUT))
 web: setup ## explore the latent space of a run in a browser (RUN=DIR PORT=8000)
-	@test -f $(RUN)/model.keras || $(MAKE) demo OUT=$(RUN)
+	@test -n "$(DONE)" -o "$(RUN)" != "$(OUT)" || $(MAKE) demo OUT=$(RUN)
 	@rm -rf build/web
 	$(BIN)/keras-vae export $(RUN) --to litert --batch-size 1 --out build/web/model.tflite
 	$(BIN)/python export/web/examples.py $(RUN) build/web/examples.json

@@ -510,10 +510,13 @@ def verify(
     if wrong:
         err.print(f"{path} does not give what the model of {run.folder} gives.")
         raise typer.Exit(1)
-    words = "gives what the model gives"
+    if not any(one.agrees for one in differences):
+        err.print(f"{path} is quantised and has no `sample`: nothing can be judged.")
+        raise typer.Exit(1)
+    said = "gives what the model gives"
     if any(one.agrees is None for one in differences):
-        words = "draws the z that the model draws; the rest is quantised"
-    out.print(f"\n{path} {words}. {rows:,} rows and seeds were compared.")
+        said = "draws the z that the model draws; the rest is quantised"
+    out.print(f"\n{path} {said}. {rows:,} rows and seeds were compared.")
 
 
 def _typed(source):
@@ -722,7 +725,9 @@ def _in_words():
         except (typer.Exit, typer.Abort):  # which are RuntimeErrors
             raise
         except Exception as error:
-            if not isinstance(error, _mendable()) or "KERAS_VAE_TRACEBACK" in os.environ:
+            missing = isinstance(error, ImportError) and "keras-vae[" in str(error)
+            mendable = isinstance(error, _mendable()) or missing
+            if not mendable or "KERAS_VAE_TRACEBACK" in os.environ:
                 raise
             message = str(error) or type(error).__name__
             if (
@@ -736,7 +741,7 @@ def _in_words():
 
 def _mendable():
     """The errors that tell a user something; others are ours and keep their traceback."""
-    errors = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
+    errors = (ValueError, OSError, RuntimeError, MemoryError)
     if "tensorflow" not in sys.modules:
         return errors
     return (*errors, sys.modules["tensorflow"].errors.OpError)
@@ -749,7 +754,7 @@ def _as_options(message):
         name = match[1]
         if name in ("data", "run", "artefact"):
             return name.upper()
-        name = "out" if name in ("filepath", "folder") else name
+        name = {"filepath": "out", "folder": "out", "format": "to"}.get(name, name)
         return f"--{name.replace('_', '-')}" if name in _OPTIONS else match[0]
 
     return re.sub(r"`(\w+)`", typed, message)

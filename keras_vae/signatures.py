@@ -57,6 +57,11 @@ def decode(model, z):
     """
     z = tf.ensure_shape(z, (None, *model.posterior.event_shape))
     params = model.generate(z)
+    if "mean" in params:
+        raise ValueError(
+            "`likelihood` must not name a parameter mean, which is the name of the mean of "
+            f"p(x|z). Received: the parameters {list(params)}"
+        )
     outputs = {"mean": model.likelihood.distribution(params).mean(), **params}
     ones = [1] * len(model.likelihood.event_shape)
     for name, value in outputs.items():

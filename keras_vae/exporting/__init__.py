@@ -7,10 +7,10 @@ written beside its place and renamed, so that it is whole or not there.
 import inspect
 
 from keras_vae import checks, signatures
-from keras_vae.exporting import artefact, litert, onnx, saved_model
-from keras_vae.exporting.artefact import in_float32
+from keras_vae.exporting import artefact, card, litert, onnx, saved_model
+from keras_vae.exporting.precision import in_float32
 
-__all__ = ["export", "in_float32"]
+__all__ = ["export"]
 
 FORMATS = {"tf_saved_model": saved_model, "litert": litert, "onnx": onnx}
 
@@ -61,6 +61,7 @@ def export(
         checks.that(name in known, name, expected, value)
     path = artefact.new_path(filepath, file=format == "litert")
     chosen = _choose(model, names, num_samples)
+    card.check_about(about)
     options = writer.check(model, **options)
     # Half precision is not the same everywhere, and LiteRT and ONNX do not have bfloat16.
     model = in_float32(model)
@@ -68,8 +69,8 @@ def export(
     chosen = {name: every[name] for name in chosen}
     with artefact.whole(path) as part:
         shapes = writer.write(model, chosen, part, **options)
-        card = artefact.card(model, chosen, shapes, format, options, num_samples, about)
-        artefact.write_card(card, part, path)
+        said = card.describe(model, chosen, shapes, format, options, num_samples, about)
+        card.write(said, part, path)
     return path
 
 

@@ -48,11 +48,12 @@ def write(model, chosen, path):
     shapes = {}
     path.mkdir()
     for name, signature in chosen.items():
-        function, _, shapes[name] = artefact.trace(signature, "int32")
+        function, concrete, shapes[name] = artefact.trace(signature, "int32")
         inputs = list(shapes[name][0].values())
         converted, _ = tf2onnx.convert.from_function(
             function, inputs, OPSET, custom_op_handlers=handlers
         )
+        _hold_constants(converted.graph, concrete)
         try:
             onnx.checker.check_model(converted)  # also knows operators that were left over
         except onnx.checker.ValidationError as error:
@@ -62,6 +63,21 @@ def write(model, chosen, path):
             ) from error
         (path / f"{name}.onnx").write_bytes(converted.SerializeToString())
     return shapes
+
+
+def _hold_constants(graph, concrete):
+    """Puts tensors that layers hold, such as of Normalization, into the file.
+
+    tf2onnx freezes variables alone, and makes of all else an input.
+    """
+    from onnx import numpy_helper
+
+    captures = zip(concrete.graph.internal_captures, concrete.captured_inputs, strict=True)
+    held = {inner.name: value for inner, value in captures}
+    for tensor in [one for one in graph.input if one.name in held]:
+        value = held[tensor.name].numpy()
+        graph.initializer.append(numpy_helper.from_array(value, tensor.name))
+        graph.input.remove(tensor)
 
 
 # Operators of TFP's distributions that tf2onnx does not know.
@@ -79,7 +95,7 @@ def _broadcast_args(graph, node, name, _):
 
 def _expm1(graph, node, name, _):
     (x,) = node.input
-    one = graph.make_const(f"{name}_one", np.float32(1)).output[0]
+    one = graph.make_const(f"{name}_one", _like(graph, x, 1)).output[0]
     exp = graph.make_node("Exp", [x]).output[0]
     _replace(graph, node, "Sub", [exp, one])
 
@@ -87,10 +103,17 @@ def _expm1(graph, node, name, _):
 def _mul_no_nan(graph, node, name, _):
     """x * y, and 0 where y is 0 whatever x is."""
     x, y = node.input
-    zero = graph.make_const(f"{name}_zero", np.float32(0)).output[0]
+    zero = graph.make_const(f"{name}_zero", _like(graph, y, 0)).output[0]
     product = graph.make_node("Mul", [x, y]).output[0]
     without = graph.make_node("Equal", [y, zero]).output[0]
     _replace(graph, node, "Where", [without, zero, product])
+
+
+def _like(graph, tensor, value):
+    """A number of the dtype of a tensor."""
+    from tf2onnx import utils
+
+    return np.array(value, utils.map_onnx_to_numpy_type(graph.get_dtype(tensor)))
 
 
 def _replace(graph, node, operator, inputs, attr=None):

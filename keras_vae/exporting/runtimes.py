@@ -9,10 +9,11 @@ interpreter or ONNX Runtime. JOBS.json is a list of dicts with the keys
     artefact   path
     feeds      path of an .npz with arrays named "signature/input"
     results    path of the .npz to write, with arrays named "signature/output"
-    repeat     calls of each signature to time after the first one
+    repeat     calls of each signature to time after the first one, or 0
 
 The times are printed as one line of JSON: a list of dicts in the order of the jobs, with
-the keys "import", "load" and for each signature "first" and "call", in milliseconds.
+the keys "import", "load" and, where calls are timed, each signature with "first" and
+"call", in milliseconds.
 """
 
 import json
@@ -26,8 +27,13 @@ import numpy as np
 PART = 100  # rows at a time, where any number may be given
 
 
+# Each yields twice: when its library is imported, and when the artefact is loaded. The
+# second time it gives (function of arrays by name, fixed number of rows or None, names of
+# inputs, what must be kept alive) by the name of the signature.
+
+
 def tf_saved_model(path):
-    """{name: function of arrays by name} of a SavedModel."""
+    """The signatures of a SavedModel."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -49,7 +55,7 @@ def tf_saved_model(path):
 
 
 def litert(path):
-    """{name: function of arrays by name} of a .tflite file, on one thread."""
+    """The signatures of a .tflite file, on one thread."""
     from ai_edge_litert.interpreter import Interpreter
 
     yield
@@ -65,7 +71,7 @@ def litert(path):
 
 
 def onnx(path):
-    """{name: function of arrays by name} of a folder of .onnx files, on one thread."""
+    """The signatures of a folder of .onnx files, on one thread."""
     import onnxruntime
 
     yield
@@ -97,14 +103,14 @@ def call(run, rows, arrays):
 
 def measure(run, rows, arrays, repeat):
     """Times of the first call and of later ones, for one row, in milliseconds."""
-    row = {name: value[: rows or 1] for name, value in arrays.items()}
+    place = np.arange(rows or 1) % len(next(iter(arrays.values())))
+    row = {name: value[place] for name, value in arrays.items()}
     times = []
     for _ in range(1 + repeat):
         start = time.perf_counter()
         run(**row)
         times.append(1e3 * (time.perf_counter() - start))
-    later = {"call": statistics.median(times[1:])} if repeat else {}
-    return {"first": times[0], **later}
+    return {"first": times[0], "call": statistics.median(times[1:])}
 
 
 def main(jobs):
@@ -123,7 +129,8 @@ def main(jobs):
             if f"{name}/{inputs[0]}" not in feeds:
                 continue
             arrays = {key: feeds[f"{name}/{key}"] for key in inputs}
-            took[name] = measure(run, rows, arrays, job["repeat"])
+            if job["repeat"]:
+                took[name] = measure(run, rows, arrays, job["repeat"])
             for key, value in call(run, rows or PART, arrays).items():
                 results[f"{name}/{key}"] = value
         np.savez(job["results"], **results)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_vae.exporting import artefact, serving
+from keras_vae.exporting import artefact, card, serving
 
 
 def check(model, warmup=None):
@@ -35,7 +35,7 @@ def write(model, chosen, path, warmup=None, seed_dtype="int64", batch_size=None)
     module = tf.Module()
     variables = {v.ref(): v for f in functions.values() for v in f.graph.variables}
     module.read = list(variables.values())
-    default = {"serving_default": functions[artefact.default(chosen)]}
+    default = {"serving_default": functions[card.default(chosen)]}
     tf.saved_model.save(module, str(path), signatures=functions | default)
     if warmup is not None:
         serving.write_warmup(path, warmup, shapes)

@@ -71,19 +71,23 @@ def export(model, folder, name="vae", **options):
     base = folder / name
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`folder` must be a folder. Received: {folder}, which is a file")
-    text = models_config(folder, name)
+    models_config(folder, name)  # whether it can be read and has place for the name
     versions = [int(p.name) for p in base.glob("*") if re.fullmatch("[0-9]+", p.name)]
     path = base / str(max(versions, default=0) + 1)
     model.export(path, warmup=name, **options)
-    for file, content in (
-        ("models.config", text),
-        ("batching.config", BATCHING),
-        ("monitoring.config", MONITORING),
-    ):
-        if not (folder / file).exists() or file == "models.config":
+    files = {
+        "models.config": models_config(folder, name),  # others may have changed it since
+        "batching.config": BATCHING,
+        "monitoring.config": MONITORING,
+    }
+    for file, content in files.items():
+        place = folder / file
+        there = place.read_text() if place.exists() else None
+        # The last two are the user's once they are there.
+        if there is None or (file == "models.config" and there != content):
             part = folder / f".{file}-{os.getpid()}"
             part.write_text(content)
-            part.replace(folder / file)
+            part.replace(place)
     return path
 
 

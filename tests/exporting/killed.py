@@ -30,10 +30,10 @@ def export_for_ever(folder):
         latent_dim=2,
         seed=0,
     )
-    (folder / "ready").touch()
     names = ["decode", "reconstruct"]  # the fewest operators, so that most time is writing
     for number in itertools.count(1 + len(artefacts(folder))):
         vae.export(folder / str(number), names=names)
+        (folder / "ready").touch()
         if number % 3 == 0:
             vae.export(folder / f"{number}.tflite", format="litert", names=["decode"])
 
@@ -45,7 +45,7 @@ def artefacts(folder):
 
 def main(folder, kills, seed):
     draw, during = random.Random(seed), 0
-    for _ in range(kills):
+    for last in reversed(range(kills)):
         (folder / "ready").unlink(missing_ok=True)
         child = os.fork()
         if not child:
@@ -53,10 +53,12 @@ def main(folder, kills, seed):
         while not (folder / "ready").exists():
             time.sleep(0.01)
             assert os.waitpid(child, os.WNOHANG) == (0, 0)
-        time.sleep(draw.uniform(0.0, 3.0))
+        time.sleep(draw.uniform(0.0, 2.0))
+        while not last and not any(folder.glob(f".keras-vae-{child}-*")):
+            time.sleep(0.001)  # the last one in the middle of an export
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        during += any(folder.glob(f".keras-vae-*-{child}-*"))  # in the middle of one
+        during += any(folder.glob(f".keras-vae-{child}-*"))  # in the middle of one
         for path in artefacts(folder):
             verify.read_card(path)  # checks that all files are there, by their checksums
     print(len(artefacts(folder)), during)

@@ -23,11 +23,16 @@ def test_killed_at_random_moments(tmp_path, run_module, kills):
     newest = tf.saved_model.load(tmp_path / str(versions[-1]))
     mean = newest.signatures["decode"](z=tf.zeros((1, 2)))["mean"]
     assert np.isfinite(mean).all()
-    # What the killed left is hidden, and the next export removes it.
-    assert list(tmp_path.glob(".keras-vae-*"))
+    # What the killed left is hidden, and exports of later days remove it.
+    left = list(tmp_path.glob(".keras-vae-*"))
+    assert left
+    for folder in left[1:]:
+        os.utime(folder, (0, 0))
     with artefact.whole(tmp_path / "next") as part:
         part.mkdir()
-    assert not list(tmp_path.glob(".keras-vae-*")) and (tmp_path / "next").is_dir()
+    # What is a day old nobody works on; the others may be another machine's.
+    assert list(tmp_path.glob(".keras-vae-*")) == left[:1]
+    assert (tmp_path / "next").is_dir()
 
 
 @pytest.fixture
@@ -64,12 +69,30 @@ def test_nothing_is_overwritten(vae, tmp_path):
         assert path.read_text() == "mine"
     # Also where it appears while the export runs: a reader never sees a mixture.
     late = tmp_path / "late"
-    with pytest.raises(ValueError, match="must not exist"), artefact.whole(late) as part:
+    with pytest.raises(ValueError, match="made by another"), artefact.whole(late) as part:
         part.mkdir()
         (part / "new").touch()
         late.mkdir()
         (late / "theirs").touch()
     assert [p.name for p in late.iterdir()] == ["theirs"]
+    for first in ("b.tflite", "b.card.json"):
+        file = tmp_path / first / "b.tflite"
+        with (
+            pytest.raises(ValueError, match="made by another"),
+            artefact.whole(file) as part,
+        ):
+            part.write_text("new")
+            part.with_name("b.card.json").write_text("new")
+            file.with_name(first).write_text("theirs")
+        assert [(p.name, p.read_text()) for p in file.parent.iterdir()] == [
+            (first, "theirs")
+        ]
+    # A card that was left behind, whose file went elsewhere, is somebody's too.
+    (tmp_path / "c.card.json").write_text("mine")
+    with pytest.raises(ValueError, match="c.card.json"):
+        vae.export(tmp_path / "c.tflite", format="litert")
+    with pytest.raises(ValueError, match=r"ends with \.tflite"):
+        vae.export(tmp_path / "folder.tflite")
 
 
 def test_a_server_can_read_what_is_written(vae, tmp_path):

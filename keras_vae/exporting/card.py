@@ -1,0 +1,187 @@
+"""The model card: what an artefact is, as JSON and as Markdown."""
+
+import hashlib
+import json
+import platform
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import keras_vae
+from keras_vae import checks
+
+FORMAT = 1  # of the card
+# What `about` cannot be.
+OWN = (
+    "card_format", "format", "warmup", "batch_size", "quantize", "num_samples",
+    "serving_default", "signatures", "model", "versions", "files",
+)  # fmt: skip
+INPUTS = {
+    "x": "data as the likelihood models them, after the preprocessing; a row with a value "
+    "that has no density gives NaN",
+    "z": "latents",
+    "seed": "one for each row: equal seeds, equal draws, in every exported form",
+}
+
+
+def paths(path):
+    """Where the card of an artefact is, (JSON, Markdown): in a folder, or beside a file."""
+    if path.suffix == ".tflite":
+        return tuple(path.with_name(f"{path.stem}.card.{end}") for end in ("json", "md"))
+    return path / "model_card.json", path / "model_card.md"
+
+
+def check_about(about):
+    """Raises a ValueError unless it can be a part of the card."""
+    fits = about is None or isinstance(about, dict)
+    fits = fits and not set(about or {}) & {*OWN}
+    expected = f"a dict without the card's own keys {OWN}"
+    checks.that(fits, "about", expected, about)
+    try:
+        json.dumps(about, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`about` must be what can be written as JSON. Received: {error}"
+        ) from error
+
+
+def describe(model, chosen, shapes, format, options, num_samples, about=None):
+    """The model card, a dict for JSON.
+
+    Args:
+        model: `keras_vae.VAE`.
+        chosen: dict of `keras_vae.signatures.Signature`.
+        shapes: for each of them (inputs, outputs), dicts of `tf.TensorSpec` by name.
+        format: str.
+        options: dict of the options of the format.
+        num_samples: int, draws per row of `score`.
+        about: dict of further entries, or None.
+    """
+    parts = ["likelihood", "posterior"] + (["prior"] if "sample" in chosen else [])
+    return {
+        "card_format": FORMAT,
+        "format": format,
+        **{key: value for key, value in options.items() if key != "representative_data"},
+        "num_samples": num_samples if "score" in chosen else None,
+        "serving_default": default(chosen) if format == "tf_saved_model" else None,
+        "signatures": {
+            name: {
+                "meaning": signature.meaning,
+                "inputs": _tensors(shapes[name][0], INPUTS),
+                "outputs": _tensors(shapes[name][1], signature.outputs),
+            }
+            for name, signature in chosen.items()
+        },
+        "model": {
+            "class_name": type(model).__name__,
+            "parameters": model.count_params(),
+            "event_shape": model.likelihood.event_shape,
+            "latent_shape": model.posterior.event_shape,
+            "weights": fingerprint(model),
+            **{name: _part(getattr(model, name)) for name in parts},
+        },
+        **(about or {}),
+        "versions": {
+            "keras_vae": keras_vae.__version__,
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "tensorflow-probability": tfp.__version__,
+        },
+    }
+
+
+def fingerprint(model):
+    """A hash of the weights that the signatures read."""
+    digest = hashlib.sha256()
+    for name in ("encoder", "posterior", "prior", "decoder", "likelihood"):
+        for weight in getattr(model, name).weights:
+            digest.update(np.ascontiguousarray(weight.numpy()).data)
+    return digest.hexdigest()[:16]
+
+
+def _part(layer):
+    """What a head or prior is, without what only Keras needs to know."""
+    config = layer.get_config()
+    for key in ("name", "trainable", "dtype", "bias_initializer", "projection"):
+        config.pop(key, None)
+    return {"class_name": type(layer).__name__, **config}
+
+
+def default(chosen):
+    """The signature that a server runs when none is named: what `predict` gives."""
+    return "reconstruct" if "reconstruct" in chosen else next(iter(chosen))
+
+
+def _tensors(specs, meanings):
+    return {
+        name: {
+            "dtype": spec.dtype.name,
+            "shape": spec.shape.as_list(),
+            "meaning": meanings.get(name, f"parameter {name} of p(x|z)"),
+        }
+        for name, spec in specs.items()
+    }
+
+
+def write(card, part, path):
+    """Writes the model card of `part`, which will be `path`: as JSON and as Markdown."""
+    files = sorted(p for p in part.rglob("*") if p.is_file()) if part.is_dir() else [part]
+    root = part if part.is_dir() else part.parent
+    card["files"] = {
+        str(file.relative_to(root)): {
+            "bytes": file.stat().st_size,
+            "sha256": checksum(file),
+        }
+        for file in files
+    }
+    as_json, as_markdown = paths(part)
+    as_json.write_text(json.dumps(card, indent=2, default=_plain) + "\n")
+    as_markdown.write_text(_markdown(card, path), encoding="utf-8")
+
+
+def checksum(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value):
+    """What JSON does not know: NumPy's numbers and arrays, shapes."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _markdown(card, path):
+    lines = [f"# {card['model']['class_name']} `{path.name}`", ""]
+    for key, value in card.items():
+        if key in ("card_format", "signatures", "files") or value is None:
+            continue
+        if isinstance(value, dict):
+            lines += [f"## {key.capitalize()}", "", "| | |", "|---|---|"]
+            lines += [f"| {k} | {_short(v)} |" for k, v in value.items()] + [""]
+        else:
+            lines += [f"{key}: {value}", ""]
+    lines += ["## Signatures", ""]
+    for name, signature in card["signatures"].items():
+        lines += [f"### {name}", "", f"{signature['meaning']}", ""]
+        lines += ["| | name | dtype | shape | meaning |", "|---|---|---|---|---|"]
+        for side in ("inputs", "outputs"):
+            for key, tensor in signature[side].items():
+                shape = ["batch" if d is None else d for d in tensor["shape"]]
+                shown = ", ".join(map(str, shape))
+                lines.append(
+                    f"| {side[:-1]} | {key} | {tensor['dtype']} | [{shown}] | "
+                    f"{_short(tensor['meaning'])} |"
+                )
+        lines.append("")
+    lines += ["## Files", "", "| file | bytes | sha256 |", "|---|---|---|"]
+    for name, file in card["files"].items():
+        lines.append(f"| {name} | {file['bytes']:,} | {file['sha256']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(value):
+    text = json.dumps(value, default=_plain) if isinstance(value, (dict, list)) else value
+    return str(text).replace("|", "\\|")

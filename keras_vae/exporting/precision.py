@@ -1,0 +1,59 @@
+"""Half precision -> float32, in which every runtime gives the same."""
+
+import os
+import tempfile
+
+import keras
+
+_HALF = ("float16", "bfloat16")
+
+
+def in_float32(model):
+    """The model, or if its networks compute in half precision a copy that does not.
+
+    Raises:
+        ValueError: if it cannot be built anew from its config.
+    """
+    if not any(layer.compute_dtype in _HALF for layer in model._flatten_layers()):
+        return model
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        copy = type(model).from_config(_without_half(model.get_config()))
+        with tempfile.TemporaryDirectory() as folder:
+            # Through a file: `set_weights` leaves out what layers derive from theirs.
+            path = os.path.join(folder, "copy.weights.h5")
+            model.save_weights(path)
+            copy.load_weights(path)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            "A model in half precision is exported in float32, and for that built anew "
+            "from its config: its layers must be registered with Keras, be no Lambda, and "
+            f"belong to one network each. Received: {error}"
+        ) from error
+    finally:
+        keras.config.set_dtype_policy(before)
+    return copy
+
+
+def _without_half(config):
+    """A config in which each policy or dtype of half precision is float32."""
+    if isinstance(config, dict):
+        name = (config.get("config") or {}).get("name") if _is_policy(config) else None
+        if name and str(name).removeprefix("mixed_") in _HALF:
+            return keras.dtype_policies.serialize(keras.DTypePolicy("float32"))
+        return {
+            key: "float32" if key == "dtype" and _is_half(value) else _without_half(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_half(value) for value in config)
+    return config
+
+
+def _is_half(value):
+    return isinstance(value, str) and value.removeprefix("mixed_") in _HALF
+
+
+def _is_policy(config):
+    return str(config.get("class_name", "")).endswith("DTypePolicy")
