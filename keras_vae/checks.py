@@ -2,6 +2,8 @@
 
 import math
 import numbers
+import os
+import pathlib
 
 
 def that(fits, name, expected, value):
@@ -35,6 +37,13 @@ def int32(value, name):
     fits = _is(numbers.Integral, value) and -(2**31) <= value < 2**31
     that(fits, name, "an int of 32 bits (-2**31 to 2**31 - 1)", value)
     return int(value)
+
+
+def path(value, name):
+    """Returns `value` as a `pathlib.Path` if it can be one, else raises a ValueError."""
+    fits = isinstance(value, (str, os.PathLike)) and "\0" not in str(value)
+    that(fits, name, "a path", value)
+    return pathlib.Path(value)
 
 
 def shape(value, name):

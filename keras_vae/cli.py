@@ -461,7 +461,10 @@ def export(
         )
     if to == "serving":
         path = _heavy("exporting.serving").export(
-            model, out_ or run.path("serving"), name or "vae", **options
+            model,
+            out_ or run.path("serving"),
+            "vae" if name is None else name,
+            **options,
         )
     elif to == "litert":
         if quantize == "int8":

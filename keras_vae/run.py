@@ -228,6 +228,10 @@ class Run:
     def about(self):
         """What a model card says of the run, a dict."""
         data, scaler = self.info["data"], self.read_json("scaler.json")
+        numbers = self.read_json("evaluation.json") or {}
+        if not isinstance(numbers, dict):
+            kind = type(numbers).__name__
+            raise self.unreadable("evaluation.json", f"a {kind}, where a dict should be")
         steps = {}
         if data["value_range"] is not None:
             low, high = data["value_range"]
@@ -241,7 +245,7 @@ class Run:
                 "fingerprint": data["fingerprint"],
                 "shown_range": data["shown_range"],
                 "epochs": len(self.metrics().get("epoch", ())),
-                **(self.read_json("evaluation.json") or {}),
+                **numbers,
             },
         }
 

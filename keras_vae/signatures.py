@@ -254,7 +254,12 @@ def _noise(seed, x=None):
     seed = tf.ensure_shape(seed, (None,))
     if x is not None:
         # Fails for another number of rows, in every runtime: one seed would broadcast.
-        seed = tf.reshape(seed, (tf.shape(x)[0],))
+        # TensorFlow's optimiser takes the reshape away, the converters the assertion.
+        rows = tf.shape(x)[0]
+        tf.debugging.assert_equal(
+            tf.shape(seed)[0], rows, "`seed` must hold one seed for each row of x"
+        )
+        seed = tf.reshape(seed, (rows,))
     return random.row_noise(*random.seed_words(seed))
 
 

@@ -9,6 +9,7 @@ import inspect
 from keras_vae import checks, signatures
 from keras_vae.exporting import artefact, card, litert, onnx, saved_model
 from keras_vae.exporting.precision import in_float32
+from keras_vae.models import VAE
 
 __all__ = ["export"]
 
@@ -33,7 +34,7 @@ def export(
         names: names of signatures. Default: all that the model has.
         num_samples: int K, draws per row of `score`.
         about: dict of further entries of the model card that can be written as JSON, such
-            as the data and numbers of the training.
+            as the data and numbers of the training; none that the card has by itself.
         **options: those of the format.
 
             * `"tf_saved_model"`: `warmup`, str: the name of the model in TF Serving, to add
@@ -48,10 +49,12 @@ def export(
         `pathlib.Path` of what was written.
 
     Raises:
-        ValueError: for a path that exists, for options that do not fit the format, and for
-            a signature that the model cannot have.
+        ValueError: for a path that exists, for options that do not fit the format, for a
+            signature that the model cannot have, and for a part of the model that has no
+            form in the format.
         ImportError: if a package is missing that the format needs.
     """
+    checks.that(isinstance(model, VAE), "model", "a keras_vae.VAE", model)
     named = isinstance(format, str) and format in FORMATS
     checks.that(named, "format", " or ".join(map(repr, FORMATS)), format)
     writer = FORMATS[format]
@@ -79,7 +82,8 @@ def _choose(model, names, num_samples):
     has = list(signatures.of(model, num_samples))
     if names is None:
         names = has
-    fits = isinstance(names, (list, tuple)) and names and set(names) <= set(has)
+    fits = isinstance(names, (list, tuple)) and names and all(n in has for n in names)
+    fits = fits and len(set(names)) == len(names)
     checks.that(fits, "names", f"some of {has}, of this {type(model).__name__}", names)
     for name in names:
         for part in signatures.parts_without_formula(model, name):

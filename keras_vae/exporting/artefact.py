@@ -2,17 +2,18 @@
 
 import contextlib
 import os
-import pathlib
 import shutil
 import time
 import uuid
 
 import tensorflow as tf
 
+from keras_vae import checks
 from keras_vae.exporting import card
 
 _HIDDEN = ".keras-vae-"
 _DAY = 24 * 3600
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # operators
 
 
 def new_path(filepath, file):
@@ -22,12 +23,7 @@ def new_path(filepath, file):
         filepath: path.
         file: bool, whether it will be a .tflite file rather than a folder.
     """
-    try:
-        path = pathlib.Path(filepath)
-    except TypeError:
-        raise ValueError(
-            f"`filepath` must be a path. Received: filepath={filepath!r}"
-        ) from None
+    path = checks.path(filepath, "filepath")
     if file and path.suffix != ".tflite":
         raise ValueError(
             f'`filepath` must end with .tflite for format="litert". Received: {path}'
@@ -37,16 +33,16 @@ def new_path(filepath, file):
             '`filepath` ends with .tflite, which is for format="litert". Received: '
             f"{path} for a folder"
         )
+    if path.exists() or path.is_symlink():
+        raise ValueError(
+            f"`filepath` must not exist: nothing is overwritten. Received: {path}, a "
+            f"{'folder' if path.is_dir() else 'file'} that is there already"
+        )
     beside = [p for p in card.paths(path) if file and p.exists()]
     if beside:
         raise ValueError(
             "`filepath` must not have a model card beside it: nothing is overwritten. "
             f"Received: {path}, where {beside[0].name} is"
-        )
-    if path.exists() or path.is_symlink():
-        raise ValueError(
-            f"`filepath` must not exist: nothing is overwritten. Received: {path}, a "
-            f"{'folder' if path.is_dir() else 'file'} that is there already"
         )
     parent = next(p for p in path.absolute().parents if p.exists())
     if not parent.is_dir():
@@ -145,6 +141,9 @@ def trace(signature, seed_dtype, batch_size=None):
     Returns:
         (function, concrete function, (inputs, outputs)): the last are dicts of
         `tf.TensorSpec` by name.
+
+    Raises:
+        ValueError: if it calls Python, which the artefact would not have with it.
     """
     inputs = {
         name: tf.TensorSpec(
@@ -154,6 +153,13 @@ def trace(signature, seed_dtype, batch_size=None):
     }
     function = tf.function(signature.function)
     concrete = function.get_concrete_function(*inputs.values())
+    graph = concrete.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    if found := _PYTHON & {node.op for node in nodes}:
+        raise ValueError(
+            "`model` must not call Python (tf.py_function, tf.numpy_function), which only "
+            f"the process has that built it. Received: the operators {sorted(found)}"
+        )
     outputs = {
         name: tf.TensorSpec(value.shape, value.dtype)
         for name, value in concrete.structured_outputs.items()

@@ -35,10 +35,16 @@ def paths(path):
 
 def check_about(about):
     """Raises a ValueError unless it can be a part of the card."""
-    fits = about is None or isinstance(about, dict)
-    fits = fits and not set(about or {}) & {*OWN}
-    expected = f"a dict without the card's own keys {OWN}"
-    checks.that(fits, "about", expected, about)
+    if about is None:
+        return
+    fits = isinstance(about, dict) and all(isinstance(key, str) for key in about)
+    checks.that(fits, "about", "a dict whose keys are str", about)
+    taken = sorted({*OWN} & {*about})
+    if taken:
+        raise ValueError(
+            "`about` must leave out what the model card says by itself. "
+            f"Received: the keys {taken}"
+        )
     try:
         json.dumps(about, default=_plain)
     except (TypeError, ValueError) as error:

@@ -1,5 +1,7 @@
 """LiteRT (TFLite): one file with all signatures, for phones, small boards and browsers."""
 
+import functools
+import re
 import tempfile
 import warnings
 
@@ -63,9 +65,10 @@ def write(model, chosen, path, batch_size=None, quantize=None, representative_da
     Raises:
         ValueError: if a part of the model has no form in LiteRT's builtin operators.
     """
+    strict = {name: _strict(one, batch_size) for name, one in chosen.items()}
     with tempfile.TemporaryDirectory() as folder:
         shapes = saved_model.write(
-            model, chosen, folder, seed_dtype="int32", batch_size=batch_size
+            model, strict, folder, seed_dtype="int32", batch_size=batch_size
         )
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(chosen)
@@ -84,13 +87,46 @@ def write(model, chosen, path, batch_size=None, quantize=None, representative_da
         except Exception as error:  # of the converter, which has several kinds
             raise ValueError(
                 '`format` must be another than "litert" for this model: a part of it has '
-                f"no form in LiteRT's builtin operators. Received: {error}"
+                f"no form in LiteRT's builtin operators. Received: {_operators_of(error)}"
             ) from error
     foreign = {name for name in operators(content) if name.startswith("CUSTOM")}
     if foreign:
         raise ValueError(f"LiteRT's builtin operators do not suffice. Received: {foreign}")
     path.write_bytes(content)
     return shapes
+
+
+def _operators_of(error):
+    """The operators that the converter did not know; pages of places are around them."""
+    text = str(error)
+    found = sorted(set(re.findall(r"'(tf\.\w+)' op", text)))
+    return ", ".join(found) or text[:400]
+
+
+def _strict(signature, batch_size):
+    """The signature, which fails for inputs of other shapes than its own.
+
+    LiteRT does not compare them: it would give the wrong rows, read what is not there, or
+    write over its own memory and crash.
+    """
+
+    @functools.wraps(signature.function)
+    def function(*inputs):
+        return signature.function(*(_checked(value, batch_size) for value in inputs))
+
+    return signature._replace(function=function)
+
+
+def _checked(value, batch_size):
+    # A concatenation fails unless all other axes are equal. The converter does not know
+    # that the rest does nothing; it would take away a reshape, or an addition of zero.
+    zero = tf.zeros((1, *value.shape[1:]), value.dtype)
+    value = tf.concat([zero, value], axis=0)[1:]
+    if batch_size is not None:  # and now the rows
+        zero = tf.zeros((batch_size, 1), value.dtype)
+        flat = tf.reshape(value, (batch_size, value.shape[1:].num_elements()))
+        value = tf.reshape(tf.concat([zero, flat], axis=1)[:, 1:], value.shape)
+    return value
 
 
 def operators(content):

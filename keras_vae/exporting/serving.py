@@ -10,7 +10,6 @@ The folder that a server reads:
 """
 
 import os
-import pathlib
 import re
 
 import numpy as np
@@ -56,7 +55,7 @@ def export(model, folder, name="vae", **options):
         model: `keras_vae.VAE`.
         folder: path, DIR above; what is there stays.
         name: str, of the model: letters, digits, `_` and `-`.
-        **options: of `keras_vae.exporting.export`.
+        **options: of `keras_vae.exporting.export`, but `format` and `warmup`.
 
     Returns:
         `pathlib.Path` of the new version.
@@ -66,8 +65,11 @@ def export(model, folder, name="vae", **options):
         ImportError: without tensorflow-serving-api.
     """
     check_name(name, "name")
+    for key in ("format", "warmup"):
+        expected = "left out for TF Serving, for which it is known"
+        checks.that(key not in options, key, expected, options.get(key))
+    folder = checks.path(folder, "folder")
     check()
-    folder = pathlib.Path(folder)
     base = folder / name
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`folder` must be a folder. Received: {folder}, which is a file")

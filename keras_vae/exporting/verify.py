@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vae import signatures
+from keras_vae import checks, exporting, signatures
 from keras_vae.exporting import card as cards
 from keras_vae.exporting import runtimes
 from keras_vae.exporting.precision import in_float32
@@ -52,9 +52,10 @@ def verify(model, path, x, rows=1000):
         List of `Difference`, one for each output.
 
     Raises:
-        ValueError: if the path is no artefact, or its runtime does not run it.
+        ValueError: if the path is no artefact, or one of another model, or its runtime does
+            not run it; for data that are not the model's.
     """
-    path, model = pathlib.Path(path), in_float32(model)
+    path, model = checks.path(path, "artefact"), in_float32(model)
     card = read_card(path)
     quantized = card.get("quantize") is not None
     if quantized and card["model"]["weights"] != cards.fingerprint(model):
@@ -83,10 +84,8 @@ def read_card(path):
         )
     try:
         card = json.loads(place.read_text())
-        if not (card["signatures"] and card["files"]):
-            raise ValueError("no signatures, or no files")
-        card["format"], card["model"]["weights"]
-    except (ValueError, KeyError, TypeError) as error:
+        _check_card(card)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"`artefact` must have a model card that can be read. Received: {place}: "
             f"{type(error).__name__} {error}"
@@ -103,6 +102,36 @@ def read_card(path):
     return card
 
 
+def _check_card(card):
+    """Raises one error or another unless the entries are there that are used here."""
+    known = card["format"] in exporting.FORMATS
+    checks.that(known, "format", f"one of {list(exporting.FORMATS)}", card["format"])
+    checks.positive_ints_or_none(num_samples=card["num_samples"])
+    for name in ("signatures", "files"):
+        checks.that(card[name], name, "a dict with entries", card[name])
+    for signature in card["signatures"].values():
+        for tensor in signature["inputs"].values():
+            np.dtype(tensor["dtype"]), list(tensor["shape"])
+    [file["sha256"] for file in card["files"].values()]
+    card["model"]["weights"]
+
+
+def _check_model(every, card):
+    """Raises a ValueError unless the signatures of a card are those of the model."""
+    for name, signature in card["signatures"].items():
+        ints = {"int32": "int", "int64": "int"}
+        of_card = {
+            key: (ints.get(tensor["dtype"], tensor["dtype"]), tuple(tensor["shape"][1:]))
+            for key, tensor in signature["inputs"].items()
+        }
+        of_model = every[name].inputs if name in every else None
+        if of_card != of_model:
+            raise ValueError(
+                "`artefact` must be of this model, whose signature "
+                f"{name!r} has the inputs {of_model}. Received: an artefact with {of_card}"
+            )
+
+
 def expected(model, card, x, rows=1000):
     """Inputs for the signatures of an artefact, and what the model gives for them.
 
@@ -114,10 +143,16 @@ def expected(model, card, x, rows=1000):
 
     Returns:
         (feeds, outputs): dicts of arrays by "signature/name".
+
+    Raises:
+        ValueError: for a card of another model, and for data that are not the model's.
     """
+    rows = checks.positive_int(rows, "rows")
+    x = model.check_data(x)
     model = in_float32(model)
     listed = card["signatures"]
-    samples = card["num_samples"] or 1
+    every = signatures.of(model, card["num_samples"] or 1)
+    _check_model(every, card)
     x = model.as_float(x[np.arange(rows) % len(x)]).numpy()
     seeds = np.arange(rows, dtype=np.int64) - rows // 2
     tensors = [one for signature in listed.values() for one in signature["inputs"].values()]
@@ -128,7 +163,6 @@ def expected(model, card, x, rows=1000):
     at_once = runtimes.PART
     feeds: dict = {}
     outputs = {}
-    every = signatures.of(model, samples)
     for name in listed:
         inputs = {
             key: values[key].astype(tensor["dtype"])

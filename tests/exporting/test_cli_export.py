@@ -1,0 +1,87 @@
+"""`keras-vae export` and `keras-vae verify` on a run, as a user types them."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from keras_vae import cli
+from keras_vae.exporting import verify
+
+pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+
+
+def command(*args):
+    result = CliRunner().invoke(cli.app, list(map(str, args)))
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs on one table, of different seeds."""
+    folder = tmp_path_factory.mktemp("cli")
+    table = folder / "t.csv"
+    x = np.random.default_rng(0).normal(5.0, 2.0, size=(60, 3))
+    np.savetxt(table, x, delimiter=",", header="a,b,c", comments="")
+    options = ["--hidden", "8", "--latent", "2", "--epochs", "2", "--num-samples", "5",
+               "--baselines", "none"]  # fmt: skip
+    for seed in (0, 1):
+        code, said = command(
+            "train", table, "--out", folder / f"run{seed}", "--seed", seed, *options
+        )
+        assert code == 0, said
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (["serving", "--name", "tables"], "serving/tables/1"),
+        (["litert", "--batch-size", "4", "--score-samples", "3"], "model.tflite"),
+        (["litert", "--quantize", "int8", "--out", "{run}/q.tflite"], "q.tflite"),
+        (["onnx"], "onnx"),
+    ],
+    ids=["serving", "litert", "int8", "onnx"],
+)
+def test_an_export_is_verified(runs, options, where):
+    for package in {"serving": ("tensorflow_serving",), "onnx": ("tf2onnx",)}.get(
+        options[0], ()
+    ):
+        pytest.importorskip(package)
+    run, other = runs / "run0", runs / "run1"
+    options = [option.format(run=run) for option in options]
+    code, said = command("export", run, "--to", *options)
+    assert code == 0 and said.split()[-1] == str(run / where), said
+    code, said = command("verify", run / where, run, "-n", "50")
+    assert code == 0 and "50 rows and seeds were compared" in said, said
+    assert ("quantised" in said) == ("int8" in options)
+    code, said = command("verify", run / where, other, "-n", "50")
+    if "int8" in options:  # whose differences could be its own
+        assert code == 2 and "other weights" in said
+    else:
+        assert code == 1 and "DIFFERS" in said
+    code, said = command("export", run, "--to", *options)
+    if options[0] == "serving":
+        assert code == 0 and (run / "serving/tables/2").is_dir()
+    else:
+        assert code == 2 and "nothing is overwritten" in said
+
+
+def test_the_card_says_what_was_done(runs, tmp_path):
+    path = tmp_path / "m.tflite"
+    code, _ = command("export", runs / "run0", "--to", "litert", "--out", path)
+    assert code == 0
+    card = verify.read_card(path)
+    evaluation = json.loads((runs / "run0" / "evaluation.json").read_text())
+    assert card["training"]["test_elbo"] == evaluation["test_elbo"]
+    assert card["training"]["data"] == "t.csv" and card["training"]["epochs"] == 2
+    # What was standardised can be undone by who has the card alone.
+    scaler = json.loads((runs / "run0" / "scaler.json").read_text())
+    assert card["preprocessing"]["standardise"] == scaler
+    assert card["model"]["likelihood"]["class_name"] == "IndependentNormal"
+    assert card["model"]["likelihood"]["scale"] == "shared"
+    text = (tmp_path / "m.card.md").read_text()
+    for words in ("### sample", "| input | seed | int32 | [batch] |", "t.csv", "sha256"):
+        assert words in text
+    assert str(runs) not in text + json.dumps(card)  # paths are the user's own
