@@ -232,6 +232,8 @@ class Run:
         if not isinstance(numbers, dict):
             kind = type(numbers).__name__
             raise self.unreadable("evaluation.json", f"a {kind}, where a dict should be")
+        # JSON has no NaN, such as the Monte Carlo error of one sample.
+        numbers = {key: value for key, value in numbers.items() if _is_finite(value)}
         steps = {}
         if data["value_range"] is not None:
             low, high = data["value_range"]
@@ -343,6 +345,10 @@ class _Keeper(keras.callbacks.Callback):
         rows = zip(*self.columns.values(), strict=True)
         lines = [",".join(self.columns), *(",".join(map(_text, row)) for row in rows)]
         self.run.write("metrics.csv", "\n".join(lines) + "\n")
+
+
+def _is_finite(value):
+    return isinstance(value, (int, float)) and np.isfinite(value)
 
 
 def _text(value):

@@ -46,7 +46,7 @@ def check_about(about):
             f"Received: the keys {taken}"
         )
     try:
-        json.dumps(about, default=_plain)
+        json.dumps(about, default=_plain, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`about` must be what can be written as JSON. Received: {error}"
