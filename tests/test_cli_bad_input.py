@@ -1021,22 +1021,26 @@ def test_accelerator_out_of_memory(monkeypatch):
 # What looks bad and is not: it must not cost the run.
 
 
+@pytest.mark.slow
 def test_paths_are_no_markup():
     put("a[/b]/c[red].npy", ROWS)
     result = done("train a[/b]/c[red].npy --out a[/b]/run[bold]")
     assert "c[red].npy" in result.stdout and "run[bold]" in result.stdout
 
 
+@pytest.mark.slow
 def test_labels_of_one_class_have_no_probe():
     put("x.npz", ARRAYS | {"y_train": np.zeros(12, int), "y_test": np.array([0, 0, 1, 1])})
     done("train x.npz --out new")
 
 
+@pytest.mark.slow
 def test_column_names_are_no_formulas():
     put("x.csv", TABLE.replace("a,b,c", "$^$,b_$\\x$,<c>"))
     done("train x.csv --out new")
 
 
+@pytest.mark.slow
 def test_two_rows_are_enough():
     put("x.npy", ROWS[:2])
     done("train x.npy --out new")

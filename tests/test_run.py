@@ -235,6 +235,7 @@ def test_help_imports_nothing_heavy():
     assert process.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_crops_and_half_precision_resume_exactly(data, tmp_path):
     options = [
         "--network", "mlp", "--hidden", "8", "--latent", 2, "--num-samples", 2,

@@ -125,7 +125,10 @@ def test_same_seed_same_sample(row):
 
 
 @zoo
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
+)
 def test_mixed_precision_stays_finite(row, policy):
     before = keras.mixed_precision.dtype_policy()
     try:

@@ -81,6 +81,7 @@ def test_it_reaches_the_closed_form(data):
     assert estimate.log_likelihood.mean() == pytest.approx(likelihood, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_variance_above_an_eigenvalue_collapses_that_unit(data):
     x, values, _ = data
     model = linear_vae(scale=float(np.sqrt((values[0] + values[1]) / 2)))
@@ -95,6 +96,7 @@ def test_a_variance_above_an_eigenvalue_collapses_that_unit(data):
     assert kv.evaluation.active_units(model, x).sum() == 1
 
 
+@pytest.mark.slow
 def test_a_variance_below_both_eigenvalues_keeps_both_units(data):
     x, values, _ = data
     model = linear_vae(scale=float(np.sqrt(values[1] / 2)))
