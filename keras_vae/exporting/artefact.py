@@ -151,7 +151,7 @@ def trace(signature, seed_dtype, batch_size=None):
         )
         for name, (dtype, shape) in signature.inputs.items()
     }
-    function = tf.function(signature.function)
+    function = tf.function(signature.function, autograph=False)  # as Keras' own steps
     concrete = function.get_concrete_function(*inputs.values())
     graph = concrete.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
