@@ -81,8 +81,9 @@ def whole(path):
             placed.append(path.parent / name)
         _sync_one(path.parent)
     except BaseException:
-        for beside in placed:  # it was not the last of them
-            beside.unlink(missing_ok=True)
+        if path not in placed:  # which comes last: with it, all is there and stays
+            for beside in placed:
+                beside.unlink(missing_ok=True)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

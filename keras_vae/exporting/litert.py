@@ -106,8 +106,7 @@ def _operators_of(error):
 def _strict(signature, batch_size):
     """The signature, which fails for inputs of other shapes than its own.
 
-    LiteRT does not compare them: it would give the wrong rows, read what is not there, or
-    write over its own memory and crash.
+    LiteRT does not compare them: it would broadcast, or give the wrong rows.
     """
 
     @functools.wraps(signature.function)

@@ -60,6 +60,21 @@ def test_a_failed_export_leaves_nothing(vae, tmp_path, monkeypatch):
     verify.read_card(tmp_path / "1")
 
 
+@pytest.mark.parametrize("name", ["1", "m.tflite"])
+def test_what_is_whole_stays_when_it_is_interrupted(tmp_path, monkeypatch, name):
+    def stop(path):
+        if path == tmp_path:  # after all was put in place
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(artefact, "_sync_one", stop)
+    with pytest.raises(KeyboardInterrupt), artefact.whole(tmp_path / name) as part:
+        part.mkdir() if name == "1" else part.touch()
+        if name != "1":
+            part.with_name("m.card.json").touch()
+    names = ["1"] if name == "1" else ["m.card.json", "m.tflite"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
 def test_nothing_is_overwritten(vae, tmp_path):
     for name, format in (("1", "tf_saved_model"), ("a.tflite", "litert"), ("o", "onnx")):
         path = tmp_path / name
