@@ -30,11 +30,13 @@ if pathlib.Path(*sys.argv[:1]).name not in ("keras-vae", "keras-vae.exe"):
         schedules,
         signatures,
     )
+    from keras_vae.input import Shards
     from keras_vae.models import VAE, Autoencoder
 
     __all__ = [
         "VAE",
         "Autoencoder",
+        "Shards",
         "callbacks",
         "datasets",
         "distributions",

@@ -32,6 +32,13 @@ def non_negative(value, name):
     return float(value)
 
 
+def positive(value, name):
+    """Returns `value` as a float if it is a finite number above 0, else raises."""
+    fits = _is(numbers.Real, value) and math.isfinite(value) and value > 0
+    that(fits, name, "a finite number above 0", value)
+    return float(value)
+
+
 def int32(value, name):
     """Returns `value` as an int if it is one of 32 bits, else raises a ValueError."""
     fits = _is(numbers.Integral, value) and -(2**31) <= value < 2**31

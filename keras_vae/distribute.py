@@ -1,35 +1,157 @@
-"""What a training step must know about the other replicas.
+"""What a model must know about the other replicas and the other workers.
 
 Keras sums gradients over replicas and does not rescale a custom loss, so a step divides
 its local sum by the rows of the *global* batch: exact for any split, an empty share
 included (but layers that average over their rows, such as BatchNormalization, need some).
 With one replica these functions cost nothing.
+
+Two internals of Keras fail where several workers train together, each a process with its
+own devices (`tf.distribute.MultiWorkerMirroredStrategy`):
+
+* `_maybe_symbolic_build` takes the mean of the first batch over the replicas, whose shares
+  may differ. `ResumableModel` is built when it is made, and skips it.
+* `reduce_per_replica`, inside the functions that Keras makes of a step, averages metrics
+  over `axis=0`, which a scalar does not have. `step_function` stands for them; it needs no
+  collective either, since Keras reads the metrics themselves once an epoch is over.
+
+And `reduced` replaces a method of Keras' optimizers that would sum gradients once more.
 """
+
+import contextlib
+import math
+import zlib
 
 import keras
 import tensorflow as tf
 
 from keras_vae import checks
 
+_PARAMETER_SERVER = (
+    tf.distribute.ParameterServerStrategy,
+    tf.distribute.experimental.ParameterServerStrategy,
+    tf.compat.v1.distribute.experimental.ParameterServerStrategy,
+)
 
-def check_options(optimizer, objective, options):
+
+def check_options(strategy, optimizer, objective):
     """Raises a ValueError for what several replicas would do wrongly, or not at all.
 
     Args:
+        strategy: `tf.distribute.Strategy`.
         optimizer: Keras optimizer.
         objective: of `keras_vae.objectives`, or a function.
-        options: dict, what else `compile` was given.
     """
+    known = not isinstance(strategy, _PARAMETER_SERVER)
+    why = "one whose replicas train in step: MultiWorkerMirroredStrategy for several hosts"
+    checks.that(known, "strategy", why, type(strategy).__name__)
+    if strategy.num_replicas_in_sync == 1:
+        return
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+    clip = "compile(global_clipnorm=...) clips the sum over the replicas; Keras each share"
+    instead = {
+        "clipnorm": clip,
+        "clipvalue": clip,
+        "global_clipnorm": clip,
+        "gradient_accumulation_steps": "a larger batch on more replicas does the same",
+        "ema_overwrite_frequency": "`use_ema` alone takes the average up at the end",
+    }
+    for name, why in instead.items():
         value = getattr(inner, name, None)
-        why = "under several replicas, where Keras clips before it sums over them"
-        checks.that(value is None, name, f"None {why}", value)
-    jit = options.get("jit_compile")
-    checks.that(jit is not True, "jit_compile", "False under several replicas", jit)
+        expected = f"None in an optimizer under several replicas ({why})"
+        checks.that(value is None, name, expected, value)
     rows = getattr(objective, "compares_rows", False)
     why = "one that compares no rows, under several replicas: each sees its own only"
     checks.that(not rows, "objective", why, objective)
+
+
+def steps_per_execution(strategy, steps):
+    """The steps per execution that the strategy can do: as asked for, or 1.
+
+    Several workers go step by step, and so do replicas whose collectives run on the CPU,
+    where TensorFlow cannot place them in a loop.
+    """
+    if steps == 1 or strategy.num_replicas_in_sync == 1:
+        return steps
+    devices = strategy.extended.worker_devices
+    on_cpu = all("CPU" in device.upper() for device in devices)
+    loops = isinstance(
+        getattr(strategy.extended, "_cross_device_ops", None),
+        tf.distribute.ReductionToOneDevice,
+    )
+    if several_workers(strategy) or (on_cpu and not loops):
+        return 1
+    return steps
+
+
+def several_workers(strategy):
+    """Whether other processes train the same model."""
+    return len(_workers(strategy)) > 1
+
+
+def is_chief(strategy=None):
+    """Whether this process writes what all workers share. Without others: True."""
+    strategy = strategy or tf.distribute.get_strategy()
+    workers = _workers(strategy)
+    resolver = strategy.cluster_resolver
+    return len(workers) < 2 or (resolver.task_type, resolver.task_id) == workers[0]
+
+
+def _workers(strategy):
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if resolver is None or not isinstance(
+        strategy, tf.distribute.MultiWorkerMirroredStrategy
+    ):
+        return []
+    cluster = resolver.cluster_spec()
+    return [
+        (job, i)
+        for job in ("chief", "worker")
+        if job in cluster.jobs
+        for i in cluster.task_indices(job)
+    ]
+
+
+def replicas(context):
+    """The replicas of a pipeline: (first, last, all), for `input.batches`.
+
+    Args:
+        context: `tf.distribute.InputContext`.
+    """
+    every = context.num_replicas_in_sync
+    here = every // context.num_input_pipelines
+    first = context.input_pipeline_id * here
+    return first, first + here, every
+
+
+def check_same(facts, strategy=None):
+    """Raises a ValueError, on every worker, for facts on which the workers differ.
+
+    Args:
+        facts: dict of str by name, of equal names on all workers.
+        strategy: `tf.distribute.Strategy`. Default: the one in scope.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    if not several_workers(strategy):
+        return
+    words = [_hash(f"{name}={value}") for name, value in facts.items()]
+    here = tf.constant([len(facts), *words], tf.int32)
+
+    def gather():
+        return tf.distribute.get_replica_context().all_gather(here[None], axis=0)
+
+    seen = strategy.run(tf.function(gather))
+    seen = strategy.experimental_local_results(seen)[0].numpy()
+    differ = [name for i, name in enumerate(facts) if len({*seen[:, i + 1].tolist()}) > 1]
+    if differ:
+        raise ValueError(
+            "All workers must train the same model, by the same code, on the same data. "
+            f"Received: workers that differ in {', '.join(differ)}; here: "
+            + ", ".join(f"{name} {facts[name]}" for name in differ)
+        )
+
+
+def _hash(text):
+    return zlib.crc32(text.encode()) - 2**31
 
 
 def share(rows):
@@ -51,12 +173,20 @@ def share(rows):
     return tf.cumsum(counts, exclusive=True)[replica], tf.reduce_sum(counts)
 
 
-def all_replicas(flag):
-    """Whether a bool scalar is true on every replica: the same answer on each."""
+def reduced(tensors):
+    """The sums of tensors over the replicas, equal on each.
+
+    Args:
+        tensors: list of tensors, `tf.IndexedSlices` or None.
+
+    Returns:
+        A list like `tensors`.
+    """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
-        return flag
-    return tf.equal(context.all_reduce("SUM", tf.cast(~flag, tf.int32)), 0)
+        return tensors
+    sums = iter(context.all_reduce("SUM", [t for t in tensors if t is not None]))
+    return [t if t is None else next(sums) for t in tensors]
 
 
 def apply_if(flag, optimizer, gradients, variables):
@@ -65,34 +195,64 @@ def apply_if(flag, optimizer, gradients, variables):
     Args:
         flag: bool scalar tensor, equal on all replicas.
         optimizer: built Keras optimizer.
-        gradients: list of tensors (or None), one for each of `variables`.
+        gradients: list of tensors (or None), one for each of `variables`, as `reduced`
+            over the replicas.
         variables: list of trainable Keras variables.
     """
+    context = tf.distribute.get_replica_context()
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # It skips by itself, and lowers its scale; but it looks at one replica only.
-        nan = float("nan")
-        gradients = [g if g is None else tf.where(flag, g, nan) for g in gradients]
-        optimizer.apply(gradients, variables)
-    elif tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        # It skips by itself, and lowers its scale.
+        gradients = [g if g is None else tf.where(flag, g, math.nan) for g in gradients]
+        with _no_second_sum(optimizer.inner_optimizer):
+            optimizer.apply(gradients, variables)
+    elif context.num_replicas_in_sync == 1:
         tf.cond(flag, lambda: _apply(optimizer, gradients, variables), lambda: False)
     else:
-        # Replicas meet inside `apply`, which a conditional does not allow: all go
-        # through it, and take back what it did.
-        state = [v.value for v in (*variables, *optimizer.variables)]
-        before = [tf.identity(v) for v in state]
-        optimizer.apply(gradients, variables)
+        # Replicas meet inside `apply`, which they cannot do from within a conditional of
+        # their own: it stands around all of them.
+        def all_apply(strategy, flag, gradients):
+            each = strategy.extended.call_for_each_replica
+            tf.cond(
+                strategy.experimental_local_results(flag)[0],
+                lambda: each(_apply, (optimizer, gradients, variables)) is None,
+                lambda: False,
+            )
 
-        def restore(strategy, flag, before):
-            for variable, value in zip(state, before, strict=True):
-                strategy.extended.update(variable, _keep_if, (flag, value), group=False)
-
-        tf.distribute.get_replica_context().merge_call(restore, (flag, before))
+        context.merge_call(all_apply, (flag, gradients))
 
 
 def _apply(optimizer, gradients, variables):
-    optimizer.apply(gradients, variables)
+    with _no_second_sum(optimizer):
+        optimizer.apply(gradients, variables)
     return True
 
 
-def _keep_if(variable, flag, before):
-    variable.assign(tf.where(flag, variable, before))
+@contextlib.contextmanager
+def _no_second_sum(optimizer):
+    """The gradients are summed already, by `reduced`, so that they could be clipped."""
+    optimizer._all_reduce_sum_gradients = list
+    try:
+        yield
+    finally:
+        # Another replica, in its own thread, may have been faster.
+        optimizer.__dict__.pop("_all_reduce_sum_gradients", None)
+
+
+def step_function(strategy, step):
+    """What Keras' `make_train_function` and `make_test_function` make, for workers.
+
+    Args:
+        strategy: `tf.distribute.Strategy`.
+        step: function of a batch that returns a dict of scalars.
+
+    Returns:
+        Function of an iterator that does one step and returns this worker's scalars.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def one_step(iterator):
+        outputs = strategy.run(step, (next(iterator),))
+        results = strategy.experimental_local_results
+        return tf.nest.map_structure(lambda value: results(value)[0], outputs)
+
+    return one_step

@@ -1,9 +1,10 @@
-"""Arrays in memory -> batches: checked once, shuffled by index, gathered as they are.
+"""Arrays, in memory or in files -> batches: checked, shuffled by index, gathered.
 
 uint8 stays uint8 until it is inside the training step: a quarter of the memory traffic.
 """
 
 import numbers
+import pathlib
 import warnings
 
 import numpy as np
@@ -12,15 +13,103 @@ import tensorflow as tf
 from keras_vae import checks, random
 
 
+class Shards:
+    """The rows of several .npy files, one file after the other, read when they are needed.
+
+    For data that do not fit into memory. `fit` and `evaluate` take it where they take an
+    array: the order of the rows is the same as that of one array, for one device and for
+    many workers, each of which reads its own share of a batch only.
+
+    Args:
+        paths: list of paths, in the order of the rows.
+
+    Attributes:
+        shape: `(rows, *event)`.
+        dtype: NumPy dtype of the rows as they are given out: float64 becomes float32.
+
+    Raises:
+        ValueError: if there are none, or they do not have rows of one shape and dtype.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for i in range(3):
+    ...     np.save(folder / f"{i}.npy", np.zeros((10, 8), "uint8"))
+    >>> Shards(sorted(folder.glob("*.npy"))).shape
+    (30, 8)
+    """
+
+    def __init__(self, paths):
+        paths = [pathlib.Path(path) for path in paths]
+        checks.that(paths, "paths", "one .npy file or more", paths)
+        self.files = [self._open(path) for path in paths]
+        kinds = {
+            (file.dtype, file.shape[1:]): p
+            for file, p in zip(self.files, paths, strict=True)
+        }
+        if len(kinds) > 1:
+            seen = ", ".join(f"{p} {dtype} {shape}" for (dtype, shape), p in kinds.items())
+            raise ValueError(
+                f"`paths` must hold rows of one dtype and shape. Received: {seen}"
+            )
+        dtype, event_shape = next(iter(kinds))
+        check_dtype(dtype, "paths")
+        self.dtype = dtype if dtype.kind in "bui" else np.dtype(np.float32)
+        self.starts = np.cumsum([0, *map(len, self.files)])
+        self.shape = (int(self.starts[-1]), *event_shape)
+
+    @staticmethod
+    def _open(path):
+        try:
+            file = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"`paths` must be .npy files. Received: {path}: {error}"
+            ) from error
+        if not isinstance(file, np.ndarray) or not file.ndim or not file.size:
+            raise ValueError(
+                "`paths` must be .npy files of one row or more. "
+                f"Received: {path} with {getattr(file, 'shape', 'several arrays')}"
+            )
+        return file
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """The rows of a slice, a NumPy array."""
+        return self.rows(np.arange(len(self))[rows])
+
+    def look(self):
+        """The first rows of each file, to be checked instead of all."""
+        first = [np.arange(min(1000, len(file))) for file in self.files]
+        return self.rows(np.concatenate(list(map(np.add, first, self.starts))))
+
+    def rows(self, index):
+        """The rows of an int64 array `[n]` of their numbers, a NumPy array."""
+        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
+        shard = np.searchsorted(self.starts, index, side="right") - 1
+        for i in np.unique(shard):
+            here = shard == i
+            rows[here] = self.files[i][index[here] - self.starts[i]]
+        return rows
+
+    def gather(self, index):
+        """As `rows`, of tensors."""
+        rows = tf.numpy_function(self.rows, [index], tf.as_dtype(self.dtype))
+        return tf.ensure_shape(rows, (None, *self.shape[1:]))
+
+
 def is_source(data):
     """Whether `data` yields batches of its own (tf.data, PyDataset, a generator, ...)."""
-    plain = (list, tuple, dict, str, bytes, numbers.Number, type(None))
+    plain = (list, tuple, dict, str, bytes, numbers.Number, type(None), Shards)
     sparse = (tf.SparseTensor, tf.RaggedTensor)
     return not (hasattr(data, "__array__") or isinstance(data, (*plain, *sparse)))
 
 
 def as_array(value, name):
-    """Returns an array as NumPy: bool, an integer type or float32.
+    """Returns an array as NumPy: bool, an integer type or float32; `Shards` as they are.
 
     Args:
         value: array of any library that NumPy understands.
@@ -29,6 +118,8 @@ def as_array(value, name):
     Raises:
         ValueError: for anything that is not an array of numbers, and for an empty one.
     """
+    if isinstance(value, Shards):
+        return value
     if not hasattr(value, "__array__"):
         raise ValueError(
             f"`{name}` must be an array of numbers (NumPy, TensorFlow, pandas, ...). "
@@ -164,57 +255,87 @@ def augment(layers, x, seeds):
 
 
 def batches(
-    data, batch_size, steps=None, seed=0, shuffle=False, epoch=int, augmentation=()
+    data,
+    batch_size,
+    steps=None,
+    seed=0,
+    shuffle=False,
+    epoch=None,
+    augmentation=(),
+    replicas=None,
 ):
-    """A dataset of batches, in another order for each epoch if they are shuffled.
+    """A dataset of the batches of an epoch, in an order that is a function of its number.
 
-    The order is an index shuffle, a pure function of (seed, epoch): no buffer, no state
-    to restore, the same for one worker or many.
+    Batches are counted through all epochs. Each pass over the data has an order of its
+    own, an index shuffle, which is a pure function of (seed, pass): no buffer, no state to
+    restore, the same for one worker or many. Epoch e has the batches e * steps to
+    (e + 1) * steps - 1, wherever passes begin and end.
 
     Args:
-        data: structure of arrays with equal numbers of rows, or None.
+        data: structure of arrays or `Shards` with equal numbers of rows, or None.
         batch_size: int.
-        steps: int, batches per epoch, or None for all rows.
+        steps: int, batches per epoch, or None for one pass.
         seed: int.
         shuffle: bool; False for the order of the arrays.
         epoch: function without arguments that returns the number of the epoch (int64).
-            Each iterator over the dataset asks it once, when it is first read.
+            Each iterator over the dataset asks it once, when it is first read. None: the
+            epoch is one pass at most.
         augmentation: list of Keras' image preprocessing layers for the first array, with
-            seeds that are a function of (seed, epoch, batch).
+            seeds that are a function of (seed, pass, batch).
+        replicas: (first, last, all), or None. The elements are the shares of the replicas
+            first to last - 1, of so many, in each batch, one after the other, and go on
+            after the epoch without end. A share may be empty.
 
     Returns:
-        `tf.data.Dataset` of structures like `data`, `[batch, ...]`. The last batch of an
-        epoch may be smaller.
+        `tf.data.Dataset` of structures like `data`, `[batch, ...]`. The last batch of a
+        pass may be smaller.
     """
     rows = len(tf.nest.flatten(data)[0])
     count = -(-rows // batch_size)
-    if steps and steps > count:
+    if epoch is None and steps and steps > count:
         warnings.warn(
             f"The input ran out of data: {steps} steps of {count} batches.", stacklevel=4
         )
-    count = min(count, steps or count)
-    tensors = _map(tf.convert_to_tensor, data)
+        steps = count
+    steps = steps or count
+    first, last, every = replicas or (0, 1, 1)
+    gathers = _map(_gatherer, data)
 
-    def batch(order, number, i):
-        index = order[i * batch_size : (i + 1) * batch_size]
-        # Gathered here, not in the step: XLA takes minutes to compile a function with a
-        # constant of the size of the data.
-        gathered = _map(lambda tensor: tf.gather(tensor, index), tensors)
+    def batch(order, number, i, replica):
+        begin = i * batch_size
+        size = tf.minimum(rows - begin, batch_size)
+        low, high = replica * size // every, (replica + 1) * size // every
         if not augmentation:
-            return gathered
+            return _map(lambda gather: gather(order[begin + low : begin + high]), gathers)
+        # All of the batch, of which a layer draws as it does for one device.
+        gathered = _map(lambda gather: gather(order[begin : begin + size]), gathers)
         x, *rest = tf.nest.flatten(gathered)
         x = augment(augmentation, x, random.KeyedSeeds(seed, number, i))
-        return tf.nest.pack_sequence_as(gathered, [x, *rest])
+        gathered = tf.nest.pack_sequence_as(gathered, [x, *rest])
+        return gathered if replicas is None else _map(lambda a: a[low:high], gathered)
 
-    def of_epoch(_):
-        number = tf.numpy_function(lambda: np.int64(epoch()), [], tf.int64)
+    def of_pass(number, begin, end):
         order = random.order(seed, number, rows) if shuffle else tf.range(rows)
-        return tf.data.Dataset.range(count).map(
-            lambda i: batch(order, number, i), num_parallel_calls=2, deterministic=True
+        order = tf.cast(order, tf.int64)
+        low = tf.maximum(begin - number * count, 0) * (last - first)
+        high = tf.minimum(end - number * count, count) * (last - first)
+        return tf.data.Dataset.range(low, high).map(
+            lambda i: batch(order, number, i // (last - first), first + i % (last - first)),
+            num_parallel_calls=2,
+            deterministic=True,
         )
 
+    def of_epoch(_):
+        begin = tf.zeros((), tf.int64)
+        if epoch is not None:
+            begin = tf.numpy_function(lambda: np.int64(epoch()), [], tf.int64) * steps
+        end = begin + steps if replicas is None else tf.int64.max
+        passes = tf.data.Dataset.range(begin // count, -(-end // count))
+        return passes.flat_map(lambda number: of_pass(number, begin, end))
+
     dataset = tf.data.Dataset.range(1).flat_map(of_epoch)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    cardinality = steps if replicas is None else tf.data.INFINITE_CARDINALITY
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
     options = tf.data.Options()
     options.autotune.enabled = False  # it can stall the end of an epoch for seconds
     options.experimental_optimization.apply_default_optimizations = False
@@ -222,6 +343,16 @@ def batches(
         tf.data.experimental.ExternalStatePolicy.IGNORE
     )
     return dataset.prefetch(4).with_options(options)
+
+
+def _gatherer(data):
+    """A function of int64 `[n]` that returns those rows of an array."""
+    if isinstance(data, Shards):
+        return data.gather
+    # Gathered there, not in the step: XLA takes minutes to compile a function with a
+    # constant of the size of the data.
+    tensor = tf.convert_to_tensor(data)
+    return lambda index: tf.gather(tensor, index)
 
 
 def _map(function, data):

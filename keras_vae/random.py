@@ -4,8 +4,8 @@ Two sources give the base noise that heads and priors turn into samples, and bot
 pure functions, so that there is no generator state to save, to lose, or to share by
 mistake between replicas:
 
-* `step_noise` for training: Philox, keyed by (model seed, step, stream), one block for
-  the whole global batch of which a replica takes its rows.
+* `step_noise` for training: Philox, keyed by (model seed, step, stream), and counted by
+  the row's place in the global batch, so that a replica draws its own rows and no others.
 * `row_noise` for everything else: Threefry, keyed by one seed per row. A row's noise
   does not depend on its neighbours. For sampling it is a *file format*: every client
   (Python, TF Serving, LiteRT, browser) draws the same numbers from the same seed.
@@ -57,8 +57,7 @@ def order(seed, epoch, rows):
     Returns:
         int32 `[rows]`.
     """
-    key = tf.stack([tf.constant(seed % 2**32, tf.int64), epoch * STREAMS + ORDER])
-    return tf.argsort(_words(key, (rows,)), stable=True)
+    return tf.argsort(philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows), stable=True)
 
 
 class KeyedSeeds(keras.random.SeedGenerator):
@@ -72,8 +71,7 @@ class KeyedSeeds(keras.random.SeedGenerator):
 
     def __init__(self, seed, epoch, batch):
         # Not Keras' constructor, which makes the variable that this one does without.
-        key = [seed % 2**32 + batch * 2**32, epoch * STREAMS + AUGMENTATION]
-        self.word = _words(tf.stack(key), ())
+        self.word = philox_4x32(seed, batch, epoch * STREAMS + AUGMENTATION, 1)[0]
         self.drawn = 0
 
     def next(self, ordered=True):
@@ -82,7 +80,7 @@ class KeyedSeeds(keras.random.SeedGenerator):
         return tf.stack([self.word, self.drawn])
 
 
-def step_noise(seed, step, rows, offset=0, total=None):
+def step_noise(seed, step, rows, offset=0):
     """Base noise of one training step.
 
     Args:
@@ -90,33 +88,50 @@ def step_noise(seed, step, rows, offset=0, total=None):
         step: int64 scalar tensor, the training step.
         rows: int32 scalar tensor, the rows of this replica.
         offset: int32 scalar tensor, where they begin in the global batch.
-        total: int32 scalar tensor, the rows of the global batch. Default: `rows`.
 
     Returns:
         A function `draw(kind, shape, stream, num_samples=1)`.
     """
-    total = rows if total is None else total
 
     def draw(kind, shape, stream, num_samples=1):
-        # Two words: the seed without its sign, because XLA extends signs otherwise, and
-        # step and stream, so that no two calls share a key.
-        key = tf.stack([tf.constant(seed % 2**32, tf.int64), step * STREAMS + stream])
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
-        a, b = tf.unstack(_words(key, (2, num_samples, total, -(-n // 2))))
-        noise = _FROM_WORDS[kind](a, b)[..., :n]  # [num_samples, total, n]
-        if total is not rows:
-            noise = noise[:, offset : offset + rows]
+        half = num_samples * -(-n // 2)
+        blocks = -(-2 * half // 4)  # whole ones for each row: it begins at a counter
+        first = tf.cast(offset, tf.int64) * blocks
+        words = philox_4x32(seed, first, step * STREAMS + stream, rows * blocks * 4)
+        words = tf.reshape(words, (rows, blocks * 4))[:, : 2 * half]
+        a, b = tf.unstack(tf.reshape(words, (rows, 2, num_samples, -(-n // 2))), axis=1)
+        noise = _FROM_WORDS[kind](a, b)[..., :n]  # [rows, num_samples, n]
+        if num_samples > 1:
+            noise = tf.transpose(noise, (1, 0, 2))
         return tf.reshape(noise, (num_samples, rows, *event))
 
     return draw
 
 
-def _words(key, shape):
-    # Only the bits are drawn here: the normals and uniforms that TensorFlow makes of them
-    # differ between XLA and its own kernels, the bits do not. Philox by name: the default
-    # algorithm differs too, and is seven times slower under XLA on a CPU.
-    return tf.random.stateless_uniform(
-        shape, key, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+def philox_4x32(seed, low, high, size):
+    """The words of Philox-4x32 with 10 rounds (Salmon et al., 2011).
+
+    TensorFlow's own kernel, the same on every device, with and without XLA; not so the
+    normals and uniforms that TensorFlow makes of these words, nor its default algorithm,
+    which is seven times slower under XLA on a CPU besides.
+
+    Args:
+        seed: int of 32 bits, the key, without its sign.
+        low: int64 scalar tensor, the counter of the first block of four words.
+        high: int64 scalar tensor, the counter's other half.
+        size: int32 scalar tensor.
+
+    Returns:
+        int32 `[size]`.
+    """
+    counter = tf.stack([tf.cast(low, tf.int64), tf.cast(high, tf.int64)])
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[size],
+        key=tf.constant([seed % 2**32], tf.uint64),
+        counter=tf.cast(counter, tf.uint64),
+        alg=1,  # Philox
+        dtype=tf.int32,
     )
 
 

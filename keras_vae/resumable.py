@@ -10,6 +10,7 @@ the uninterrupted one would be, and replicas do what one device does.
 import contextlib
 import os
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -35,7 +36,6 @@ class ResumableModel(keras.Model):
 
     # What `fit` and `evaluate` report beside the loss.
     reported: tuple[str, ...] = ()
-    max_skipped = 20
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
@@ -67,21 +67,77 @@ class ResumableModel(keras.Model):
         """Raises a ValueError unless x, a tensor or its spec, is a batch for the model."""
         raise NotImplementedError
 
+    def compile(
+        self,
+        optimizer="adam",
+        *,
+        max_skipped=20,
+        global_clipnorm=None,
+        steps_per_execution=1,
+        jit_compile="auto",
+        **kwargs,
+    ):
+        checks.positive_int(steps_per_execution, "steps_per_execution")
+        max_skipped = checks.positive_int(max_skipped, "max_skipped")
+        if global_clipnorm is not None:
+            global_clipnorm = checks.positive(global_clipnorm, "global_clipnorm")
+        # XLA takes a whole step, but not one in which replicas meet.
+        nested = jit_compile is True and self.distribute_strategy.num_replicas_in_sync > 1
+        steps = distribute.steps_per_execution(
+            self.distribute_strategy, steps_per_execution
+        )
+        super().compile(
+            optimizer,
+            steps_per_execution=steps,
+            jit_compile=False if nested else jit_compile,
+            **kwargs,
+        )
+        if steps != steps_per_execution:
+            warnings.warn(
+                "`steps_per_execution` is 1 under this strategy, whose replicas cannot "
+                "meet in a loop: on the CPUs of one host they can by MirroredStrategy("
+                "cross_device_ops=tf.distribute.ReductionToOneDevice()). Received: "
+                f"steps_per_execution={steps_per_execution}",
+                stacklevel=3,
+            )
+        self._nested_xla = nested
+        self.max_skipped, self.global_clipnorm = max_skipped, global_clipnorm
+        self._asked = {
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile if nested else self.jit_compile,
+        }
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        kept = {key: config[key] for key in ("optimizer", "run_eagerly") if key in config}
+        return {
+            **kept,
+            **self._asked,
+            "max_skipped": self.max_skipped,
+            "global_clipnorm": self.global_clipnorm,
+            "auto_scale_loss": isinstance(
+                self.optimizer, keras.optimizers.LossScaleOptimizer
+            ),
+        }
+
     # Inside the steps.
 
-    def step_noise(self, rows):
+    def in_xla(self, function):
+        """The function, compiled by XLA if that was asked for, but cannot take the step."""
+        return tf.function(function, jit_compile=True) if self._nested_xla else function
+
+    def step_noise(self, rows, offset=0):
         """The noise of a training step: this replica's rows of the global batch's.
 
         Args:
             rows: int32 scalar tensor, the rows of this replica.
+            offset: int32 scalar tensor, where they begin in the global batch.
 
         Returns:
-            (draw, total): the noise, as of `keras_vae.random.step_noise`, and how many
-            rows the global batch has (int32 scalar).
+            The noise, as of `keras_vae.random.step_noise`.
         """
-        offset, total = distribute.share(rows)
         step = tf.convert_to_tensor(self.step)
-        return random.step_noise(self.seed, step, rows, offset, total), total
+        return random.step_noise(self.seed, step, rows, offset)
 
     def next_positions(self, rows):
         """The places of the next rows in the evaluated data, int32 `[rows]`."""
@@ -119,14 +175,19 @@ class ResumableModel(keras.Model):
         """One step of the optimizer, unless the loss or a gradient is not finite.
 
         Args:
-            loss: scalar tensor.
-            gradients: list of tensors (or None), one for each trainable variable.
+            loss: scalar tensor, this replica's part.
+            gradients: list of tensors (or None), one for each trainable variable; they are
+                summed over the replicas.
             moving_state: what `moving_state` returned before the forward pass.
 
         Returns:
             bool scalar tensor, equal on all replicas: whether it took place.
         """
-        finite = distribute.all_replicas(_all_finite([loss, *gradients]))
+        loss, *gradients = distribute.reduced([loss, *gradients])
+        finite = _all_finite([loss, *gradients])
+        if self.global_clipnorm is not None:
+            longest = self.optimizer.scale_loss(self.global_clipnorm)  # as they are scaled
+            gradients, _ = tf.clip_by_global_norm(gradients, longest)
         distribute.apply_if(finite, self.optimizer, gradients, self.trainable_variables)
         for variable, before in moving_state:
             variable.assign(tf.where(finite, tf.convert_to_tensor(variable), before))
@@ -144,7 +205,7 @@ class ResumableModel(keras.Model):
 
         Args:
             losses: `[batch]`.
-            terms: object with the attributes that `reported` names, each `[batch]`.
+            terms: dict by the names of `reported`, each `[batch]`.
             weight: `[batch]` or None; metrics are weighted means, the loss is a mean.
             finite: what `update` returned, in training.
 
@@ -161,7 +222,7 @@ class ResumableModel(keras.Model):
         if weight is not None:
             count *= tf.cast(weight, count.dtype)
         for name in self.reported:
-            value = tf.where(finite, getattr(terms, name), 0.0)
+            value = tf.where(finite, terms[name], 0.0)
             self._means[name].update_state(value, count)
         return {metric.name: metric.result() for metric in metrics}
 
@@ -246,12 +307,12 @@ class ResumableModel(keras.Model):
         else:
             if class_weight is not None and y is None:
                 raise ValueError("`class_weight` needs labels. Received: y=None")
-            x = self._batches(
-                x, y, sample_weight, batch_size, steps_per_epoch, shuffle, layers
+            x, steps_per_epoch = self._batches(
+                x, y, sample_weight, batch_size, steps_per_epoch, shuffle, layers, fit=True
             )
-            y = sample_weight = steps_per_epoch = None
+            y = sample_weight = None
         if validation_data is not None:
-            validation_data = self._validation(
+            validation_data, validation_steps = self._validation(
                 validation_data, validation_batch_size or batch_size, validation_steps
             )
         begun, step = self.epochs_begun.numpy(), self.step.numpy()
@@ -298,7 +359,7 @@ class ResumableModel(keras.Model):
         if input.is_source(x):
             self._check_source(x, "x")
         else:
-            x = self._batches(x, y, sample_weight, batch_size, steps)
+            x, steps = self._batches(x, y, sample_weight, batch_size, steps)
             y = sample_weight = None
         with self._evaluation():
             return super().evaluate(
@@ -322,6 +383,22 @@ class ResumableModel(keras.Model):
         finally:
             self._evaluating = False
 
+    def make_train_function(self, force=False):
+        if not distribute.several_workers(self.distribute_strategy):
+            super().make_train_function(force)
+        elif force or getattr(self, "train_function", None) is None:
+            self.train_function = distribute.step_function(
+                self.distribute_strategy, self.train_step
+            )
+
+    def make_test_function(self, force=False):
+        if not distribute.several_workers(self.distribute_strategy):
+            super().make_test_function(force)
+        elif force or getattr(self, "test_function", None) is None:
+            self.test_function = distribute.step_function(
+                self.distribute_strategy, self.test_step
+            )
+
     def predict(self, x, batch_size=None, **kwargs):
         """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
         checks.positive_ints_or_none(batch_size=batch_size)
@@ -340,7 +417,7 @@ class ResumableModel(keras.Model):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if input.is_source(x):
             self._check_source(x, "validation_data")
-            return data
+            return data, steps
         return self._batches(x, y, weight, batch_size, steps, prefix="validation_data: ")
 
     def _checked(self, x, y, weight, prefix="", augmentation=()):
@@ -350,8 +427,10 @@ class ResumableModel(keras.Model):
         return x, y, weight
 
     def _batches(
-        self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix=""
-    ):
+        self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
+        fit=False,
+    ):  # fmt: skip
+        """Checked arrays as a dataset, and `steps` for Keras if that has no end."""
         x, y, weight = self._checked(x, y, weight, prefix, layers)
         # Not Keras' own packing, which drops weights that come without labels, and no None
         # among them, which a distributed dataset does not take.
@@ -361,8 +440,18 @@ class ResumableModel(keras.Model):
             packed = (x, np.zeros(len(x), bool) if y is None else y, weight)
         if batch_size is None:
             batch_size = -(-len(x) // steps) if steps else 32  # as in Keras
-        epoch = self.epochs_begun.numpy
-        return input.batches(packed, batch_size, steps, self.seed, shuffle, epoch, layers)
+        epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None
+        options = (packed, batch_size, steps, self.seed, shuffle, epoch, layers)
+        strategy = self.distribute_strategy
+        if not distribute.several_workers(strategy):
+            return input.batches(*options), None
+        # Each worker reads its own share. Without an end, because TensorFlow asks all
+        # workers before each step whether one has come to it.
+        steps = int(input.batches(*options).cardinality())
+        dataset = strategy.distribute_datasets_from_function(
+            lambda context: input.batches(*options, replicas=distribute.replicas(context))
+        )
+        return dataset, steps
 
     def _check_source(self, source, name):
         if isinstance(source, tf.data.Dataset):

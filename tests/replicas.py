@@ -1,102 +1,129 @@
-"""Trains on one device and on two logical CPU replicas; prints how they differ, as JSON.
+"""Trains the same cases on one device, on two replicas, on two workers; prints JSON.
 
-    python -m tests.replicas sgd adam ...
+    python -m tests.replicas one|mirrored|workers FOLDER CASE ...
 
-Run as a process of its own: logical devices are configured before TensorFlow starts, and
-after one error in a collective every later one fails.
+Run as processes of their own: logical devices are configured before TensorFlow starts, a
+worker is a process, and after one error in a collective every later one fails. FOLDER has
+`x.npy` and what else `write` puts there.
 """
 
 import json
+import pathlib
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-import keras_vae as kv
-
-cpus = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(
-    cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
+BATCH = 64
 
 
-def build(grey="binarize"):
+def write(folder):
+    """The data of all cases: 257 rows, so that the last batch has one, and none for two."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(257, 6)).astype(np.float32)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "weight.npy", rng.uniform(size=257).astype(np.float32))
+    for i, part in enumerate(np.split(x, [100, 101])):
+        np.save(folder / f"shard{i}.npy", part)
+    bad = rng.uniform(size=(20 * BATCH, 6)).astype(np.float32)
+    bad[3 * BATCH + 40, 2] = np.nan  # in the second half of a batch: of one replica only
+    bad[3 * BATCH + 41, 1] = np.inf
+    np.save(folder / "bad.npy", bad)
+
+
+def cases(kv, folder):
+    """name -> (compile options, data, fit options)."""
+    x, bad = np.load(folder / "x.npy"), np.load(folder / "bad.npy")
+    sgd, adam = (lambda: keras.optimizers.SGD(0.05)), (lambda: keras.optimizers.Adam(0.01))
+    iwae = {"objective": kv.objectives.IWAE(3)}
+    ten = {"epochs": 10}  # of five steps
+    shards = kv.Shards(sorted(folder.glob("shard?.npy")))
+    weight = np.load(folder / "weight.npy")
+    batches = tf.data.Dataset.from_tensor_slices(bad).batch(BATCH)
+    all_bad = tf.data.Dataset.from_tensors(bad[3 * BATCH : 4 * BATCH]).repeat(30)
+    ema = keras.optimizers.Adam(0.01, use_ema=True)
+    return {
+        "sgd": ({"optimizer": sgd()}, x, ten),
+        "adam": ({"optimizer": adam()}, x, {**ten, "validation_data": x[:50]}),
+        "sgd_iwae": ({"optimizer": sgd(), **iwae}, x, ten),
+        "adam_iwae": ({"optimizer": adam(), **iwae}, x, ten),
+        "all_at_once": (
+            {"optimizer": ema, "global_clipnorm": 0.05},
+            shards,
+            {"epochs": 4, "steps_per_epoch": 3, "sample_weight": weight},
+        ),
+        "xla": ({"optimizer": adam(), "jit_compile": True}, x, {"epochs": 4}),
+        "bad": ({"optimizer": adam()}, batches, {"epochs": 2}),
+        "all_bad": ({"optimizer": sgd(), "max_skipped": 7}, all_bad, {"epochs": 1}),
+        "in_a_loop": ({"optimizer": sgd(), "steps_per_execution": 4}, x, ten),
+        "float16": ({"optimizer": sgd()}, x, {"epochs": 2}),
+    }
+
+
+def model(kv):
     keras.utils.set_random_seed(2)
     return kv.VAE(
         kv.nets.MLP([8], "tanh"),
         kv.nets.MLP([8], "tanh"),
-        kv.distributions.IndependentBernoulli((6,), grey=grey),
+        kv.distributions.IndependentBernoulli((6,)),
         latent_dim=2,
         seed=5,
     )
 
 
-def run(strategy, x, optimizer, objective, batch, epochs, weight=None, policy="float32"):
+def train(kv, strategy, folder, name):
+    policy = "mixed_float16" if name == "float16" else "float32"
     keras.mixed_precision.set_dtype_policy(policy)
     with strategy.scope():
-        model = build()
-        model.compile(optimizer(), objective())
-    data = tf.data.Dataset.from_tensor_slices(x).batch(batch) if np.isnan(x).any() else x
-    options = {} if data is not x else {"batch_size": batch, "sample_weight": weight}
-    history = model.fit(data, epochs=epochs, verbose=0, **options).history
-    seen = model.evaluate(
-        x[~np.isnan(x).any(1)], batch_size=batch, verbose=0, return_dict=True
-    )
-    return model, history, seen
-
-
-def difference(a, b):
-    return max(
-        float(np.max(np.abs(np.asarray(p) - np.asarray(q))))
-        for p, q in zip(a, b, strict=True)
-    )
-
-
-def compare(case):
-    if case == "clipnorm":
-        try:
-            with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-                build().compile(keras.optimizers.SGD(clipnorm=1.0))
-        except ValueError as error:
-            return {"error": str(error)}
-        return {"error": None}
-    sgd, adam = lambda: keras.optimizers.SGD(0.05), lambda: keras.optimizers.Adam(0.01)
-    elbo, iwae = kv.objectives.ELBO, lambda: kv.objectives.IWAE(3)
-    rng = np.random.default_rng(0)
-    x = rng.uniform(size=(41, 6)).astype(np.float32)
-    bad = x.copy()
-    bad[13] = np.nan  # one row, on one replica, in one batch
-    weight = rng.uniform(size=41).astype(np.float32)
-    # 41 rows in batches of 8: the last has one row, and one replica none.
-    options = {
-        "sgd": (x, sgd, elbo, 8, 9),
-        "adam": (x, adam, elbo, 8, 9),
-        "iwae": (x, adam, iwae, 8, 9),
-        "uneven": (x, sgd, elbo, 15, 9),
-        "weights": (x, sgd, elbo, 8, 9, weight),
-        "nan": (bad, adam, elbo, 8, 2),
-        "float16": (x, sgd, elbo, 8, 9, None, "mixed_float16"),
-    }[case]
-    one, history, seen = run(tf.distribute.get_strategy(), *options)
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    two, history2, seen2 = run(mirrored, *options)
-    keys = sorted(history)
+        options, data, fit = cases(kv, folder)[name]
+        vae = model(kv)
+        vae.compile(**options)
+    if not isinstance(data, tf.data.Dataset):
+        fit = {**fit, "batch_size": BATCH}
+    error, history = None, {}
+    try:
+        history = vae.fit(data, verbose=0, **fit).history
+    except RuntimeError as raised:
+        error = str(raised)
     report = {
-        "replicas": mirrored.num_replicas_in_sync,
-        "weights": difference(one.get_weights(), two.get_weights()),
-        "optimizer": difference(
-            [v.numpy() for v in one.optimizer.variables],
-            [v.numpy() for v in two.optimizer.variables],
-        ),
-        "history": difference([history[k] for k in keys], [history2[k] for k in keys]),
-        "evaluate": difference(seen.values(), seen2.values()),
-        "moved": difference(one.trainable_weights, build().trainable_weights),
-        "skipped": history2["skipped_steps"],
-        "finite": all(np.isfinite(w).all() for w in two.get_weights()),
+        "weights": flat(vae.trainable_weights),
+        "optimizer": flat(vae.optimizer.variables),
+        "step": int(vae.step.numpy()),
+        "history": history,
+        "replicas": strategy.num_replicas_in_sync,
+        "error": error,
     }
+    if name == "sgd":
+        x = np.linspace(0, 1, 90, dtype=np.float32).reshape(15, 6)
+        report["predict"] = flat([vae.predict(x, batch_size=4, verbose=0)])
     return report
 
 
+def flat(values):
+    return np.concatenate([np.ravel(np.asarray(v)) for v in values]).astype(float).tolist()
+
+
+def main(mode, folder, *names):
+    strategy = tf.distribute.get_strategy()
+    if mode == "mirrored":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    elif mode == "workers":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    import keras_vae as kv
+
+    report = {}
+    for name in names:
+        if mode == "mirrored" and name == "in_a_loop":
+            one = tf.distribute.ReductionToOneDevice()
+            devices = ["CPU:0", "CPU:1"]
+            strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=one)
+        report[name] = train(kv, strategy, pathlib.Path(folder), name)
+    print(json.dumps(report))
+
+
 if __name__ == "__main__":
-    print(json.dumps({case: compare(case) for case in sys.argv[1:]}))
+    main(*sys.argv[1:])

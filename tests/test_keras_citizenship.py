@@ -419,12 +419,17 @@ def test_initial_epoch_is_where_counting_begins():
     assert int(model.step) == 4 and int(model.epochs_begun) == 2
 
 
-def test_steps_per_epoch_takes_so_many_batches_of_an_epoch():
-    model = compiled(model=make(cls=Rows))
-    fit(model, epochs=2, batch_size=8, steps_per_epoch=2)
-    assert [len(rows) for rows in model.seen] == [8] * 4
-    first, second = (set(sum(model.seen[i : i + 2], [])) for i in (0, 2))
-    assert len(first) == len(second) == 16 and first != second
+def test_epochs_of_steps_go_on_through_the_data():
+    model = compiled(model=make(cls=Rows))  # 24 rows: a pass is 3 batches
+    fit(model, epochs=3, batch_size=8, steps_per_epoch=2)
+    assert [len(rows) for rows in model.seen] == [8] * 6
+    first, second = sum(model.seen[:3], []), sum(model.seen[3:], [])
+    assert sorted(first) == sorted(second) == sorted(set(first))
+    assert first != second
+    # The epochs of other steps are other parts of the same order, as if never cut.
+    whole = compiled(model=make(cls=Rows))
+    fit(whole, epochs=2, batch_size=8)
+    assert whole.seen == model.seen
 
 
 def test_steps_without_a_batch_size_split_the_rows_as_keras_does():
@@ -433,9 +438,12 @@ def test_steps_without_a_batch_size_split_the_rows_as_keras_does():
     assert [len(rows) for rows in model.seen] == [8, 8, 8]
 
 
-def test_more_steps_than_batches_are_not_dropped_in_silence():
+def test_more_steps_than_batches_go_on_with_the_next_pass():
+    model = compiled(model=make(cls=Rows))
+    fit(model, epochs=1, batch_size=8, steps_per_epoch=5)
+    assert len(model.seen) == 5 and int(model.epochs_begun) == 1
     with pytest.warns(UserWarning, match="ran out of data"):  # as Keras does
-        fit(compiled(model=make(cls=Rows)), steps_per_epoch=5)
+        evaluate(model, X, steps=5)
 
 
 def test_steps_of_a_repeated_dataset(in_order):

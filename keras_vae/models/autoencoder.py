@@ -37,13 +37,13 @@ class Autoencoder(VAE):
             encoder, decoder, likelihood, latent_dim, posterior, seed=seed, **kwargs
         )
 
-    def compile(self, optimizer="adam", objective=None, max_skipped=20, **kwargs):
+    def compile(self, optimizer="adam", objective=None, **kwargs):
         """As `VAE.compile`; an objective must do without the KL."""
         fits = not isinstance(objective, (ELBO, IWAE))
         checks.that(
             fits, "objective", "Reconstruction() or a function, without KL", objective
         )
-        super().compile(optimizer, objective, max_skipped, **kwargs)
+        super().compile(optimizer, objective, **kwargs)
 
     def sample(self, *args, **kwargs):
         """Raises NotImplementedError: an autoencoder has no prior. See `decode`."""

@@ -176,7 +176,15 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
     # Training.
 
-    def compile(self, optimizer="adam", objective=None, max_skipped=20, **kwargs):
+    def compile(
+        self,
+        optimizer="adam",
+        objective=None,
+        *,
+        max_skipped=20,
+        global_clipnorm=None,
+        **kwargs,
+    ):
         """Configures how the model is trained.
 
         Args:
@@ -186,6 +194,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             max_skipped: int. A step whose gradients are not finite changes no weight and
                 is counted in the metric `skipped_steps`; after so many in a row `fit`
                 stops with an error.
+            global_clipnorm: float, the largest norm of all gradients together, as summed
+                over the replicas; longer ones are shortened to it. Default: any.
             **kwargs: `steps_per_execution`, `jit_compile`, `run_eagerly`,
                 `auto_scale_loss` of `keras.Model.compile`. XLA (`jit_compile=True`)
                 makes dense networks faster on any device; convolutions not on a CPU.
@@ -204,16 +214,18 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
                 )
         objective = self.default_objective() if objective is None else objective
         objectives.check(objective)
-        checks.positive_int(kwargs.get("steps_per_execution", 1), "steps_per_execution")
         optimizer = keras.optimizers.get(optimizer)
         checks.that(optimizer is not None, "optimizer", "a Keras optimizer", optimizer)
         if optimizer.built:
             optimizer._check_variables_are_known(self.trainable_variables)
-        max_skipped = checks.positive_int(max_skipped, "max_skipped")
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            distribute.check_options(optimizer, objective, kwargs)
+        distribute.check_options(self.distribute_strategy, optimizer, objective)
         with self.distribute_strategy.scope():
-            super().compile(optimizer, **kwargs)
+            super().compile(
+                optimizer,
+                max_skipped=max_skipped,
+                global_clipnorm=global_clipnorm,
+                **kwargs,
+            )
             # An objective with state is a Keras layer, and its weights are the model's.
             # Keras locks a built model against new state; its own `quantize` unlocks it so.
             self._tracker.unlock()
@@ -225,29 +237,52 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             # Now, so that a load or a restored backup finds the slots that it fills.
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-        self.max_skipped = max_skipped
 
     def train_step(self, data):
         x, condition, weight = self.unpack(data)
         self.check_batch(x)
-        draw, total = self.step_noise(tf.shape(x)[0])
+        offset, total = distribute.share(tf.shape(x)[0])
         moving_state = self.moving_state()
+        differentiate = self.in_xla(self.differentiate)
+        losses, terms, loss, gradients = differentiate(x, condition, weight, offset, total)
+        finite = self.update(loss, gradients, moving_state)
+        return self.report(losses, terms, weight, finite)
+
+    def differentiate(self, x, condition, weight, offset, total):
+        """Forward and backward: what a replica does without the others.
+
+        Args:
+            x: `[rows, *event]`, the rows of this replica.
+            condition: what a variant conditions on, or None.
+            weight: `[rows]` or None.
+            offset: int32 scalar, where its rows begin in the global batch.
+            total: int32 scalar, the rows of the global batch.
+
+        Returns:
+            (losses, terms, loss, gradients): `[rows]`; the `reported` terms by name, each
+            `[rows]`; this replica's part of the loss; a list of its gradients.
+        """
+        draw = self.step_noise(tf.shape(x)[0], offset)
         with tf.GradientTape() as tape:
             terms = self.terms(x, draw, condition, self._num_samples, training=True)
             losses = self.example_losses(terms, weight)
-            # Over the rows of the global batch: Keras sums gradients over replicas.
+            # Over the rows of the global batch: gradients are summed over replicas.
             loss = tf.reduce_sum(losses) / tf.cast(total, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
-        finite = self.update(loss, gradients, moving_state)
-        return self.report(losses, terms, weight, finite)
+        return losses, self._reported(terms), loss, gradients
 
     def test_step(self, data):
         x, condition, weight = self.unpack(data)
         self.check_batch(x)
         draw = self.row_noise(self.next_positions(tf.shape(x)[0]))
         terms = self.terms(x, draw, condition, self._num_samples)
-        return self.report(self.example_losses(terms, weight), terms, weight)
+        return self.report(
+            self.example_losses(terms, weight), self._reported(terms), weight
+        )
+
+    def _reported(self, terms):
+        return {name: getattr(terms, name) for name in self.reported}
 
     def example_losses(self, terms, weight=None):
         """The objective's loss of each example `[batch]`, times its weight."""
@@ -276,7 +311,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         """
         x = input.as_array(x, name)
         if augmentation:
-            if x.ndim != 4:
+            if len(x.shape) != 4:
                 raise ValueError(
                     f"`augmentation` is for images [rows, height, width, channels]. "
                     f"Received: {name} of shape {x.shape}"
@@ -285,12 +320,13 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             self.check_batch(input.augment(augmentation, x[:1], seeds), name)
         else:
             self.check_batch(x, name)
-        if x.dtype == "uint8" and x.max() == 1:
+        look = x.look() if isinstance(x, input.Shards) else x
+        if look.dtype == "uint8" and look.max() == 1:
             raise ValueError(
                 f"`{name}` is uint8, which is divided by 255, but holds only 0 and 1. "
                 "Pass binary data as bool or float32. Received: largest value 1"
             )
-        self.likelihood.check(x, name)
+        self.likelihood.check(look, name)
         return x
 
     def check_batch(self, x, name="x"):
@@ -451,16 +487,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
     def get_compile_config(self):
         if not self.compiled:
             return {}
-        serialize = keras.saving.serialize_keras_object
-        keras_config = super().get_compile_config()
-        scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-        kept = ("optimizer", "run_eagerly", "steps_per_execution", "jit_compile")
-        return {
-            **{key: keras_config[key] for key in kept if key in keras_config},
-            "objective": serialize(self.objective),
-            "max_skipped": self.max_skipped,
-            "auto_scale_loss": scaled,
-        }
+        objective = keras.saving.serialize_keras_object(self.objective)
+        return {**super().get_compile_config(), "objective": objective}
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
