@@ -11,17 +11,37 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ids = [path.stem for path in NOTEBOOKS]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
 # Of the client's own sockets and event loop.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_it_runs(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_VAE_QUICK", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in ("DeprecationWarning", "ResourceWarning")
+]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """One kernel for all: to import TensorFlow takes longer than some notebooks do."""
+    folder = str(tmp_path_factory.mktemp("notebooks"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_VAE_QUICK", "1")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        client = NotebookClient(
+            nbformat.v4.new_notebook(),
+            timeout=300,
+            resources={"metadata": {"path": folder}},
+        )
+        with client.setup_kernel():
+            yield client
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+def test_it_runs(client, path):
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute()  # raises with the traceback of the cell
+    # Without the names of the one before.
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    client.nb = notebook
+    for index, cell in enumerate(notebook.cells):
+        client.execute_cell(cell, index)  # raises with the traceback of the cell
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)

@@ -270,10 +270,17 @@ def graph_names(path):
 @pytest.fixture(scope="module")
 def answer(model):
     """What the model itself gives for good input."""
-    every = signatures.of(model, 3)
-    return lambda signature, arrays: {
-        name: value.numpy() for name, value in every[signature].function(**arrays).items()
-    }
+    every, known = signatures.of(model, 3), {}
+
+    def answer(signature, arrays):
+        # Most cases, and the same ones of other runtimes, ask for one and the same.
+        key = signature, *((name, a.shape, a.tobytes()) for name, a in arrays.items())
+        if key not in known:
+            outputs = every[signature].function(**arrays)
+            known[key] = {name: value.numpy() for name, value in outputs.items()}
+        return known[key]
+
+    return answer
 
 
 @pytest.mark.parametrize("case", IDS)

@@ -22,6 +22,7 @@ from tests.test_cli_bad_input import (
     other_model,
     put,
     refused,
+    run_eagerly,
     table,
     tree,
     without,
@@ -39,6 +40,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         no_report(patch)
+        run_eagerly(patch)
         put("a.npy", ROWS)
         put("b.npy", np.concatenate([ROWS, ROWS], axis=1))
         done("train a.npy --out run")
