@@ -8,9 +8,11 @@ the uninterrupted one would be, and replicas do what one device does.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import warnings
+import zlib
 
 import keras
 import numpy as np
@@ -293,6 +295,21 @@ class ResumableModel(keras.Model):
             epochs=epochs or None,  # 0 trains nothing, as in Keras
         )
         layers = [] if augmentation is None else input.check_augmentation(augmentation)
+        facts = functools.partial(
+            _facts,
+            x=x,
+            y=y,
+            sample_weight=sample_weight,
+            validation_data=validation_data,
+            augmentation=layers,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=shuffle,
+            validation_split=validation_split,
+            validation_steps=validation_steps,
+            validation_freq=validation_freq,
+            class_weight=class_weight,
+        )
         if validation_split and validation_data is None and not input.is_source(x):
             data = self._checked(x, y, sample_weight, augmentation=layers)
             (x, y, sample_weight), validation_data = input.split(data, validation_split)
@@ -315,14 +332,14 @@ class ResumableModel(keras.Model):
             validation_data, validation_steps = self._validation(
                 validation_data, validation_batch_size or batch_size, validation_steps
             )
-        begun, step = self.epochs_begun.numpy(), self.step.numpy()
-        try:
+        callbacks = _with_watch(callbacks, self)
+        with self._fitting(callbacks, facts):
             return super().fit(
                 x,
                 y,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=_with_watch(callbacks, self),
+                callbacks=callbacks,
                 validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle and isinstance(x, keras.utils.PyDataset),
@@ -333,6 +350,17 @@ class ResumableModel(keras.Model):
                 validation_steps=validation_steps,
                 validation_freq=validation_freq,
             )
+
+    @contextlib.contextmanager
+    def _fitting(self, callbacks, facts):
+        begun, step = self.epochs_begun.numpy(), self.step.numpy()
+        every = getattr(callbacks, "callbacks", callbacks)
+        try:
+            with contextlib.ExitStack() as stack:
+                for callback in every:
+                    if hasattr(callback, "around_fit"):
+                        stack.enter_context(callback.around_fit(every, facts))
+                yield
         finally:
             if step == self.step.numpy():  # refused before the first step: none has begun
                 self.epochs_begun.assign(begun)
@@ -572,13 +600,51 @@ class _Watch(keras.callbacks.Callback):
 
 
 def _with_watch(callbacks, model):
-    if not isinstance(callbacks, keras.callbacks.CallbackList):
-        return [_Watch(), *(tf.nest.flatten(callbacks) if callbacks else [])]
-    if not any(isinstance(c, _Watch) for c in callbacks.callbacks):
-        watch = _Watch()
-        watch.set_model(model)
-        callbacks.callbacks.insert(0, watch)
-    return callbacks
+    """The callbacks of a fit: `_Watch` first; History and what backs it up last."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not any(isinstance(c, _Watch) for c in callbacks.callbacks):
+            watch = _Watch()
+            watch.set_model(model)
+            callbacks.callbacks.insert(0, watch)
+        callbacks.callbacks.sort(key=_place)
+        return callbacks
+    callbacks = tf.nest.flatten(callbacks) if callbacks else []
+    if not any(isinstance(c, keras.callbacks.History) for c in callbacks):
+        callbacks.append(keras.callbacks.History())  # Keras would put it at the end
+    return sorted([_Watch(), *callbacks], key=_place)
+
+
+def _place(callback):
+    return 2 * hasattr(callback, "around_fit") + isinstance(
+        callback, keras.callbacks.History
+    )
+
+
+def _facts(**arguments):
+    """What arguments of `fit` determine the weights, in words: a dict of strings.
+
+    Arrays are given by their checksum.
+    """
+    return {
+        name: ", ".join(_fact(part) for part in tf.nest.flatten(value))
+        for name, value in arguments.items()
+    }
+
+
+def _fact(value):
+    if isinstance(value, tf.data.Dataset):
+        return f"{value.element_spec}, {int(value.cardinality())} batches"
+    if isinstance(value, input.Shards):
+        return f"{value.shape} in {len(value.files)} files, first {_fact(value.look())}"
+    if hasattr(value, "__array__"):
+        array = np.ascontiguousarray(value)
+        array = array.astype(str) if array.dtype.hasobject else array
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data)
+        return f"{array.dtype} {array.shape}, checksum {crc:08x}"
+    if isinstance(value, keras.layers.Layer):  # whose name Keras counts up
+        config = keras.saving.serialize_keras_object(value)["config"]
+        return f"{type(value).__name__} {config | {'name': None}}"
+    return type(value).__name__ if input.is_source(value) else repr(value)
 
 
 def _all_finite(tensors):

@@ -1,7 +1,8 @@
 """A run: the folder that `keras-vae train` makes, and how it is trained and resumed.
 
     run.json         what made it: the command, the options, the data, the versions
-    model.keras      the model after the last epoch that was kept, optimizer and all
+    backup/          what `--resume` goes on from, see `keras_vae.callbacks.Backup`
+    model.keras      the model of the newest backup, optimizer and all
     metrics.csv      what Keras' History has, a row for each epoch
     tensorboard/     the same, and image grids
     scaler.json      how a table was standardised
@@ -13,19 +14,20 @@ whatever moment, holds a whole model and can be resumed.
 
 import contextlib
 import csv
+import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import time
+import shutil
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_vae
-from keras_vae import callbacks, datasets, nets, objectives, schedules
+from keras_vae import callbacks, datasets, distribute, nets, objectives, schedules
 from keras_vae.distributions import IndependentBernoulli, IndependentNormal
 from keras_vae.models import VAE, Autoencoder
 
@@ -205,6 +207,22 @@ class Run:
             )
         return data
 
+    def facts(self, data):
+        """What must be the same on all workers of the run: a dict of str by name."""
+        package = pathlib.Path(keras_vae.__file__).parent
+        code = hashlib.sha256()
+        for path in sorted(package.rglob("*.py")):
+            code.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+        packages = ("keras", "tensorflow", "numpy")
+        options = {name: str(value) for name, value in self.options.items()}
+        return {
+            "code": f"{keras_vae.__version__}, {code.hexdigest()[:12]}",
+            **{name: importlib.metadata.version(name) for name in packages},
+            **options,
+            "data": data.fingerprint,  # whose path may be another one
+            "folder": "with a run" if self.exists else "without a run",
+        }
+
     def model(self):
         """The model as it was last kept.
 
@@ -265,32 +283,43 @@ class Run:
         except (ValueError, TypeError, IndexError, csv.Error) as error:
             raise self.unreadable("metrics.csv", error) from error
 
+    def epochs_done(self):
+        """How many epochs the run has behind it, an int.
+
+        Raises:
+            ValueError: if it is unfinished and has no backup to go on from.
+        """
+        done = _Keeper(self).epochs_done
+        if done is None:
+            done = len(self.metrics().get("epoch", ()))
+            if 0 < done < self.options["epochs"]:
+                raise ValueError(
+                    "`run` must have a folder `backup`, to be resumed (keras_vae 0.1 made "
+                    f"none). Received: {self.folder}, with {done} epochs and no backup"
+                )
+        return done
+
     def train(self, model, data, watchers=()):
         """Trains on to the last epoch, keeping the model and the metrics of each.
 
         Args:
-            model: from `build`, or from `model` to go on with.
+            model: from `build`. It goes on from the newest backup.
             data: `Dataset`.
-            watchers: further callbacks.
+            watchers: further callbacks, which the chief of several workers has alone.
+
+        Raises:
+            OSError: if the last epoch could not be written.
         """
-        done, epochs = int(model.epochs_begun.numpy()), self.options["epochs"]
-        keeper = _Keeper(self, self.metrics(), done)
-        if done >= epochs:
+        epochs, keeper = self.options["epochs"], _Keeper(self)
+        if self.epochs_done() and keeper.epochs_done is None:  # finished, without backups
             return
-        self.write_json("run.json", self.info)  # `epochs` may have grown
-        for path in self.folder.glob(".*-*"):  # of processes that were killed while saving
-            path.unlink(missing_ok=True)
         x_look = data.x_test if data.x_val is None else data.x_val
-        tensorboard = self.path("tensorboard")
-        watch = [
-            keras.callbacks.TensorBoard(str(tensorboard), write_graph=False),
-            *watchers,
-            keeper,
-        ]
-        if len(data.event_shape) == 3 and data.event_shape[-1] in (1, 3):
-            every = max(1, epochs // 50)
-            images = callbacks.ImageGrids(tensorboard / "images", x_look[:8], every=every)
-            watch.insert(0, images)
+        watch = [keeper]
+        if distribute.is_chief(model.distribute_strategy):
+            self.write_json("run.json", self.info)  # `epochs` may have grown
+            for path in self.folder.glob(".*-*"):  # of processes that were killed
+                path.unlink(missing_ok=True)
+            watch += [*self._pictures(data, x_look), *watchers]
         if self.options["model"] == "vae":  # first: the others write what it counts
             patience = max(3, epochs // 10)  # many begin with a collapse and recover
             monitor = callbacks.PosteriorCollapse(x_look[:500], patience=patience)
@@ -299,51 +328,59 @@ class Run:
             data.x_train,
             batch_size=self.options["batch"],
             epochs=epochs,
-            initial_epoch=done,
             verbose=0,
             validation_data=data.x_val,
             callbacks=watch,
             augmentation=augmentation(self.options) or None,
         )
+        if keeper.failed is not None:
+            raise keeper.failed
+
+    def _pictures(self, data, x):
+        """What writes for TensorBoard."""
+        folder, shape = self.path("tensorboard"), data.event_shape
+        if len(shape) == 3 and shape[-1] in (1, 3):
+            every = max(1, self.options["epochs"] // 50)
+            yield callbacks.ImageGrids(folder / "images", x[:8], every=every)
+        yield keras.callbacks.TensorBoard(str(folder), write_graph=False)
 
 
-class _Keeper(keras.callbacks.Callback):
-    """Keeps the metrics and the model of each epoch, in this order.
+class _Keeper(callbacks.Backup):
+    """Backs a run up, and puts what the other commands read in its place."""
 
-    The model knows how many epochs it has seen, and rows of later ones, whose model was
-    not kept, are dropped when the run goes on.
-    """
-
-    def __init__(self, run, columns, epochs):
-        super().__init__()
-        kept = min((len(values) for values in columns.values()), default=0)
-        if kept < epochs:
-            raise ValueError(
-                f"`run` must have a metrics.csv with a row for each of {epochs} epochs. "
-                f"Received: {run.path('metrics.csv')} with {kept}"
-            )
+    def __init__(self, run):
+        super().__init__(run.path("backup"))
         self.run = run
-        self.columns = {name: values[:epochs] for name, values in columns.items()}
-        self.saved, self.cost = -np.inf, 0.0
+        self.hint = f"The same command with --out {run.folder} --resume goes on"
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes both files."""
-        for name, value in {"epoch": epoch, **logs}.items():
-            self.columns.setdefault(name, []).append(value)
-        last = epoch + 1 == self.params["epochs"]
-        start = time.monotonic()
-        # Saving takes a tenth of the time at most, however short the epochs.
-        if last or start - self.saved > 10 * self.cost:
-            self.write_metrics()
-            self.model.save(self.run.path("model.keras"))
+    def restore(self):
+        super().restore()
+        if self._chief:
+            self.publish()  # a process that was killed may not have come to it
+
+    def commit(self, epoch):
+        if epoch:
             self.run.path("report.html").unlink(missing_ok=True)  # it is of fewer epochs
-            self.saved = time.monotonic()
-            self.cost = self.saved - start
+        super().commit(epoch)
+        self.publish()
 
-    def write_metrics(self):
-        """Writes metrics.csv anew."""
-        rows = zip(*self.columns.values(), strict=True)
-        lines = [",".join(self.columns), *(",".join(map(_text, row)) for row in rows)]
+    def publish(self):
+        """Writes model.keras and metrics.csv as the newest backup has them."""
+        history = self.model.history
+        if self.newest is None or not history.epoch:  # not of the untrained model
+            return
+        part, model = self.run.path(f".model.keras-{os.getpid()}"), "model.keras"
+        try:
+            try:
+                os.link(self.newest / model, part)
+            except OSError:  # a file system without links
+                shutil.copyfile(self.newest / model, part)
+            part.replace(self.run.path(model))
+        finally:
+            part.unlink(missing_ok=True)  # a rename to a link of the same file does nothing
+        columns = {"epoch": history.epoch, **history.history}
+        rows = zip(*columns.values(), strict=True)
+        lines = [",".join(columns), *(",".join(map(_text, row)) for row in rows)]
         self.run.write("metrics.csv", "\n".join(lines) + "\n")
 
 
@@ -389,7 +426,7 @@ def load_data(options):
 def augmentation(options):
     """The layers that the options ask for."""
     layers = []
-    # Not in the policy of the process, which a resumed run does not have.
+    # Not in the policy of the process, which is that of the networks.
     more = {"fill_mode": "nearest", "dtype": "float32"}
     if options["rotate"]:
         factor = options["rotate"] / 360
@@ -532,7 +569,9 @@ def build(options, data):
     model.compile(
         keras.optimizers.Adam(rate),
         objective(options),
-        steps_per_execution=min(100, steps),
+        steps_per_execution=distribute.steps_per_execution(
+            tf.distribute.get_strategy(), min(100, steps)
+        ),
         jit_compile=options["xla"],
     )
     model.check_data(data.x_train, "data", augmentation(options))

@@ -4,12 +4,10 @@ import csv
 import json
 import os
 import pathlib
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -18,6 +16,7 @@ from typer.testing import CliRunner
 
 import keras_vae as kv
 from keras_vae import cli, datasets
+from keras_vae import run as kv_run
 from keras_vae.report import numbers
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -38,40 +37,27 @@ def data(tmp_path_factory):
     return path
 
 
-# A shell starts what runs in the background with Ctrl-C ignored, and tests may run there.
+# Sends itself a signal when this epoch begins: a number from 0.
 MAIN = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from keras_vae import cli
+import os, sys
+from keras_vae import cli, run
+at, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+
+def send(keeper, epoch, logs=None):
+    if epoch == at:
+        os.kill(os.getpid(), number)
+
+run._Keeper.on_epoch_begin = send
 cli.main()
 """
 
 
-def start(*args):
-    return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *map(str, args)],
+def signalled(epoch, number, *args):
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *map(str, (epoch, int(number), *args))],
         cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        capture_output=True, timeout=240,
     )  # fmt: skip
-
-
-def stop_after(process, out, rows, sig):
-    """Sends the signal once metrics.csv has so many rows."""
-    metrics, patience = out / "metrics.csv", time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < patience:
-        if metrics.exists() and len(metrics.read_text().splitlines()) > rows:
-            process.send_signal(sig)
-            break
-        time.sleep(0.01)
-    output = process.communicate(timeout=60)
-    return process.returncode, output
-
-
-def finished(*args):
-    process = start(*args)
-    output = process.communicate(timeout=240)
-    assert process.returncode == 0, output
-    return output[0]
 
 
 def assert_same(one, other):
@@ -84,45 +70,49 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_stopped_and_killed_it_goes_on_exactly(data, tmp_path):
+def test_stopped_and_killed_it_goes_on_exactly(data, tmp_path, monkeypatch):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    command = ["train", data, *OPTIONS, "--epochs", 60]
-    finished(*command, "--out", straight)
+    command = ["train", data, *OPTIONS, "--epochs", 8]
+    invoke(*command, "--out", straight)
     command += ["--out", broken, "--resume"]  # which starts what is not there
-    code, (_, err) = stop_after(start(*command), broken, 5, signal.SIGINT)
-    assert code == 130, err
-    assert "Stopped" in err and "--resume goes on" in err and "Traceback" not in err
-    code, _ = stop_after(start(*command), broken, 25, signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    rows = len((broken / "metrics.csv").read_text().splitlines()) - 1
-    assert 25 <= rows < 60
+    killed = signalled(2, signal.SIGKILL, *command)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with monkeypatch.context() as patch:
+
+        def stop(keeper, epoch, logs=None):
+            if epoch == 4:
+                raise KeyboardInterrupt
+
+        patch.setattr(kv_run._Keeper, "on_epoch_begin", stop, raising=False)
+        said = invoke(*command, code=130)
+        assert "Stopped. " in said and "--resume goes on" in said
+    preempted = signalled(6, signal.SIGTERM, *command)
+    assert preempted.returncode == 75, preempted.stderr
+    assert "Stopped by SIGTERM" in preempted.stderr and "--resume" in preempted.stderr
+    assert "Traceback" not in preempted.stderr
+    assert not (broken / "report.html").exists()
     # Only the run, the model and how it went are left.
-    said = finished("train", data, "--out", broken, "--resume", "--num-samples", 2,
-                    "--baselines", "none")  # fmt: skip
+    again = ["--out", broken, "--resume", "--num-samples", 2, "--baselines", "none"]
+    said = invoke("train", data, *again)
     assert "Going on after epoch" in said and said.rstrip().endswith("report.html")
     assert_same(straight, broken)
-    said = finished("train", data, "--out", broken, "--resume")
-    assert "The run is finished: 60 epochs" in said
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment(data, tmp_path):
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    command = ["train", data, *OPTIONS, "--epochs", 300]
-    finished(*command, "--out", straight)
-    kills = 0
-    for seed in range(40):
-        process = start(*command, "--out", broken, "--resume")
-        try:
-            process.wait(random.Random(seed).uniform(3, 12))
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
-    finished(*command, "--out", broken, "--resume")
-    assert kills > 3
+    assert "The run is finished: 8 epochs" in invoke("train", data, *again)
+    # What the other commands read is made anew of the backup.
+    for name in ("model.keras", "metrics.csv", "report.html"):
+        (broken / name).unlink()
+    invoke("train", data, *again)
     assert_same(straight, broken)
+
+
+def test_a_run_without_backups_is_read_and_not_resumed(run, data, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run, old, ignore=shutil.ignore_patterns("backup", "report.html"))
+    said = invoke("train", data, "--out", old, "--resume", "--epochs", 4, code=2)
+    assert "RUN must have a folder `backup`" in said and "3 epochs" in said
+    quick = ["--num-samples", 2, "--baselines", "none"]
+    said = invoke("train", data, "--out", old, "--resume", *quick)
+    assert said.rstrip().endswith("report.html") and not (old / "backup").exists()
+    assert_same(run, old)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +130,8 @@ def invoke(*args, code=0):
 
 def test_the_folder_of_a_run(run, data):
     names = {path.name for path in run.iterdir()}
-    assert names == {"run.json", "model.keras", "metrics.csv", "tensorboard", "figures",
-                     "evaluation.json", "report.html"}  # fmt: skip
+    assert names == {"run.json", "backup", "model.keras", "metrics.csv", "tensorboard",
+                     "figures", "evaluation.json", "report.html"}  # fmt: skip
     with open(run / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2]

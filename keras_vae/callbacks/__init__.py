@@ -1,0 +1,17 @@
+"""What watches a fit: backups, image grids, a warning of posterior collapse.
+
+The terms of the bound need nothing of their own: `keras.callbacks.TensorBoard` and
+`CSVLogger` write all that `fit` reports.
+"""
+
+from keras_vae.callbacks.backup import Backup, Preempted
+from keras_vae.callbacks.collapse import PosteriorCollapse
+from keras_vae.callbacks.images import ImageGrids, image_grid
+
+__all__ = [
+    "Backup",
+    "ImageGrids",
+    "PosteriorCollapse",
+    "Preempted",
+    "image_grid",
+]

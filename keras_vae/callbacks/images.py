@@ -1,0 +1,84 @@
+"""Image grids for TensorBoard."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import checks
+from keras_vae.distributions import Deterministic
+
+
+def image_grid(images, columns):
+    """Lays images out in rows, with a margin of one pixel.
+
+    Args:
+        images: `[n, height, width, 1 or 3]`, uint8 or floats, which are cut to [0, 1].
+        columns: int.
+
+    Returns:
+        NumPy uint8 `[rows, columns, 1 or 3]`, in pixels; what the last row lacks is grey.
+
+    Raises:
+        ValueError: if the images have another shape.
+    """
+    images = np.asarray(images)
+    fits = images.ndim == 4 and images.shape[-1] in (1, 3) and images.size
+    what = "images [n, height, width, 1 or 3]"
+    checks.that(fits, "images", what, f"shape {images.shape}")
+    columns = checks.positive_int(columns, "columns")
+    if images.dtype != np.uint8:
+        images = np.round(255 * np.clip(images.astype(np.float32), 0, 1)).astype(np.uint8)
+    rows = -(-len(images) // columns)
+    missing = ((0, rows * columns - len(images)), (0, 0), (0, 0), (0, 0))
+    margin = ((0, 0), (0, 1), (0, 1), (0, 0))
+    images = np.pad(
+        np.pad(images, margin, constant_values=128), missing, constant_values=128
+    )
+    _, height, width, channels = images.shape
+    grid = images.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(rows * height, columns * width, channels)[:-1, :-1]
+
+
+class ImageGrids(keras.callbacks.Callback):
+    """Image grids for TensorBoard: reconstructions, and samples with the same seeds.
+
+    Args:
+        log_dir: folder of the event files, such as that of `keras.callbacks.TensorBoard`.
+        x: a handful of images `[rows, height, width, 1 or 3]` as given to `fit`: the grid
+            shows them in one row, above their reconstructions.
+        num_samples: int, how many samples (the means of p(x|z)) to show.
+        every: int, epochs between grids.
+
+    Raises:
+        ValueError: if x has another shape, or a number is not positive.
+    """
+
+    def __init__(self, log_dir, x, num_samples=16, every=1):
+        super().__init__()
+        image_grid(x, 1)  # whether it can be drawn
+        self.log_dir = str(log_dir)
+        self.x = x
+        self.num_samples = checks.positive_int(num_samples, "num_samples")
+        self.every = checks.positive_int(every, "every")
+
+    def on_train_begin(self, logs=None):
+        """Opens the event file."""
+        self.writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws the grids."""
+        if (epoch + 1) % self.every:
+            return
+        model, columns = self.model, len(self.x)
+        pair = tf.concat([model.as_float(self.x), model.reconstruct(self.x)], axis=0)
+        grids = {"reconstructions": image_grid(pair, columns)}
+        if not isinstance(model.posterior, Deterministic):
+            samples = model.sample(self.num_samples, seed=0, mean=True)
+            grids["samples"] = image_grid(samples, columns)
+        with self.writer.as_default(step=epoch):
+            for name, grid in grids.items():
+                tf.summary.image(name, grid[None])
+
+    def on_train_end(self, logs=None):
+        """Closes the event file."""
+        self.writer.close()
