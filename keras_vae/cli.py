@@ -17,6 +17,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from keras_vae import workers
+
 app = typer.Typer(
     name="keras-vae",
     help="Variational autoencoders: train on your data, evaluate, sample, read the report.",
@@ -36,6 +38,7 @@ Grey = Literal["binarize", "soft", "error"]
 Objective = Literal["elbo", "iwae"]
 Ramp = Literal["constant", "linear", "cosine", "cyclical"]
 LearningRate = Literal["constant", "cosine"]
+Strategy = Literal["auto", "mirrored", "multi-worker"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Target = Literal["serving", "litert", "onnx"]
 Quantize = Literal["float16", "dynamic", "int8"]
@@ -121,6 +124,11 @@ def _count(panel, text, *names, low=1, high=2**31 - 1):
 def _real(panel, text, low=0.0, high=math.inf, above=False):
     parser = _number(low, high, above=above)
     return _option(panel, parser=parser, metavar="NUMBER", help=text)
+
+
+def _patience(panel):
+    text = "Seconds that a worker waits for the others to come."
+    return _real(panel, text, above=True, high=1e6)
 
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -217,7 +225,9 @@ def train(
         int | None,
         _count("Training", "Default: some 5,000 steps, between 10 and 200 epochs."),
     ] = None,
-    batch: Annotated[int, _count("Training", "Rows per step.")] = 64,
+    batch: Annotated[
+        int, _count("Training", "Rows per step, of all devices and workers together.")
+    ] = 64,
     learning_rate: Annotated[float, _real("Training", "Of Adam.", above=True)] = 1e-3,
     lr_schedule: Annotated[
         LearningRate,
@@ -243,6 +253,15 @@ def train(
             "Training", "--xla/--no-xla", help="Default: xla, but not for conv on a CPU."
         ),
     ] = None,
+    strategy: Annotated[
+        Strategy,
+        _option(
+            "Training",
+            help="mirrored: all GPUs of this host; multi-worker: the workers in TF_CONFIG, "
+            "or of a Slurm job. Default: what there is.",
+        ),
+    ] = "auto",
+    timeout: Annotated[float, _patience("Training")] = workers.TIMEOUT,
     # What is read, and what is done to it.
     label: Annotated[
         str | None,
@@ -294,8 +313,7 @@ def train(
     Data of your own without a test set give a fifth of their rows to it.
     Ctrl-C leaves a run that --resume continues exactly, as does a crash.
     """
-    if resume and out_ is None:
-        raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
+    workers.end_with_launcher()
     folder = _folder(data, out_, resume)
     run_module = _heavy("run")
     options = {name: context.params[name] for name in run_module.OPTIONS}
@@ -312,13 +330,15 @@ def train(
     else:
         loaded = run_module.load_data(options)
         run.options = run_module.resolve(options, loaded)
-    if run.exists and run.path("model.keras").is_file():
-        vae = run.model()
-    else:
+    distribute = _heavy("distribute")
+    devices = distribute.make(strategy, run.facts(loaded), timeout)
+    chief = distribute.is_chief(devices)  # it alone writes, prints and evaluates
+    out.quiet = not chief
+    with devices.scope():
         vae = run_module.build(run.options, loaded)
-    if not run.exists:
+    if chief and not run.exists:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), loaded)
-    begun, last = int(vae.epochs_begun.numpy()), run.options["epochs"]
+    begun, last = run.epochs_done(), run.options["epochs"]
     if begun > last:
         raise ValueError(
             f"`epochs` must be {begun} or more, which are done. Received: epochs={last}"
@@ -336,7 +356,50 @@ def train(
         run.train(vae, loaded, [_watcher()])
     except KeyboardInterrupt:
         _stopped(run)
-    _finish(run, loaded, num_samples, nll_rows, baselines)
+    if chief:
+        _finish(run, loaded, num_samples, nll_rows, baselines)
+    distribute.outstay_chief(devices)
+    if not chief:
+        os._exit(0)  # before TensorFlow, too, misses the chief, and says so at length
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def launch(
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="COMMAND",
+            help="After --, what they all do: train DATA and its options.",
+        ),
+    ],
+    workers_: Annotated[int, _count(None, "How many.", "--workers", high=1000)],
+    restarts: Annotated[
+        int, _count(None, "How often to start all again when one dies, at most.", low=0)
+    ] = 3,
+    timeout: Annotated[float, _patience(None)] = workers.TIMEOUT,
+    grace: Annotated[
+        float, _real(None, "Seconds to end after a signal, before a worker is killed.")
+    ] = workers.GRACE,
+):
+    """Train by several workers on this host, and go on when one of them dies.
+
+    They share its devices. On several hosts a scheduler starts the workers,
+    each by train, which finds the others.
+    """
+    name, *arguments = command
+    if name != "train":
+        raise ValueError(f"`command` must be `train` and its options. Received: {name}")
+    parser = typer.main.get_group(app).commands["train"]  # which refuses what train would
+    options = parser.make_context("keras-vae train", arguments.copy()).params
+    if options["strategy"] == "mirrored":
+        raise ValueError(
+            "`strategy` must be auto or multi-worker, to launch workers. Received: mirrored"
+        )
+    folder = _folder(options["data"], options["out_"], options["resume"])
+    given = ["--out", str(folder), "--timeout", str(timeout)]
+    raise typer.Exit(
+        workers.launch(["train", *given, *arguments], workers_, restarts, grace)
+    )
 
 
 @app.command()
@@ -529,6 +592,8 @@ def _typed(source):
 
 def _folder(data, folder, resume):
     """The folder of the run to make, checked before anything slow is done."""
+    if resume and folder is None:
+        raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
     if folder is None:
         stem, number = pathlib.Path(data).name.split(".")[0] or "data", 1
         while (folder := pathlib.Path("runs", f"{stem}-{number}")).exists():
@@ -568,7 +633,7 @@ def _heavy(name):
             module = importlib.import_module(f"keras_vae.{name}")
             import tensorflow as tf
 
-            tf.config.list_logical_devices()  # looks for a GPU
+            tf.config.list_physical_devices()  # looks for a GPU
         except BaseException:
             noise.seek(0)
             os.write(stderr, noise.read())
@@ -678,13 +743,15 @@ def _watcher():
 
 
 def _stopped(run):
-    """Ends the command after Ctrl-C, with a word on how to go on."""
-    done = len(run.metrics().get("epoch", ()))
+    """Ends the command after Ctrl-C, with the chief's word on how to go on."""
+    if out.quiet:
+        raise typer.Exit(workers.INTERRUPTED)
+    done = run.epochs_done()
     err.print(
         f"\nStopped. {run.folder} holds the run up to epoch {done}; the same command with "
         f"--out {run.folder} --resume goes on."
     )
-    raise typer.Exit(130)
+    raise typer.Exit(workers.INTERRUPTED)
 
 
 def _finish(run, data, num_samples, nll_rows, baselines):
@@ -733,6 +800,11 @@ def _in_words():
             if not mendable or "KERAS_VAE_TRACEBACK" in os.environ:
                 raise
             message = str(error) or type(error).__name__
+            if _left_alone(error):
+                if not isinstance(error, TimeoutError):
+                    message = "another worker is gone: start all again, with --resume"
+                err.print(f"Error: {message}")
+                raise typer.Exit(workers.GONE) from None
             if (
                 isinstance(error, MemoryError)
                 or "ResourceExhausted" in type(error).__name__
@@ -750,12 +822,21 @@ def _mendable():
     return (*errors, sys.modules["tensorflow"].errors.OpError)
 
 
+def _left_alone(error):
+    """Whether it comes of another worker, which never came or has gone."""
+    if "tensorflow" not in sys.modules:
+        return False
+    errors = sys.modules["tensorflow"].errors
+    kinds = (errors.UnavailableError, errors.AbortedError, errors.CancelledError)
+    return isinstance(error, (TimeoutError, errors.DeadlineExceededError, *kinds))
+
+
 def _as_options(message):
     """Names options as they are typed: `value_range` -> --value-range."""
 
     def typed(match):
         name = match[1]
-        if name in ("data", "run", "artefact"):
+        if name in ("data", "run", "artefact", "command"):
             return name.upper()
         name = {"filepath": "out", "folder": "out", "format": "to"}.get(name, name)
         return f"--{name.replace('_', '-')}" if name in _OPTIONS else match[0]
@@ -764,7 +845,7 @@ def _as_options(message):
 
 
 _OPTIONS = {"overwrite", "num_samples", "out", *train.__annotations__}
-_OPTIONS |= set(export.__annotations__)
+_OPTIONS |= {"workers", *launch.__annotations__, *export.__annotations__}
 
 
 class _Plain(typer.core.TyperGroup):

@@ -19,12 +19,14 @@ And `reduced` replaces a method of Keras' optimizers that would sum gradients on
 
 import contextlib
 import math
+import os
+import signal
 import zlib
 
 import keras
 import tensorflow as tf
 
-from keras_vae import checks
+from keras_vae import checks, workers
 
 _PARAMETER_SERVER = (
     tf.distribute.ParameterServerStrategy,
@@ -91,9 +93,14 @@ def several_workers(strategy):
 def is_chief(strategy=None):
     """Whether this process writes what all workers share. Without others: True."""
     strategy = strategy or tf.distribute.get_strategy()
-    workers = _workers(strategy)
-    resolver = strategy.cluster_resolver
-    return len(workers) < 2 or (resolver.task_type, resolver.task_id) == workers[0]
+    team, resolver = _workers(strategy), strategy.cluster_resolver
+    return len(team) < 2 or (resolver.task_type, resolver.task_id) == team[0]
+
+
+def outstay_chief(strategy):
+    """Waits on the other workers until the chief has gone: it would take them for dead."""
+    if not is_chief(strategy):
+        workers.outstay(strategy.cluster_resolver.cluster_spec().task_address("worker", 0))
 
 
 def _workers(strategy):
@@ -256,3 +263,87 @@ def step_function(strategy, step):
         return tf.nest.map_structure(lambda value: results(value)[0], outputs)
 
     return one_step
+
+
+def make(name, facts, timeout=workers.TIMEOUT):
+    """The strategy of a process that is about to train, which is made once, before others.
+
+    Several workers meet first (see `keras_vae.workers`), before TensorFlow has run
+    anything; their devices, and the facts, must be the same.
+
+    Args:
+        name: "mirrored": all GPUs of this host, two or more (or its logical CPUs);
+            "multi-worker": the workers that TF_CONFIG names, or those of a Slurm job;
+            "auto": the workers that TF_CONFIG names, if they are several, else all GPUs if
+            there are several, else the one device.
+        facts: dict of str by name.
+        timeout: float, seconds to wait for the other workers.
+
+    Returns:
+        `tf.distribute.Strategy`.
+
+    Raises:
+        ValueError: if there are not the devices or workers asked for, or the workers
+            differ.
+        TimeoutError: if another worker never came.
+    """
+    cluster, index = workers.tf_config(os.environ.get("TF_CONFIG"))
+    several = len(cluster) > 1
+    if name == "multi-worker" and not cluster:
+        cluster, index = _slurm()
+    gpus = tf.config.list_physical_devices("GPU")
+    if name == "multi-worker" or (name == "auto" and several):
+        facts = {"devices": f"{len(gpus)} GPUs" if gpus else "CPU", **facts}
+        workers.meet(cluster, index, facts, timeout)
+        return _multi_worker(cluster, index, len(gpus), timeout)
+    checks.that(not several, "strategy", "auto or multi-worker beside TF_CONFIG", name)
+    if name == "auto" and len(gpus) < 2:
+        return tf.distribute.get_strategy()
+    devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
+    if len(devices) < 2:
+        here = ", ".join(device.name for device in devices)
+        raise ValueError(f"`strategy` mirrored needs two GPUs or more. Received: {here}")
+    # NCCL by default, which loops of steps need to be without where there is no GPU.
+    loops = None if gpus else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy([device.name for device in devices], loops)
+
+
+def _slurm():
+    """The workers of a Slurm job step, and the place of this one, as of `tf_config`."""
+    try:
+        job, node = os.environ["SLURM_JOB_ID"], os.environ["SLURMD_NODENAME"]
+        # Jobs that share a node must not share ports.
+        port = 10_000 + int(job) % 200 * 100
+        # Slurm itself gives each task its GPUs; these numbers keep TensorFlow from it.
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=port, gpus_per_node=100, gpus_per_task=1, auto_set_gpu=False
+        )
+        cluster = resolver.cluster_spec().as_dict()["worker"]
+        # Not SLURM_PROCID: TensorFlow sorts the nodes by name, Slurm by number.
+        index = cluster.index(f"{node}:{port + int(os.environ['SLURM_LOCALID'])}")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            "`strategy` multi-worker needs TF_CONFIG, which names the workers, or a job "
+            f"step of Slurm. Received: neither ({type(error).__name__}: {error})"
+        ) from None
+    return cluster, index
+
+
+def _multi_worker(cluster, index, gpus, timeout):
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": cluster}),
+        task_type="worker",
+        task_id=index,
+        num_accelerators={"GPU": gpus},
+        rpc_layer="grpc",
+    )
+    # Should another worker die just now, this waits for it for ever, deaf to signals whose
+    # handlers are Python's: the default one ends the process.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(math.ceil(timeout))
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    finally:
+        signal.alarm(0)
+        # TensorFlow took it for itself, and would do nothing.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

@@ -13,6 +13,7 @@ LAYERS = {
     "random": 0,
     "schedules": 0,
     "distribute": 0,
+    "workers": 0,
     "input": 0,
     "nets": 0,
     "datasets": 0,
@@ -35,6 +36,7 @@ BESIDE = {
     ("schedules", "checks"),
     ("nets", "checks"),
     ("distribute", "checks"),
+    ("distribute", "workers"),
     ("input", "checks"),
     ("input", "random"),
 }

@@ -1,0 +1,79 @@
+"""Two workers do what one process does, though one of them is killed on the way."""
+
+import csv
+import functools
+import sys
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from keras_vae import cli, workers
+
+# A worker that is killed, the first time, in the middle of the third epoch.
+KILLED = """
+import os, signal, sys
+sys.argv[0] = "keras-vae"
+from keras_vae import cli
+
+def watcher(original=cli._watcher):
+    def kill(batch, logs=None):
+        if watched.epoch == 2 and batch == 2 and "--resume" not in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watched = original()
+    watched.epoch = None
+    begin = watched.on_epoch_begin
+
+    def on_epoch_begin(epoch, logs=None):
+        begin(epoch, logs)
+        watched.epoch = epoch
+
+    watched.on_epoch_begin, watched.on_train_batch_end = on_epoch_begin, kill
+    return watched
+
+cli._watcher = watcher
+cli.main()
+"""
+
+
+def invoke(*args):
+    result = CliRunner().invoke(cli.app, [str(a) for a in args])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stderr
+
+
+def rows(run):
+    with open(run / "metrics.csv") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def test_launched_workers_do_what_one_process_does(tmp_path, monkeypatch, capfd):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", x=rng.uniform(size=(75, 9)))
+    command = [
+        "train", tmp_path / "x.npz", "--network", "mlp", "--hidden", "8", "--latent", 2,
+        "--batch", 16, "--epochs", 4, "--no-xla", "--baselines", "none",
+        "--num-samples", 2, "--out",
+    ]  # fmt: skip
+    alone, team = tmp_path / "alone", tmp_path / "team"
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_finish", lambda *_: None)  # the report, which is slow
+        invoke(*command, alone)
+    program = [sys.executable, "-c", KILLED]
+    launch = functools.partial(workers.launch, program=program)
+    monkeypatch.setattr(workers, "launch", launch)
+    capfd.readouterr()
+    errors = invoke("launch", "--workers", 2, "--restarts", 1, "--", *command, team)
+    said, _ = capfd.readouterr()
+    assert "worker 0 ended with SIGKILL: starting all again" in errors
+    assert "Going on after epoch" in said and said.count("training    4 epochs") == 2
+    assert "Traceback" not in errors
+    # float32 sums in another order, of 60 rows in shares of 8, 5 and 6.
+    for one, other in zip(rows(alone), rows(team), strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    models = [keras.saving.load_model(run / "model.keras") for run in (alone, team)]
+    for a, b in zip(*(model.variables for model in models), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert (team / "report.html").exists() and not [*team.glob(".*")]
