@@ -6,10 +6,10 @@ OUT := $(or $(OUT),runs/demo-$(shell date +%Y%m%d-%H%M%S))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCHMARKS = $(wildcard tests/benchmarks/[a-z]*.py)
+BENCHMARKS = $(filter-out %/gpu.py %/faults.py,$(wildcard tests/benchmarks/[a-z]*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo web test test-slow bench bench-nll lint format-check format types check dist clean
+.PHONY: help setup demo web test test-slow bench bench-faults bench-gpu bench-nll lint format-check format types check dist clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,13 +49,19 @@ web: setup ## explore the latent space of a run in a browser (RUN=DIR PORT=8000)
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory export/web/dist
 
 test: setup ## tests and docstring examples, without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the slow tests alone
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: setup ## the speed of training, by each script of tests/benchmarks
 	@set -e; for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
+
+bench-gpu: setup ## on a host with GPUs: what is there, the tests that need them, throughput
+	$(BIN)/python tests/benchmarks/gpu.py $(ARGS)
+
+bench-faults: setup ## kill training 125 times, a quarter of an hour: it must end alike
+	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
 
 # The one-layer model of Burda et al. (2016) on a shorter schedule; what is killed goes on.
 bench-nll: setup ## test NLL on MNIST, half an hour: needs KERAS_VAE_DATA or a network

@@ -1,0 +1,75 @@
+"""What needs a GPU: skipped where TensorFlow sees none. `make bench-gpu` runs it first."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+
+GPUS = [device.name.split(":", 1)[1] for device in tf.config.list_physical_devices("GPU")]
+pytestmark = pytest.mark.skipif(not GPUS, reason="TensorFlow sees no GPU")
+
+
+@pytest.fixture(autouse=True)
+def exact():
+    """Whole float32 products (TF32 keeps 10 bits), and the policy as it was."""
+    tf32, policy = (
+        tf.config.experimental.tensor_float_32_execution_enabled(),
+        keras.config.dtype_policy(),
+    )
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    keras.config.set_dtype_policy(policy)
+
+
+def trained(strategy, policy="float32", epochs=3, optimizer="sgd", **options):
+    """A small convolutional model after some epochs, and its losses."""
+    keras.config.set_dtype_policy(policy)
+    keras.utils.set_random_seed(0)
+    # Bars of some width in grey. 41 rows in batches of 16: the last has 9, an uneven share.
+    width = np.random.default_rng(0).integers(1, 8, (41, 1, 1, 1))
+    x = np.where(np.arange(8)[:, None] < width, 0.9, 0.1).astype(np.float32)
+    x = np.broadcast_to(x, (41, 8, 8, 1))
+    with strategy.scope():
+        vae = kv.VAE(
+            kv.nets.ConvEncoder([4, 8], activation="tanh"),
+            kv.nets.ConvDecoder([8, 4], (8, 8, 1), activation="tanh"),
+            kv.distributions.IndependentBernoulli((8, 8, 1)),
+            latent_dim=3,
+            seed=0,
+        )
+        vae.compile(optimizer, **options)
+    return vae, vae.fit(x, batch_size=16, epochs=epochs, verbose=0).history["loss"]
+
+
+def on(device):
+    return tf.distribute.OneDeviceStrategy(device)
+
+
+def assert_same(one, other):
+    # float32 sums in another order, by other kernels, over 9 steps of SGD (Adam would make
+    # whole steps of gradients that are nothing but rounding). Other noise gives 0.03.
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+
+
+def test_one_gpu_equals_the_cpu():
+    assert_same(trained(on(GPUS[0]))[0], trained(on("CPU:0"))[0])
+
+
+@pytest.mark.skipif(len(GPUS) < 2, reason="TensorFlow sees one GPU")
+def test_several_gpus_equal_one():
+    assert_same(trained(tf.distribute.MirroredStrategy(GPUS))[0], trained(on(GPUS[0]))[0])
+
+
+def test_xla_equals_none():
+    one, _ = trained(on(GPUS[0]), jit_compile=True)
+    assert_same(one, trained(on(GPUS[0]), jit_compile=False)[0])
+
+
+def test_bfloat16_learns():
+    vae, losses = trained(on(GPUS[0]), policy="mixed_bfloat16", epochs=60, optimizer="adam")
+    assert all(np.isfinite(w).all() for w in vae.get_weights())
+    assert losses[-1] < 0.9 * losses[0]
