@@ -154,7 +154,7 @@ def two_workers(root, kills, draw):
     data = root / "x.npz"
     np.savez(data, x=np.random.default_rng(0).random((ROWS, 8, 2)).astype("float32"))
     options = ["train", data, "--network", "mlp", "--hidden", "32", "--latent", 4,
-               "--batch", BATCH, "--epochs", 4 * kills, "--no-xla", "--num-samples", 2,
+               "--batch", BATCH, "--epochs", 10 * kills, "--no-xla", "--num-samples", 2,
                "--nll-rows", 2, "--baselines", "none"]  # fmt: skip
     straight, broken = root / "one", root / "two"
     if quiet(command(*options, "--out", straight)).wait():

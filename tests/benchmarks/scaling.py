@@ -176,6 +176,7 @@ def free_ports(count):
 def measured(rounds, names=("dense", "conv")):
     """Lines of the table of steps measured here."""
     kinds = {"one device": "one", "two replicas": "replicas", "two workers": "workers"}
+    load = os.getloadavg()[0]
     found = {kind: [] for kind in kinds}
     for _ in range(rounds):  # in turn, so that a busy machine slows all
         for kind, word in kinds.items():
@@ -194,7 +195,8 @@ def measured(rounds, names=("dense", "conv")):
     yield ""
     yield (
         f"Medians of {rounds} rounds (lowest to highest), global batch {BATCH}. "
-        f"{platform.machine()}, {os.cpu_count()} cores, shared by all."
+        f"{platform.machine()}, {os.cpu_count()} cores, shared by all; "
+        f"load {load:.0f} before."
     )
 
 
