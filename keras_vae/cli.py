@@ -330,14 +330,6 @@ def train(
     else:
         loaded = run_module.load_data(options)
         run.options = run_module.resolve(options, loaded)
-    distribute = _heavy("distribute")
-    devices = distribute.make(strategy, run.facts(loaded), timeout)
-    chief = distribute.is_chief(devices)  # it alone writes, prints and evaluates
-    out.quiet = not chief
-    with devices.scope():
-        vae = run_module.build(run.options, loaded)
-    if chief and not run.exists:
-        run.start(shlex.join(["keras-vae", *sys.argv[1:]]), loaded)
     begun, last = run.epochs_done(), run.options["epochs"]
     if begun > last:
         raise ValueError(
@@ -349,6 +341,14 @@ def train(
             f"(keras-vae report {folder} writes it anew)"
         )
         return
+    distribute = _heavy("distribute")
+    devices = distribute.make(strategy, run.facts(loaded), timeout)
+    chief = distribute.is_chief(devices)  # it alone writes, prints and evaluates
+    out.quiet = not chief
+    with devices.scope():
+        vae = run_module.build(run.options, loaded)
+    if chief and not run.exists:
+        run.start(shlex.join(["keras-vae", *sys.argv[1:]]), loaded)
     if resume and begun:
         out.print(f"Going on after epoch {begun}.")
     _describe(run, loaded, vae)

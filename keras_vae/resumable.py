@@ -9,6 +9,7 @@ the uninterrupted one would be, and replicas do what one device does.
 
 import contextlib
 import functools
+import json
 import os
 import pathlib
 import warnings
@@ -263,12 +264,15 @@ class ResumableModel(keras.Model):
         """`keras.Model.fit`, with arrays in an order that is a function of (seed, epoch).
 
         Arrays are checked before anything is trained. With `steps_per_epoch`, an epoch
-        is so many batches of its own order of the rows. Noise, schedules and order go on
-        where the last `fit`, or the saved model, ended.
+        is so many batches, which go on in the data where the last epoch ended. Noise,
+        schedules and order go on where the last `fit`, or the saved model, ended.
+
+        Under `tf.distribute.MultiWorkerMirroredStrategy` all workers call it alike, each
+        reads its share of the batches, and the chief alone shows a progress bar.
 
         Args:
-            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
-                `keras.utils.PyDataset` or generator.
+            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `keras_vae.Shards`,
+                `tf.data.Dataset`, `keras.utils.PyDataset` or generator.
             y: labels, which a VAE ignores: `(x, y)` pairs train unchanged.
             sample_weight: array `[rows]`, a factor of the loss of each example.
             batch_size: int, 32 by default.
@@ -284,7 +288,8 @@ class ResumableModel(keras.Model):
             `keras.callbacks.History`.
 
         Raises:
-            ValueError: for data that do not fit the likelihood.
+            ValueError: for data that do not fit the likelihood, and for workers that
+                differ in what they train.
             RuntimeError: after `max_skipped` steps in a row without finite gradients.
         """
         checks.positive_ints_or_none(
@@ -310,6 +315,14 @@ class ResumableModel(keras.Model):
             validation_freq=validation_freq,
             class_weight=class_weight,
         )
+        strategy = self.distribute_strategy
+        if distribute.several_workers(strategy):
+            distribute.check_same({**facts(), **self._facts()}, strategy)
+            if class_weight is not None:
+                raise ValueError(
+                    "`class_weight` must be None with several workers: give each row its "
+                    f"`sample_weight`. Received: class_weight={class_weight}"
+                )
         if validation_split and validation_data is None and not input.is_source(x):
             data = self._checked(x, y, sample_weight, augmentation=layers)
             (x, y, sample_weight), validation_data = input.split(data, validation_split)
@@ -338,7 +351,7 @@ class ResumableModel(keras.Model):
                 x,
                 y,
                 epochs=epochs,
-                verbose=verbose,
+                verbose=verbose if distribute.is_chief(strategy) else 0,
                 callbacks=callbacks,
                 validation_split=validation_split,
                 validation_data=validation_data,
@@ -350,6 +363,12 @@ class ResumableModel(keras.Model):
                 validation_steps=validation_steps,
                 validation_freq=validation_freq,
             )
+
+    def _facts(self):
+        """What workers must have in common beside the arguments of `fit`."""
+        config = keras.saving.serialize_keras_object(self)
+        versions = f"keras {keras.__version__}, tensorflow {tf.__version__}"
+        return {"model": json.dumps(config), "versions": versions}
 
     @contextlib.contextmanager
     def _fitting(self, callbacks, facts):
@@ -384,6 +403,8 @@ class ResumableModel(keras.Model):
             ValueError: for data that do not fit the likelihood.
         """
         checks.positive_ints_or_none(batch_size=batch_size, steps=steps)
+        if not distribute.is_chief(self.distribute_strategy):
+            verbose = 0
         if input.is_source(x):
             self._check_source(x, "x")
         else:

@@ -21,7 +21,7 @@ SAME = ["sgd", "adam", "sgd_iwae", "adam_iwae", "all_at_once", "xla", "bad"]
 MODES = {
     "one": [*SAME, "in_a_loop"],
     "mirrored": [*SAME, "all_bad", "in_a_loop"],
-    "workers": [*SAME, "all_bad"],
+    "workers": [*SAME, "all_bad", "unlike"],
 }
 
 
@@ -57,7 +57,11 @@ def reports(run_module, data):
         return json.loads(output.splitlines()[-1])
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(run, "workers", TF_CONFIG=c) for c in clusters(2)]
+        rows = ("257", "256")  # in the case where they are unlike
+        jobs = [
+            pool.submit(run, "workers", TF_CONFIG=cluster, ROWS=n)
+            for cluster, n in zip(clusters(2), rows, strict=True)
+        ]
         jobs += [pool.submit(run, "one"), pool.submit(run, "mirrored")]
         chief, other, one, mirrored = (job.result() for job in jobs)
     return {"one": one, "mirrored": mirrored, "chief": chief, "other": other}
@@ -118,6 +122,13 @@ def test_only_bad_batches_end_the_training_everywhere(reports):
         assert "7 training steps in a row were skipped" in seen["error"]
         assert "Look at, in this order: the data" in seen["error"]
         assert seen["step"] == 7 and difference(seen["weights"], start) == 0
+
+
+def test_workers_that_train_on_other_data_are_refused(reports):
+    for mode, rows in (("chief", 257), ("other", 256)):
+        seen = reports[mode]["unlike"]
+        assert "Received: workers that differ in x; here: x float32" in seen["error"]
+        assert f"({rows}, 6)" in seen["error"] and seen["step"] == 0
 
 
 def test_where_steps_cannot_be_in_a_loop_it_is_said():

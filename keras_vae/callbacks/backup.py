@@ -312,10 +312,11 @@ class Backup(keras.callbacks.Callback):
 
     def _preempted(self):
         newest = next(iter(self._places()), None)
-        print(
-            f"Stopped by SIGTERM. The newest backup is {newest}. {self.hint}.",
-            file=sys.stderr,
-        )
+        if distribute.is_chief(self.model.distribute_strategy):
+            print(
+                f"Stopped by SIGTERM. The newest backup is {newest}. {self.hint}.",
+                file=sys.stderr,
+            )
         return Preempted()
 
 
