@@ -49,7 +49,7 @@ web: setup ## explore the latent space of a run in a browser (RUN=DIR PORT=8000)
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory export/web/dist
 
 test: setup ## tests and docstring examples, without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup ## the slow tests alone
 	$(BIN)/python -m pytest -m slow $(ARGS)

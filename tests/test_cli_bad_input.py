@@ -9,6 +9,7 @@ or RUN, what was expected and what came. `a|b` stands for one or the other.
 
 import contextlib
 import errno
+import gc
 import io
 import json
 import os
@@ -723,6 +724,7 @@ def test_folder_of_named(data, files, message, monkeypatch):
             put("named/mnist.npz", first(100))
     monkeypatch.setenv("KERAS_VAE_DATA", "named")
     refused(f"train {data}", message)
+    gc.collect()  # warns here of a file that was left open, not in some later test
 
 
 def test_frey_faces_without_a_folder():

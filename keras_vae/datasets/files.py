@@ -85,11 +85,10 @@ def load_images(path, resize=None):
 def read_arrays(path):
     """The arrays of a .npy or .npz file by name; that of a .npy file is x."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
-            return dict(loaded)
+        # NumPy leaves a path open that is no whole zip file.
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except Exception as error:  # damaged bytes raise whatever they hit
         raise ValueError(
             f"`data` must be a NumPy file of numbers that can be read. Received: {path}: "
