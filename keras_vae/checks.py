@@ -39,6 +39,11 @@ def positive(value, name):
     return float(value)
 
 
+def short(text):
+    """The text as it fits into a message; None is None."""
+    return text if text is None or len(text) < 80 else f"{text[:76]} ..."
+
+
 def int32(value, name):
     """Returns `value` as an int if it is one of 32 bits, else raises a ValueError."""
     fits = _is(numbers.Integral, value) and -(2**31) <= value < 2**31

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import warnings
@@ -314,6 +315,9 @@ def train(
     Ctrl-C leaves a run that --resume continues exactly, as does a crash.
     """
     workers.end_with_launcher()
+    # Before and after `fit`, which has a handler of its own.
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(workers.PREEMPTED))
+    context.call_on_close(lambda: signal.signal(signal.SIGTERM, former))
     folder = _folder(data, out_, resume)
     run_module = _heavy("run")
     options = {name: context.params[name] for name in run_module.OPTIONS}
@@ -383,8 +387,9 @@ def launch(
 ):
     """Train by several workers on this host, and go on when one of them dies.
 
-    They share its devices. On several hosts a scheduler starts the workers,
-    each by train, which finds the others.
+    They share its CPUs; for the GPUs of one host, train alone takes them all.
+    On several hosts a scheduler starts the workers, each by train, which
+    finds the others.
     """
     name, *arguments = command
     if name != "train":
@@ -824,7 +829,8 @@ def _mendable():
 
 def _left_alone(error):
     """Whether it comes of another worker, which never came or has gone."""
-    if "tensorflow" not in sys.modules:
+    alone = not {"TF_CONFIG", "SLURM_JOB_ID"} & os.environ.keys()
+    if alone or "tensorflow" not in sys.modules:
         return False
     errors = sys.modules["tensorflow"].errors
     kinds = (errors.UnavailableError, errors.AbortedError, errors.CancelledError)

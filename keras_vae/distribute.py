@@ -153,7 +153,7 @@ def check_same(facts, strategy=None):
         raise ValueError(
             "All workers must train the same model, by the same code, on the same data. "
             f"Received: workers that differ in {', '.join(differ)}; here: "
-            + ", ".join(f"{name} {facts[name]}" for name in differ)
+            + "; ".join(f"{name} {checks.short(facts[name])}" for name in differ[:3])
         )
 
 
@@ -339,11 +339,12 @@ def _multi_worker(cluster, index, gpus, timeout):
     )
     # Should another worker die just now, this waits for it for ever, deaf to signals whose
     # handlers are Python's: the default one ends the process.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    former = signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(math.ceil(timeout))
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
         # TensorFlow took it for itself, and would do nothing.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

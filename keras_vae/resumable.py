@@ -9,9 +9,11 @@ the uninterrupted one would be, and replicas do what one device does.
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import pathlib
+import re
 import warnings
 import zlib
 
@@ -189,6 +191,8 @@ class ResumableModel(keras.Model):
         loss, *gradients = distribute.reduced([loss, *gradients])
         finite = _all_finite([loss, *gradients])
         if self.global_clipnorm is not None:
+            # Rows of an embedding that occur twice count once, as their sum.
+            gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
             longest = self.optimizer.scale_loss(self.global_clipnorm)  # as they are scaled
             gradients, _ = tf.clip_by_global_norm(gradients, longest)
         distribute.apply_if(finite, self.optimizer, gradients, self.trainable_variables)
@@ -313,11 +317,13 @@ class ResumableModel(keras.Model):
             validation_split=validation_split,
             validation_steps=validation_steps,
             validation_freq=validation_freq,
-            class_weight=class_weight,
+            class_weight=repr(class_weight),  # whose keys count, too
         )
         strategy = self.distribute_strategy
         if distribute.several_workers(strategy):
-            distribute.check_same({**facts(), **self._facts()}, strategy)
+            versions = f"keras {keras.__version__}, tensorflow {tf.__version__}"
+            mine = {"versions": versions, "weights": self.fingerprint()}
+            distribute.check_same({**facts(), **self.facts(), **mine}, strategy)
             if class_weight is not None:
                 raise ValueError(
                     "`class_weight` must be None with several workers: give each row its "
@@ -364,11 +370,22 @@ class ResumableModel(keras.Model):
                 validation_freq=validation_freq,
             )
 
-    def _facts(self):
-        """What workers must have in common beside the arguments of `fit`."""
+    def facts(self):
+        """What the model is and how it is trained: values by the names of the options."""
         config = keras.saving.serialize_keras_object(self)
-        versions = f"keras {keras.__version__}, tensorflow {tf.__version__}"
-        return {"model": json.dumps(config), "versions": versions}
+        compiled = config.pop("compile_config")
+        for name in ("optimizer", "objective", "global_clipnorm"):
+            config[name] = compiled[name]
+        # Names that Keras counts up, dense_3, differ between two builds in one process.
+        text = re.sub(r'_[0-9]+"', '"', json.dumps(config))
+        return dict(_flat(json.loads(text)))
+
+    def fingerprint(self):
+        """A checksum of all weights and of the optimizer, as this process has them."""
+        digest = hashlib.sha256()
+        for variable in (*self.variables, *self.optimizer.variables):
+            digest.update(np.ascontiguousarray(variable).tobytes())
+        return digest.hexdigest()
 
     @contextlib.contextmanager
     def _fitting(self, callbacks, facts):
@@ -650,6 +667,17 @@ def _facts(**arguments):
         name: ", ".join(_fact(part) for part in tf.nest.flatten(value))
         for name, value in arguments.items()
     }
+
+
+def _flat(value, path=""):
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _flat(part, path if name == "config" else f"{path}.{name}")
+    elif isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
+        for i, part in enumerate(value):
+            yield from _flat(part, f"{path}.{i}")
+    elif value is not None:
+        yield path[1:], json.dumps(value)
 
 
 def _fact(value):

@@ -372,7 +372,8 @@ def _end(team, number, grace, received):
             deadline = min(deadline, time.monotonic() + 1)
         time.sleep(0.05)
     for worker in team:
-        worker.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.process.pid, signal.SIGKILL)  # and what it has started
         worker.process.wait()
         worker.reader.join(1)
 

@@ -23,7 +23,7 @@ X = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
 EPOCHS = 20
 
 
-def build(units=8, seed=None, optimizer=None):
+def build(units=8, seed=None, optimizer=None, clip=None):
     keras.utils.set_random_seed(3)
     encoder = keras.Sequential(
         [
@@ -34,7 +34,7 @@ def build(units=8, seed=None, optimizer=None):
     )
     head = kv.distributions.IndependentNormal((6,))
     vae = kv.VAE(encoder, kv.nets.MLP([8]), head, latent_dim=2, seed=seed)
-    vae.compile(optimizer or keras.optimizers.Adam(0.1))
+    vae.compile(optimizer or keras.optimizers.Adam(0.1), global_clipnorm=clip)
     return vae
 
 

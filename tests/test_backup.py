@@ -209,10 +209,22 @@ def test_training_survives_a_full_disk(model, three, tmp_path):
     assert names(folder) == ["epoch-000006", "epoch-000008"]
 
 
+def test_a_disk_that_is_nearly_full_is_not_written_to(model, three, tmp_path, monkeypatch):
+    folder = tmp_path / "backup"
+    shutil.copytree(three[0], folder)
+    # HDF5 may end the process where it finds no space for a large model.
+    full = shutil.disk_usage(folder)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.warns(UserWarning, match="could not be written: .*No space left"):
+        assert fit(model, folder, 4).epoch == [0, 1, 2, 3]
+    assert names(folder) == names(three[0])
+
+
 @pytest.mark.parametrize(
     "arguments, options, words",
     [
         ({"units": 9}, {}, r"encoder.layers.1.units was 8 and is 9"),
+        ({"clip": 1.0}, {}, r"global_clipnorm was None and is 1.0"),
         ({"seed": 7}, {}, r"seed was \S+ and is 7"),
         ({"optimizer": "sgd"}, {}, r'optimizer.class_name was "Adam" and is "SGD"'),
         (

@@ -21,7 +21,7 @@ SAME = ["sgd", "adam", "sgd_iwae", "adam_iwae", "all_at_once", "xla", "bad"]
 MODES = {
     "one": [*SAME, "in_a_loop"],
     "mirrored": [*SAME, "all_bad", "in_a_loop"],
-    "workers": [*SAME, "all_bad", "unlike"],
+    "workers": [*SAME, "all_bad", "unlike", "unlike_weights"],
 }
 
 
@@ -71,11 +71,12 @@ def difference(a, b):
     return float(np.max(np.abs(np.subtract(a, b))))
 
 
-@pytest.mark.parametrize("mode", ["mirrored", "chief", "other"])
-@pytest.mark.parametrize("case", [*SAME, "in_a_loop"])
+@pytest.mark.parametrize(
+    "mode, case",
+    [(mode, case) for mode in ("mirrored", "chief", "other") for case in SAME]
+    + [("mirrored", "in_a_loop")],
+)
 def test_they_do_what_one_device_does(reports, mode, case):
-    if case == "in_a_loop" and mode != "mirrored":
-        case = "sgd"
     one, two = reports["one"][case], reports[mode][case]
     assert (one["replicas"], two["replicas"]) == (1, 2)
     assert one["step"] == two["step"] > 0
@@ -129,6 +130,8 @@ def test_workers_that_train_on_other_data_are_refused(reports):
         seen = reports[mode]["unlike"]
         assert "Received: workers that differ in x; here: x float32" in seen["error"]
         assert f"({rows}, 6)" in seen["error"] and seen["step"] == 0
+        seen = reports[mode]["unlike_weights"]
+        assert "workers that differ in weights" in seen["error"] and seen["step"] == 0
 
 
 def test_where_steps_cannot_be_in_a_loop_it_is_said():

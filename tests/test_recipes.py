@@ -119,6 +119,8 @@ def test_a_job_knows_the_exit_codes(kubernetes):
         ((69, 69), 20, False),  # and so on for ever
         ((2, 2), None, False),
         ((69, 1), 20, False),
+        ((137, 69), 3, True),  # one was killed
+        ((137, 69), 20, False),
         ((1, 0), None, False),
     ],
 )

@@ -30,9 +30,9 @@ code=0 # the highest of all workers
 srun --kill-on-bad-exit=0 --wait=0 \
   keras-vae train "$@" --resume --strategy multi-worker || code=$?
 
-# 75: stopped by a signal, the last backup is whole. 69: a worker never came or was lost, of
-# which the reason may come again.
-if ((code == 75)) || ((code == 69 && ${SLURM_RESTART_COUNT:-0} < 20)); then
+# 75: stopped by a signal, the last backup is whole. 69: a worker never came or was lost;
+# above 128: it was killed, for want of memory perhaps, and so may be again.
+if ((code == 75)) || (((code == 69 || code > 128) && ${SLURM_RESTART_COUNT:-0} < 20)); then
   echo "The workers ended with $code: queued again." >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -1,8 +1,10 @@
 """Backups of a fit, from which another process goes on as if nothing had happened."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import numbers
 import os
 import pathlib
@@ -40,7 +42,7 @@ class Preempted(SystemExit):
     """Ends a process whose `fit` was told to stop by SIGTERM: exit status 75.
 
     75 is EX_TEMPFAIL, "try again": a scheduler that starts the same command again loses
-    no more than the epoch that was under way.
+    what came after the last backup.
     """
 
     def __init__(self):
@@ -59,8 +61,9 @@ class Backup(keras.callbacks.Callback):
 
     It appears when all of it is on the disk, or not at all, and the two newest are kept. A
     damaged one is skipped with a warning. When the disk is full, training goes on, with a
-    warning. On SIGTERM `fit` raises `Preempted` after the batch under way (the end of the
-    epoch is backed up before).
+    warning. On SIGTERM `fit` raises `Preempted` after the execution under way: one step,
+    or `steps_per_execution` of them. What is lost is the epoch at hand, and, where epochs
+    are short, those since the last one that was saved.
 
     Where `fit` is given arrays, the weights, the optimizer and History end bit for bit as
     without the interruption, on the same kind of device. A `tf.data.Dataset` must yield in
@@ -79,7 +82,9 @@ class Backup(keras.callbacks.Callback):
     Raises:
         ValueError: from `fit`, if the folder cannot be written, if all backups in it are
             damaged, or if they are of another training: another model, optimizer,
-            objective, seed or batch size, or other data or callbacks.
+            objective, seed or batch size, or other data or callbacks. Arrays are compared
+            by checksum, `Shards` by their first rows, a `tf.data.Dataset` by its element
+            spec and number of batches, other sources by their type.
         Preempted: from `fit`, after SIGTERM.
 
     Example:
@@ -111,12 +116,9 @@ class Backup(keras.callbacks.Callback):
         number = isinstance(share, numbers.Real) and not isinstance(share, bool)
         checks.that(number and share > 0, "share", "a number above 0", share)
         self.share = share
-        self.newest: pathlib.Path | None = (
-            None  # the backup that was restored or written last
-        )
-        self.failed: OSError | None = (
-            None  # the OSError for which the last one was not written
-        )
+        # The backup that was restored or written last, and why a later one was not.
+        self.newest: pathlib.Path | None = None
+        self.failed: OSError | None = None
         self.hint = "The same training, started again, goes on from there"
 
     def set_model(self, model):
@@ -131,13 +133,14 @@ class Backup(keras.callbacks.Callback):
             callbacks: list of the callbacks of the fit.
             facts: function that returns a dict of strings, which data are trained on.
         """
-        self._callbacks, self._data_facts, self._told = callbacks, facts, False
+        self._callbacks, self._data_facts = callbacks, facts
+        self._told, self._chief = False, None
         main = threading.current_thread() is threading.main_thread()
         former = signal.signal(signal.SIGTERM, self._tell) if main else None
         try:
             yield
         except Exception as error:  # of a peer that is gone, for one
-            if self._told:
+            if self._told and self._chief is not None:
                 raise self._preempted() from error
             raise
         finally:
@@ -154,13 +157,16 @@ class Backup(keras.callbacks.Callback):
         self._with_state = [c for c in self._callbacks if _state(c) is not None]
         self.facts = {
             **self._data_facts(),
-            **_config(self.model),
+            **self.model.facts(),
             "callbacks": ", ".join(type(c).__name__ for c in self._with_state),
         }
-        here = {"data, model or callbacks": json.dumps(self.facts)}
+        callbacks = self.facts["callbacks"]
         self.restore()
-        here["newest backup"] = "none" if self.newest is None else self.newest.name
-        here["weights"] = _digest_of_weights(self.model)
+        here = {
+            "callbacks": callbacks,
+            "newest backup": "none" if self.newest is None else self.newest.name,
+            "weights": self.model.fingerprint(),
+        }
         distribute.check_same(here, strategy)
         if self._chief:
             try:
@@ -206,6 +212,7 @@ class Backup(keras.callbacks.Callback):
 
     def restore(self):
         """Takes up the newest whole backup, if there is any."""
+        self.newest = None
         places = self._places()
         for place in places:
             try:
@@ -239,6 +246,7 @@ class Backup(keras.callbacks.Callback):
         part = self.folder / f".{place.name}-{os.getpid()}"
         try:
             part.mkdir()
+            self._check_space()
             self.model.save(part / "model.keras")
             _write(part, self._state(epoch))
             if place.exists():  # damaged, and skipped
@@ -251,6 +259,14 @@ class Backup(keras.callbacks.Callback):
         for old in self._places():
             if old not in kept:
                 shutil.rmtree(old, ignore_errors=True)
+
+    def _check_space(self):
+        # Keras writes large models to the disk twice, and HDF5, when that is full, may end
+        # the process instead of raising.
+        weights = (*self.model.variables, *self.model.optimizer.variables)
+        sizes = [math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in weights]
+        if shutil.disk_usage(self.folder).free < 2 * sum(sizes):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
     @property
     def epochs_done(self):
@@ -267,7 +283,7 @@ class Backup(keras.callbacks.Callback):
     def _state(self, epoch):
         history = self.model.history
         # The learning rate is a weight, and part of the optimizer's configuration.
-        now = _config(self.model).items()
+        now = self.model.facts().items()
         return {
             "epoch": epoch,
             "stopped": bool(self.model.stop_training),
@@ -280,7 +296,7 @@ class Backup(keras.callbacks.Callback):
     def _check(self, place, state):
         was, now, moved = state["facts"], self.facts, state["moved"]
         other = [
-            f"{name} was {_short(was.get(name))} and is {_short(now.get(name))}"
+            f"{name} was {checks.short(was.get(name))} and is {checks.short(now.get(name))}"
             for name in sorted({*was, *now})
             if now.get(name) not in (was.get(name), moved.get(name, was.get(name)))
         ]
@@ -311,10 +327,9 @@ class Backup(keras.callbacks.Callback):
             raise self._preempted()
 
     def _preempted(self):
-        newest = next(iter(self._places()), None)
-        if distribute.is_chief(self.model.distribute_strategy):
+        if self._chief:
             print(
-                f"Stopped by SIGTERM. The newest backup is {newest}. {self.hint}.",
+                f"Stopped by SIGTERM. The newest backup is {self.newest}. {self.hint}.",
                 file=sys.stderr,
             )
         return Preempted()
@@ -340,38 +355,6 @@ def _set_state(callback, state):
     else:
         for name, value in state.items():
             setattr(callback, name, value)
-
-
-def _config(model):
-    """What the model is and how it is trained, flat: names of options and their values."""
-    config = keras.saving.serialize_keras_object(model)
-    compiled = config.pop("compile_config")
-    config |= {name: compiled[name] for name in ("optimizer", "objective")}
-    # Names that Keras counts up, dense_3, differ between two builds in one process.
-    text = re.sub(r'_[0-9]+"', '"', json.dumps(config))
-    return dict(_flat(json.loads(text)))
-
-
-def _flat(value, path=""):
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _flat(part, path if name == "config" else f"{path}.{name}")
-    elif isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
-        for i, part in enumerate(value):
-            yield from _flat(part, f"{path}.{i}")
-    elif value is not None:
-        yield path[1:], json.dumps(value)
-
-
-def _short(text):
-    return text if text is None or len(text) < 60 else f"{text[:56]} ..."
-
-
-def _digest_of_weights(model):
-    digest = hashlib.sha256()
-    for variable in (*model.variables, *model.optimizer.variables):
-        digest.update(np.ascontiguousarray(variable).tobytes())
-    return digest.hexdigest()
 
 
 def _write(folder, state):
