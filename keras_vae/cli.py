@@ -317,6 +317,7 @@ def train(
     workers.end_with_launcher()
     # Before and after `fit`, which has a handler of its own.
     former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(workers.PREEMPTED))
+    former = former or signal.SIG_DFL  # None: it was none of Python's
     context.call_on_close(lambda: signal.signal(signal.SIGTERM, former))
     folder = _folder(data, out_, resume)
     run_module = _heavy("run")

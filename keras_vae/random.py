@@ -65,8 +65,8 @@ class KeyedSeeds(keras.random.SeedGenerator):
 
     Args:
         seed: int.
-        epoch: int64 scalar tensor.
-        batch: int64 scalar tensor, the place of the batch in the epoch.
+        epoch: int64 scalar tensor, the pass over the data.
+        batch: int64 scalar tensor, the place of the batch in the pass.
     """
 
     def __init__(self, seed, epoch, batch):

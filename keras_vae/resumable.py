@@ -513,7 +513,8 @@ class ResumableModel(keras.Model):
             return input.batches(*options), None
         # Each worker reads its own share. Without an end, because TensorFlow asks all
         # workers before each step whether one has come to it.
-        steps = int(input.batches(*options).cardinality())
+        count = -(-len(x) // batch_size)
+        steps = (steps or count) if fit else min(steps or count, count)
         dataset = strategy.distribute_datasets_from_function(
             lambda context: input.batches(*options, replicas=distribute.replicas(context))
         )
