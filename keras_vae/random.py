@@ -51,13 +51,16 @@ def order(seed, epoch, rows):
 
     Args:
         seed: int, the model's seed.
-        epoch: int64 scalar tensor.
+        epoch: int.
         rows: int.
 
     Returns:
-        int32 `[rows]`.
+        NumPy int64 `[rows]`.
     """
-    return tf.argsort(philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows), stable=True)
+    words = philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows).numpy().astype(np.int64)
+    # Word and place in one number: sorting those is ten times faster than argsort, and
+    # stable where words are equal.
+    return np.sort(words << 32 | np.arange(rows)) & 0xFFFFFFFF
 
 
 class KeyedSeeds(keras.random.SeedGenerator):
@@ -95,12 +98,14 @@ def step_noise(seed, step, rows, offset=0):
 
     def draw(kind, shape, stream, num_samples=1):
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
-        half = num_samples * -(-n // 2)
-        blocks = -(-2 * half // 4)  # whole ones for each row: it begins at a counter
-        first = tf.cast(offset, tf.int64) * blocks
-        words = philox_4x32(seed, first, step * STREAMS + stream, rows * blocks * 4)
-        words = tf.reshape(words, (rows, blocks * 4))[:, : 2 * half]
-        a, b = tf.unstack(tf.reshape(words, (rows, 2, num_samples, -(-n // 2))), axis=1)
+        pairs = -(-n // 2)
+        blocks = -(-pairs // 2)  # whole ones for each sample of a row
+        first = tf.cast(offset, tf.int64) * num_samples * blocks
+        high = step * STREAMS + stream
+        words = philox_blocks(seed, first, high, rows * num_samples * blocks)
+        # Side by side, not in turn, which XLA would do word by word.
+        a, b, c, d = (tf.reshape(word, (rows, num_samples, blocks)) for word in words)
+        a, b = tf.concat([a, c], 2)[..., :pairs], tf.concat([b, d], 2)[..., :pairs]
         noise = _FROM_WORDS[kind](a, b)[..., :n]  # [rows, num_samples, n]
         if num_samples > 1:
             noise = tf.transpose(noise, (1, 0, 2))
@@ -110,11 +115,10 @@ def step_noise(seed, step, rows, offset=0):
 
 
 def philox_4x32(seed, low, high, size):
-    """The words of Philox-4x32 with 10 rounds (Salmon et al., 2011).
+    """The words of Philox-4x32 with 10 rounds (Salmon et al., 2011), by TensorFlow.
 
-    TensorFlow's own kernel, the same on every device, with and without XLA; not so the
-    normals and uniforms that TensorFlow makes of these words, nor its default algorithm,
-    which is seven times slower under XLA on a CPU besides.
+    Its kernel is the same on every device, with and without XLA; not so the normals and
+    uniforms that TensorFlow makes of these words, nor its default algorithm.
 
     Args:
         seed: int of 32 bits, the key, without its sign.
@@ -133,6 +137,48 @@ def philox_4x32(seed, low, high, size):
         alg=1,  # Philox
         dtype=tf.int32,
     )
+
+
+# Philox-4x32: what a round multiplies by, and what it adds to the key.
+_MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
+_WEYL = 0x9E3779B9, 0xBB67AE85
+
+
+def philox_blocks(seed, low, high, blocks):
+    """The blocks of `philox_4x32`, of plain operations.
+
+    For the inside of XLA, which makes one loop of them: 15 times faster on a CPU than what
+    it has in place of TensorFlow's kernel.
+
+    Args:
+        seed, low, high: as of `philox_4x32`.
+        blocks: int32 scalar tensor.
+
+    Returns:
+        The four words of each block: a list of four int32 `[blocks]`.
+    """
+    place = tf.cast(low, tf.int64) + tf.range(tf.cast(blocks, tf.int64))
+    high = tf.fill(tf.shape(place), tf.cast(high, tf.int64))
+    (b, a), (d, c) = _halves(tf.cast(place, tf.uint64)), _halves(tf.cast(high, tf.uint64))
+    for i in range(10):
+        keys = [(k + i * w) % 2**32 for k, w in zip((seed % 2**32, 0), _WEYL, strict=True)]
+        (p, q), (r, s) = _products(a, _MULTIPLIERS[0]), _products(c, _MULTIPLIERS[1])
+        a, b, c, d = _xor(r, b, keys[0]), s, _xor(p, d, keys[1]), q
+    return [tf.cast(word, tf.int32) for word in (a, b, c, d)]
+
+
+def _products(word, factor):
+    return _halves(tf.cast(word, tf.uint64) * tf.constant(factor, tf.uint64))
+
+
+def _halves(words):
+    """The high and the low 32 bits of uint64."""
+    high = tf.bitwise.right_shift(words, tf.constant(32, tf.uint64))
+    return tf.cast(high, tf.uint32), tf.cast(words, tf.uint32)
+
+
+def _xor(a, b, key):
+    return tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(a, b), tf.constant(key, tf.uint32))
 
 
 def row_noise(low, high):
