@@ -3,15 +3,24 @@
 uint8 stays uint8 until it is inside the training step: a quarter of the memory traffic.
 """
 
+import collections
+import concurrent.futures
 import functools
+import math
 import numbers
 import pathlib
 import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from keras.src.trainers.data_adapters import data_adapter
 
 from keras_vae import checks, random
+
+# A chunk of batches has so many bytes at most: little beside a model, and enough for its
+# steps to outweigh what a chunk costs.
+CHUNK_BYTES = 2**22
 
 
 class Shards:
@@ -293,12 +302,7 @@ def batches(
     """
     rows = len(tf.nest.flatten(data)[0])
     count = -(-rows // batch_size)
-    if epoch is None and steps and steps > count:
-        warnings.warn(
-            f"The input ran out of data: {steps} steps of {count} batches.", stacklevel=4
-        )
-        steps = count
-    steps = steps or count
+    steps = _steps(steps, count, epoch)
     first, last, every = replicas or (0, 1, 1)
     gathers = _map(_gatherer, data)
 
@@ -307,7 +311,7 @@ def batches(
     @functools.lru_cache(maxsize=2)
     def order(number):
         with tf.device("CPU"):
-            return random.order(seed, number, rows).numpy()
+            return random.order(seed, number, rows)
 
     def index(number, begin, end):
         if not shuffle:
@@ -358,6 +362,108 @@ def batches(
         tf.data.experimental.ExternalStatePolicy.IGNORE
     )
     return dataset.prefetch(4).with_options(options)
+
+
+class Chunks(data_adapter.DataAdapter):
+    """The batches of `batches`, several at once: what one device trains on.
+
+    Those of a chunk are gathered together, from the device's memory where the data fit
+    into it, and the next chunk while this one is used. Keras takes it as it takes a dataset.
+
+    Args:
+        data, batch_size, steps, seed, shuffle, epoch: as of `batches`.
+        pace: `execution.Pace`, whose `most` is the most batches of a chunk.
+    """
+
+    def __init__(
+        self, pace, data, batch_size, steps=None, seed=0, shuffle=False, epoch=None
+    ):
+        self.pace = pace
+        arrays = tf.nest.flatten(data)
+        self.rows, self.size = len(arrays[0]), batch_size
+        self.count = -(-self.rows // batch_size)  # batches of a pass
+        self.steps = _steps(steps, self.count, epoch)
+        self.seed, self.shuffle = seed, shuffle
+        self.epoch = (lambda: 0) if epoch is None else epoch
+        row_bytes = sum(a.dtype.itemsize * math.prod(a.shape[1:]) for a in arrays)
+        whole = max(1, min(self.rows // batch_size, self.steps))
+        at_once = max(
+            1, min(pace.most, whole, CHUNK_BYTES // (batch_size * row_bytes or 1))
+        )
+        self.at_once = -(-whole // -(-whole // at_once))  # chunks of nearly equal sizes
+        self.gathers = _map(_gatherer, data)
+        self.order = functools.lru_cache(maxsize=2)(self._order)
+
+    @property
+    def num_batches(self):
+        return self.steps
+
+    def get_tf_dataset(self):
+        return self  # handed through by Keras to `execution.enumerate_epoch`
+
+    def __iter__(self):
+        ahead = collections.deque()
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        try:
+            for number, begin, end, steps in self._plan():
+                ahead.append((pool.submit(self._gather, number, begin, end), steps))
+                if len(ahead) > 2:
+                    yield from self._next(ahead)
+            while ahead:
+                yield from self._next(ahead)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    @staticmethod
+    def _next(ahead):
+        chunk, steps = ahead.popleft()
+        yield Chunk(chunk.result(), steps)
+
+    def _plan(self):
+        """The chunks of an epoch: the pass, the rows in its order, and how many steps."""
+        k = int(self.epoch()) * self.steps
+        end = k + self.steps
+        whole = self.rows // self.size
+        while k < end:
+            number, i = divmod(k, self.count)
+            steps = min(self.at_once, whole - i, end - k) or 1  # 1: the rest of a pass
+            begin = i * self.size
+            yield number, begin, min(begin + steps * self.size, self.rows), steps
+            k += steps
+
+    def _order(self, number):
+        return random.order(self.seed, number, self.rows)
+
+    def _gather(self, number, begin, end):
+        """Rows `[steps, batch, ...]`: of the shape of a full chunk, unless a pass ends."""
+        rows = self.order(number)[begin:end] if self.shuffle else np.arange(begin, end)
+        batch = min(self.size, len(rows))
+        steps = self.at_once if batch == self.size else 1
+        # XLA compiles for each shape: rows that are not used cost less.
+        rows = np.pad(rows, (0, steps * batch - len(rows)))
+
+        def gather(gather):
+            gathered = gather(tf.constant(rows, tf.int64))
+            return tf.reshape(gathered, (steps, batch, *gathered.shape[1:]))
+
+        return _map(gather, self.gathers)
+
+
+class Chunk(NamedTuple):
+    """Batches `[steps or more, batch, ...]`, of which the first `steps` count."""
+
+    batches: Any
+    steps: int
+
+
+def _steps(steps, count, epoch):
+    """The batches of an epoch, of `count` in a pass."""
+    if epoch is None and steps and steps > count:
+        warnings.warn(
+            f"The input ran out of data: {steps} steps of {count} batches.", stacklevel=5
+        )
+        return count
+    return steps or count
 
 
 def _gatherer(data):

@@ -21,7 +21,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, distribute, input, random
+from keras_vae import checks, distribute, execution, input, random
+
+_SCALES_LOSS = keras.optimizers.LossScaleOptimizer
 
 
 class ResumableModel(keras.Model):
@@ -78,18 +80,20 @@ class ResumableModel(keras.Model):
         *,
         max_skipped=20,
         global_clipnorm=None,
-        steps_per_execution=1,
+        steps_per_execution="auto",
         jit_compile="auto",
         **kwargs,
     ):
-        checks.positive_int(steps_per_execution, "steps_per_execution")
+        if steps_per_execution != "auto":
+            checks.positive_int(steps_per_execution, "steps_per_execution")
         max_skipped = checks.positive_int(max_skipped, "max_skipped")
         if global_clipnorm is not None:
             global_clipnorm = checks.positive(global_clipnorm, "global_clipnorm")
         # XLA takes a whole step, but not one in which replicas meet.
         nested = jit_compile is True and self.distribute_strategy.num_replicas_in_sync > 1
+        auto = steps_per_execution == "auto"
         steps = distribute.steps_per_execution(
-            self.distribute_strategy, steps_per_execution
+            self.distribute_strategy, 1 if auto else steps_per_execution
         )
         super().compile(
             optimizer,
@@ -97,7 +101,7 @@ class ResumableModel(keras.Model):
             jit_compile=False if nested else jit_compile,
             **kwargs,
         )
-        if steps != steps_per_execution:
+        if steps != steps_per_execution and not auto:
             warnings.warn(
                 "`steps_per_execution` is 1 under this strategy, whose replicas cannot "
                 "meet in a loop: on the CPUs of one host they can by MirroredStrategy("
@@ -109,8 +113,18 @@ class ResumableModel(keras.Model):
         self.max_skipped, self.global_clipnorm = max_skipped, global_clipnorm
         self._asked = {
             "steps_per_execution": steps_per_execution,
-            "jit_compile": jit_compile if nested else self.jit_compile,
+            "jit_compile": jit_compile,
         }
+
+    def _resolve_auto_jit_compile(self):
+        # As Keras, but with a CPU, too, unless there are convolutions: XLA has none as
+        # fast as oneDNN's, and takes twice the time for a step (docs/speed.md).
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            return False
+        on_cpu = not tf.config.list_physical_devices("GPU")
+        if on_cpu and execution.has_convolutions(self):
+            return False
+        return all(layer.supports_jit for layer in self._flatten_layers())
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -120,9 +134,7 @@ class ResumableModel(keras.Model):
             **self._asked,
             "max_skipped": self.max_skipped,
             "global_clipnorm": self.global_clipnorm,
-            "auto_scale_loss": isinstance(
-                self.optimizer, keras.optimizers.LossScaleOptimizer
-            ),
+            "auto_scale_loss": isinstance(self.optimizer, _SCALES_LOSS),
         }
 
     # Inside the steps.
@@ -195,7 +207,15 @@ class ResumableModel(keras.Model):
             gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
             longest = self.optimizer.scale_loss(self.global_clipnorm)  # as they are scaled
             gradients, _ = tf.clip_by_global_norm(gradients, longest)
-        distribute.apply_if(finite, self.optimizer, gradients, self.trainable_variables)
+        variables = self.trainable_variables
+        if self.jit_compile and not isinstance(self.optimizer, _SCALES_LOSS):
+            # A choice in the loop that makes a value costs nothing with XLA; a conditional
+            # copies all the weights.
+            changed = [*variables, *self.optimizer.variables]
+            moving_state = [*moving_state, *((v, tf.identity(v)) for v in changed)]
+            self.optimizer.apply(gradients, variables)
+        else:
+            distribute.apply_if(finite, self.optimizer, gradients, variables)
         for variable, before in moving_state:
             variable.assign(tf.where(finite, tf.convert_to_tensor(variable), before))
         skipped = tf.cast(~finite, tf.int64)
@@ -296,6 +316,7 @@ class ResumableModel(keras.Model):
                 differ in what they train.
             RuntimeError: after `max_skipped` steps in a row without finite gradients.
         """
+        self._assert_compile_called("fit")
         checks.positive_ints_or_none(
             batch_size=batch_size,
             validation_batch_size=validation_batch_size,
@@ -303,6 +324,7 @@ class ResumableModel(keras.Model):
             validation_steps=validation_steps,
             epochs=epochs or None,  # 0 trains nothing, as in Keras
         )
+        callbacks = _with_watch(callbacks, self)
         layers = [] if augmentation is None else input.check_augmentation(augmentation)
         facts = functools.partial(
             _facts,
@@ -344,14 +366,15 @@ class ResumableModel(keras.Model):
             if class_weight is not None and y is None:
                 raise ValueError("`class_weight` needs labels. Received: y=None")
             x, steps_per_epoch = self._batches(
-                x, y, sample_weight, batch_size, steps_per_epoch, shuffle, layers, fit=True
-            )
+                x, y, sample_weight, batch_size, steps_per_epoch, shuffle, layers,
+                class_weight=class_weight, callbacks=callbacks, fit=True,
+            )  # fmt: skip
             y = sample_weight = None
         if validation_data is not None:
             validation_data, validation_steps = self._validation(
-                validation_data, validation_batch_size or batch_size, validation_steps
-            )
-        callbacks = _with_watch(callbacks, self)
+                validation_data, validation_batch_size or batch_size, validation_steps,
+                callbacks,
+            )  # fmt: skip
         with self._fitting(callbacks, facts):
             return super().fit(
                 x,
@@ -419,13 +442,16 @@ class ResumableModel(keras.Model):
         Raises:
             ValueError: for data that do not fit the likelihood.
         """
+        self._assert_compile_called("evaluate")
         checks.positive_ints_or_none(batch_size=batch_size, steps=steps)
         if not distribute.is_chief(self.distribute_strategy):
             verbose = 0
         if input.is_source(x):
             self._check_source(x, "x")
         else:
-            x, steps = self._batches(x, y, sample_weight, batch_size, steps)
+            x, steps = self._batches(
+                x, y, sample_weight, batch_size, steps, callbacks=kwargs.get("callbacks")
+            )
             y = sample_weight = None
         with self._evaluation():
             return super().evaluate(
@@ -450,20 +476,25 @@ class ResumableModel(keras.Model):
             self._evaluating = False
 
     def make_train_function(self, force=False):
-        if not distribute.several_workers(self.distribute_strategy):
-            super().make_train_function(force)
-        elif force or getattr(self, "train_function", None) is None:
-            self.train_function = distribute.step_function(
-                self.distribute_strategy, self.train_step
-            )
+        if force or self.train_function is None:
+            self.train_function = self._function_of(self.train_step)
 
     def make_test_function(self, force=False):
-        if not distribute.several_workers(self.distribute_strategy):
-            super().make_test_function(force)
-        elif force or getattr(self, "test_function", None) is None:
-            self.test_function = distribute.step_function(
-                self.distribute_strategy, self.test_step
-            )
+        if force or self.test_function is None:
+            self.test_function = self._function_of(self.test_step)
+
+    def _function_of(self, step):
+        """What Keras calls for each execution, with an iterator or a part of a chunk."""
+        if distribute.several_workers(self.distribute_strategy):
+            return distribute.step_function(self.distribute_strategy, step)
+        jit_compile = self.jit_compile and self._asked["jit_compile"]  # True or "auto"
+        of_part = execution.Loop(step, jit_compile, self.run_eagerly)
+        of_iterator = self._make_function(step)
+
+        def function(data):
+            return (of_part if isinstance(data, execution.Part) else of_iterator)(data)
+
+        return function
 
     def predict(self, x, batch_size=None, **kwargs):
         """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
@@ -474,7 +505,7 @@ class ResumableModel(keras.Model):
             x = self.check_data(x)
         return super().predict(x, batch_size=batch_size, **kwargs)
 
-    def _validation(self, data, batch_size, steps):
+    def _validation(self, data, batch_size, steps, callbacks):
         if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
             raise ValueError(
                 "`validation_data` must be x, (x, y) or (x, y, sample_weight). "
@@ -484,7 +515,9 @@ class ResumableModel(keras.Model):
         if input.is_source(x):
             self._check_source(x, "validation_data")
             return data, steps
-        return self._batches(x, y, weight, batch_size, steps, prefix="validation_data: ")
+        return self._batches(
+            x, y, weight, batch_size, steps, prefix="validation_data: ", callbacks=callbacks
+        )
 
     def _checked(self, x, y, weight, prefix="", augmentation=()):
         x = self.check_data(x, f"{prefix}x", augmentation)
@@ -494,7 +527,7 @@ class ResumableModel(keras.Model):
 
     def _batches(
         self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
-        fit=False,
+        class_weight=None, callbacks=None, fit=False,
     ):  # fmt: skip
         """Checked arrays as a dataset, and `steps` for Keras if that has no end."""
         x, y, weight = self._checked(x, y, weight, prefix, layers)
@@ -507,8 +540,12 @@ class ResumableModel(keras.Model):
         if batch_size is None:
             batch_size = -(-len(x) // steps) if steps else 32  # as in Keras
         epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None
-        options = (packed, batch_size, steps, self.seed, shuffle, epoch, layers)
+        options = (packed, batch_size, steps, self.seed, shuffle, epoch)
         strategy = self.distribute_strategy
+        if not (layers or class_weight or self._distribute_strategy):
+            steps = self._asked["steps_per_execution"]
+            return input.Chunks(execution.Pace(steps, callbacks), *options), None
+        options += (layers,)
         if not distribute.several_workers(strategy):
             return input.batches(*options), None
         # Each worker reads its own share. Without an end, because TensorFlow asks all
@@ -526,10 +563,17 @@ class ResumableModel(keras.Model):
                 raise ValueError(f"`{name}` is empty. Received: a Dataset without batches")
             self.check_batch(self.unpack(source.element_spec)[0], name)
 
-    def _maybe_symbolic_build(self, *args, **kwargs):
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras builds a model from the mean of the first batch over the
         # replicas, which fails where their shares differ. This one is built already.
-        pass
+        #
+        # Nothing else is told which iterator goes over the epochs, in equal executions,
+        # and without knowing chunks.
+        chunks = getattr(iterator, "data_adapter", None)
+        if isinstance(chunks, input.Chunks):
+            iterator._enumerate_iterator = functools.partial(
+                execution.enumerate_epoch, chunks
+            )
 
     # Saving.
 
@@ -698,6 +742,8 @@ def _fact(value):
 
 
 def _all_finite(tensors):
-    # By the sum, which is NaN or infinite if any element is: one pass over each.
-    sums = [tf.reduce_sum(getattr(t, "values", t)) for t in tensors if t is not None]
+    # By the sum, which is NaN or infinite if any element is: one pass over each. Along the
+    # first axis first: XLA adds up in the order given, a vector at a time only if in rows.
+    tensors = [getattr(t, "values", t) for t in tensors if t is not None]
+    sums = [tf.reduce_sum(tf.reduce_sum(t, 0) if t.shape.rank else t) for t in tensors]
     return tf.math.is_finite(tf.add_n([tf.cast(s, tf.float64) for s in sums]))

@@ -10,10 +10,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 
+from keras_vae.resumable import ResumableModel
+
 
 @pytest.fixture(autouse=True)
 def global_seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_xla_by_default():
+    # A fit of some steps would mostly wait for XLA. What tests XLA asks for it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: False)
+        yield
 
 
 @pytest.fixture(scope="session")

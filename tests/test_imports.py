@@ -14,6 +14,7 @@ LAYERS = {
     "schedules": 0,
     "distribute": 0,
     "workers": 0,
+    "execution": 0,
     "input": 0,
     "nets": 0,
     "datasets": 0,

@@ -1,0 +1,152 @@
+"""How the steps of `fit` and `evaluate` are run: compiled, and several in one call.
+
+Keras calls a function for each execution, with an iterator of `tf.data`. For arrays it is
+called here with a `Part` of a chunk instead: batches that were gathered at once and lie on
+the device. A loop over them, inside what XLA compiles, keeps the weights where they are,
+and is faster than a loop around a compiled step.
+"""
+
+import math
+import time
+import warnings
+
+import tensorflow as tf
+
+# An execution is to take so many seconds: callbacks, progress bars and Ctrl-C come to turn
+# between executions, and each costs about a millisecond of Python.
+SHORTEST, LONGEST = 0.1, 0.4
+# Errors of XLA for what it cannot compile.
+_NOT_COMPILED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+
+
+def has_convolutions(model):
+    """Whether a layer of a built Keras model is a convolution."""
+    layers = model._flatten_layers(include_self=False)
+    return any(hasattr(layer, "kernel_size") for layer in layers)
+
+
+class Pace:
+    """How many steps an execution takes: as many as were asked for, or by the time.
+
+    Args:
+        steps: int, or "auto".
+        callbacks: Keras callbacks, a list or one. If one, other than Keras' own, is told of each
+            batch, each is an execution if it is "auto".
+
+    Attributes:
+        steps: int, of the next execution.
+        most: int, that an execution can come to.
+    """
+
+    def __init__(self, steps, callbacks=None):
+        callbacks = tf.nest.flatten(getattr(callbacks, "callbacks", callbacks or []))
+        self.learns = steps == "auto" and not any(map(_watches_batches, callbacks))
+        self.steps = 1 if steps == "auto" else steps
+        self.most = 512 if self.learns else self.steps
+
+    def took(self, seconds, steps):
+        """Learns from an execution of so many steps."""
+        if not self.learns or steps < self.steps:
+            return  # the last of a chunk or an epoch says nothing
+        if seconds < SHORTEST:
+            self.steps = min(2 * self.steps, self.most)
+        elif seconds > LONGEST:
+            self.steps = math.ceil(self.steps / 2)
+
+
+def _watches_batches(callback):
+    hooks = (
+        getattr(callback, f"on_{kind}batch_{when}")
+        for kind in ("", "train_", "test_")
+        for when in ("begin", "end")
+    )
+    modules = [getattr(hook, "__func__", hook).__module__ for hook in hooks]
+    return not all(module.startswith(("keras.", "keras_vae.")) for module in modules)
+
+
+def enumerate_epoch(chunks):
+    """What Keras' epoch iterator enumerates: (first step, last step, `Part`)."""
+    pace, done = chunks.pace, 0
+    for chunk in chunks:
+        first = 0
+        while first < chunk.steps:
+            count = min(pace.steps, chunk.steps - first)
+            begin = time.perf_counter()
+            yield done, done + count - 1, Part(chunk.batches, first, count)
+            pace.took(time.perf_counter() - begin, count)
+            first, done = first + count, done + count
+
+
+class Part:
+    """Some batches of a chunk: `count` of them, from the number `first` on.
+
+    Args:
+        batches: structure of tensors `[steps, batch, ...]`.
+        first: int.
+        count: int.
+    """
+
+    def __init__(self, batches, first, count):
+        self.batches, self.first, self.count = batches, first, count
+
+
+class Loop:
+    """A function of a `Part` that does one step for each of its batches.
+
+    Args:
+        step: function of a batch that returns a dict of scalars.
+        jit_compile: bool; "auto": True, but False from the first step on if XLA cannot
+            compile it.
+        eager: bool, no graph at all.
+    """
+
+    def __init__(self, step, jit_compile, eager=False):
+        self.step, self.jit_compile, self.eager = step, jit_compile, eager
+        self.function = None
+
+    def __call__(self, part):
+        """Returns what the last step returned."""
+        if self.eager:
+            for i in range(part.first, part.first + part.count):
+                outputs = self.step(_batch(part.batches, i))
+            return outputs
+        if self.function is None:
+            self.function = _compiled(self.step, bool(self.jit_compile))
+        arguments = part.batches, tf.constant(part.first), tf.constant(part.count)
+        try:
+            outputs = self.function(*arguments)
+        except _NOT_COMPILED as error:
+            if self.jit_compile != "auto":
+                raise
+            warnings.warn(
+                "XLA cannot compile a step of this model, which is slower without: "
+                "compile(jit_compile=False) says so beforehand. The reason: "
+                f"{str(error).splitlines()[0]}",
+                stacklevel=2,
+            )
+            self.jit_compile, self.function = False, None
+            return self(part)  # which nothing was done with
+        if self.jit_compile == "auto":
+            self.jit_compile = True  # later errors are others
+        return outputs
+
+
+def _batch(batches, i):
+    return tf.nest.map_structure(lambda a: tf.gather(a, i), batches)
+
+
+def _compiled(step, jit_compile):
+    step = tf.function(step, autograph=False)  # traced once for the two uses below
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def loop(batches, first, count):
+        spec = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), batches)
+        outputs = step.get_concrete_function(spec).structured_outputs
+        outputs = tf.nest.map_structure(lambda a: tf.zeros(a.shape, a.dtype), outputs)
+        return tf.while_loop(
+            lambda i, _: i < first + count,
+            lambda i, _: (i + 1, step(_batch(batches, i))),
+            (first, outputs),
+        )[1]
+
+    return loop
