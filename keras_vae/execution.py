@@ -30,8 +30,8 @@ class Pace:
 
     Args:
         steps: int, or "auto".
-        callbacks: Keras callbacks, a list or one. If one, other than Keras' own, is told of each
-            batch, each is an execution if it is "auto".
+        callbacks: Keras callbacks, a list or one. If one, other than Keras' own, is told
+            of each batch, each is an execution if it is "auto".
 
     Attributes:
         steps: int, of the next execution.

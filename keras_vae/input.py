@@ -368,7 +368,7 @@ class Chunks(data_adapter.DataAdapter):
     """The batches of `batches`, several at once: what one device trains on.
 
     Those of a chunk are gathered together, from the device's memory where the data fit
-    into it, and the next chunk while this one is used. Keras takes it as it takes a dataset.
+    into it, and the next chunk while this one is used. Keras takes it for a data adapter.
 
     Args:
         data, batch_size, steps, seed, shuffle, epoch: as of `batches`.

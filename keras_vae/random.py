@@ -98,15 +98,18 @@ def step_noise(seed, step, rows, offset=0):
 
     def draw(kind, shape, stream, num_samples=1):
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
-        pairs = -(-n // 2)
-        blocks = -(-pairs // 2)  # whole ones for each sample of a row
+        # XLA computes what it concatenates number by number unless the parts are long: a
+        # block for each normal is cheaper than one for four.
+        blocks = n if kind == "normal" else -(-n // 4)
         first = tf.cast(offset, tf.int64) * num_samples * blocks
         high = step * STREAMS + stream
         words = philox_blocks(seed, first, high, rows * num_samples * blocks)
-        # Side by side, not in turn, which XLA would do word by word.
-        a, b, c, d = (tf.reshape(word, (rows, num_samples, blocks)) for word in words)
-        a, b = tf.concat([a, c], 2)[..., :pairs], tf.concat([b, d], 2)[..., :pairs]
-        noise = _FROM_WORDS[kind](a, b)[..., :n]  # [rows, num_samples, n]
+        words = [tf.reshape(word, (rows, num_samples, blocks)) for word in words]
+        if kind == "normal":
+            noise = _polar(*words[:2])[0]
+        else:
+            noise = _FROM_WORDS[kind](tf.concat(words[:2], 2), tf.concat(words[2:], 2))
+        noise = noise[..., :n]  # [rows, num_samples, n]
         if num_samples > 1:
             noise = tf.transpose(noise, (1, 0, 2))
         return tf.reshape(noise, (num_samples, rows, *event))
@@ -151,7 +154,9 @@ def philox_blocks(seed, low, high, blocks):
     it has in place of TensorFlow's kernel.
 
     Args:
-        seed, low, high: as of `philox_4x32`.
+        seed: int of 32 bits, the key.
+        low: int64 scalar tensor, the counter of the first block.
+        high: int64 scalar tensor, the counter's other half.
         blocks: int32 scalar tensor.
 
     Returns:
@@ -218,11 +223,16 @@ def _uniforms(a, b):
 
 
 def _normals(a, b):
+    return tf.concat(_polar(a, b), axis=-1)
+
+
+def _polar(a, b):
+    """Two normals of two words (Box and Muller, 1958)."""
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(a)))
     # 2 pi in two parts: a file with its constants in float16 draws the same to 1e-6.
     turn = _uniform(b)
     angle = turn * 6.28125 + turn * (2.0 * math.pi - 6.28125)
-    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
+    return radius * tf.cos(angle), radius * tf.sin(angle)
 
 
 def _seeds(a, b):

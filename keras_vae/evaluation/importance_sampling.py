@@ -7,8 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks
+from keras_vae import checks, random
 from keras_vae.distributions import Deterministic
+
+# Blocks of samples in one call, which Ctrl-C cannot end: half a second.
+_CALL = 64
 
 
 class ImportanceWeighted(NamedTuple):
@@ -66,9 +69,16 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
         observed, q_params = prepare(part, position)
         # float64: in float32 a running sum stops to grow where |log w| is large.
         sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
-        for first in range(0, num_samples, at_once):
-            samples = min(at_once, num_samples - first)
-            sums = add(observed, q_params, position, tf.constant(first), samples, sums)
+        for first in range(0, num_samples, _CALL * at_once):
+            last = min(first + _CALL * at_once, num_samples)
+            whole = last - (last - first) % at_once
+            for begin, end, samples in (
+                (first, whole, at_once),
+                (whole, last, last - whole),
+            ):
+                if samples:
+                    bounds = tf.constant(begin), tf.constant(end)
+                    sums = add(observed, q_params, position, *bounds, samples, sums)
         log_sums.append(sums)
     log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
     size = np.exp(2 * log_sum - log_sum_of_squares)
@@ -82,22 +92,43 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
 
 
 def _steps(model):
-    """The two graphs: once per batch of rows, and once per block of samples."""
-    graph = functools.partial(
-        tf.function, reduce_retracing=True, jit_compile=model.jit_compile
-    )
+    """The two graphs: once per batch of rows, and once per blocks of samples.
 
-    @graph
+    They are kept in the model, as Keras keeps its own.
+    """
+    kept = vars(model).setdefault("_importance_steps", {})
+    if model.jit_compile not in kept:
+        kept[model.jit_compile] = _make_steps(model)
+    return kept[model.jit_compile]
+
+
+def _make_steps(model):
+    graph = functools.partial(tf.function, reduce_retracing=True)
+    compiled = functools.partial(graph, jit_compile=model.jit_compile)
+
+    @compiled
     def prepare(x, position):
         x = model.likelihood.observe(model.as_float(x), model.row_noise(position))
         return x, model.infer(x)
 
-    @graph
-    def add(x, q_params, position, first, samples, log_sums):
-        draw = functools.partial(model.row_noise(position), first=first)
-        terms = model.terms_given(x, q_params, draw, num_samples=samples)
+    @compiled
+    def add_weights(x, q_params, noise, samples, log_sums):
+        noise = tf.ensure_shape(noise, (samples, None, *noise.shape[2:]))
+        terms = model.terms_given(x, q_params, lambda *_: noise, num_samples=samples)
         log_weight = tf.cast(terms.log_weight, tf.float64)
         powers = tf.stack([log_weight, 2 * log_weight])  # [2, samples, rows]
         return tf.reduce_logsumexp(tf.concat([powers, log_sums[:, None]], 1), axis=1)
+
+    @graph
+    def add(x, q_params, position, first, last, samples, log_sums):
+        """Adds the weights of the samples first .. last - 1, so many at a time."""
+        draw, q = model.row_noise(position), model.posterior
+
+        def block(first, log_sums):
+            # Outside of XLA, which takes three times as long for this noise.
+            noise = draw(q.noise, q.event_shape, random.POSTERIOR, samples, first=first)
+            return first + samples, add_weights(x, q_params, noise, samples, log_sums)
+
+        return tf.while_loop(lambda i, _: i < last, block, (first, log_sums))[1]
 
     return prepare, add

@@ -422,7 +422,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         # Inside the method: of a layer above this one, as `evaluation` below.
         from keras_vae import signatures
 
-        return signatures.sample_rows(self, n, seed, seeds)["mean" if mean else "x"]
+        return signatures.sample_rows(self, n, seed, seeds, "mean" if mean else "x")
 
     def reconstruct(self, x):
         """The mean of p(x | E[z|x]), a float32 tensor `[rows, *event]`."""
