@@ -531,6 +531,11 @@ class ResumableModel(keras.Model):
     ):  # fmt: skip
         """Checked arrays as a dataset, and `steps` for Keras if that has no end."""
         x, y, weight = self._checked(x, y, weight, prefix, layers)
+        y = tf.nest.map_structure(lambda a: None if a is None else np.asarray(a), y)
+        kinds = {getattr(a, "dtype", np.dtype(bool)).kind for a in tf.nest.flatten(y)}
+        if self.jit_compile and kinds - set("buif"):
+            # XLA takes no strings: labels that nothing is computed from stay out.
+            y = y if self.unpack((x, y, weight))[1] is not None else None
         # Not Keras' own packing, which drops weights that come without labels, and no None
         # among them, which a distributed dataset does not take.
         if weight is None:
@@ -542,7 +547,8 @@ class ResumableModel(keras.Model):
         epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None
         options = (packed, batch_size, steps, self.seed, shuffle, epoch)
         strategy = self.distribute_strategy
-        if not (layers or class_weight or self._distribute_strategy):
+        none = any(a is None for a in tf.nest.flatten(packed))
+        if not (layers or class_weight or none or self._distribute_strategy):
             steps = self._asked["steps_per_execution"]
             return input.Chunks(execution.Pace(steps, callbacks), *options), None
         options += (layers,)

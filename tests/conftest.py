@@ -21,9 +21,16 @@ def global_seed():
 @pytest.fixture(scope="session", autouse=True)
 def no_xla_by_default():
     # A fit of some steps would mostly wait for XLA. What tests XLA asks for it.
+    resolve = ResumableModel._resolve_auto_jit_compile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: False)
-        yield
+        yield resolve
+
+
+@pytest.fixture
+def xla_by_default(no_xla_by_default):
+    """What `jit_compile="auto"` comes to for a model: a function of it."""
+    return no_xla_by_default
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,193 @@
+"""Several steps in one call: the numbers are those of one step at a time."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from keras_vae import execution, input
+from keras_vae.resumable import ResumableModel
+
+X = np.random.default_rng(0).random((50, 6)).astype("float32")
+
+
+def model(encoder=None, **options):
+    keras.utils.set_random_seed(3)
+    likelihood = kv.distributions.IndependentBernoulli((6,))
+    vae = kv.VAE(encoder or kv.nets.MLP([8]), kv.nets.MLP([8]), likelihood, 2, seed=5)
+    vae.compile(keras.optimizers.Adam(0.01), **options)
+    return vae
+
+
+def weights(vae):
+    return np.concatenate([v.numpy().ravel() for v in vae.trainable_variables])
+
+
+# What a pace is.
+
+
+def test_executions_grow_and_shrink_with_their_time():
+    pace = execution.Pace("auto")
+    sizes = []
+    for seconds_of_a_step in [0.001] * 9 + [0.1] * 5:
+        sizes.append(pace.steps)
+        pace.took(seconds_of_a_step * pace.steps, pace.steps)
+    assert sizes[:8] == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert sizes[9:13] == [128, 64, 32, 16]  # 12.8 s: too long, until ...
+    assert 0.1 * pace.steps <= 1.0
+
+
+def test_the_last_executions_of_a_chunk_say_nothing():
+    pace = execution.Pace("auto")
+    pace.took(0.001, 1)
+    pace.took(0.001, 1)
+    assert pace.steps == 2
+
+
+def test_a_given_number_of_steps_stays():
+    pace = execution.Pace(7)
+    pace.took(0.0, 7)
+    assert (pace.steps, pace.most) == (7, 7)
+
+
+class Mine(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(batch)
+
+
+def test_a_callback_of_batches_sees_each():
+    mine = Mine()
+    model().fit(X, batch_size=8, epochs=3, callbacks=[mine], verbose=0)
+    assert mine.seen == 3 * list(range(7))
+
+
+def test_what_keras_brings_does_not_slow_down():
+    own = [keras.callbacks.History(), keras.callbacks.ModelCheckpoint("m.keras")]
+    assert execution.Pace("auto", own).most > 1
+    assert execution.Pace("auto", [*own, Mine()]).most == 1
+    told = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: None)
+    assert execution.Pace("auto", told).most == 1
+    assert execution.Pace("auto", keras.callbacks.CallbackList([Mine()])).most == 1
+
+
+# What a chunk is.
+
+
+@pytest.mark.parametrize("steps", [None, 3, 11])
+@pytest.mark.parametrize("size", [8, 50, 64, 1])
+def test_chunks_hold_the_batches_of_the_pipeline(size, steps):
+    data = (np.arange(50), np.arange(100).reshape(50, 2))
+    for epoch in range(3):
+        options = data, size, steps, 7, True, lambda epoch=epoch: epoch
+        expected = list(input.batches(*options).as_numpy_iterator())
+        chunks = input.Chunks(execution.Pace(4), *options)
+        seen = [
+            tuple(a[i] for a in chunk.batches)
+            for chunk in chunks
+            for i in range(chunk.steps)
+        ]
+        assert chunks.num_batches == len(expected) == len(seen)
+        for batch, wanted in zip(seen, expected, strict=True):
+            for a, b in zip(batch, wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_chunks_are_bounded_and_few_shapes():
+    data = np.zeros((1000, 2**14), "uint8")  # 2 MiB are 128 rows
+    chunks = input.Chunks(execution.Pace("auto"), data, 64)
+    shapes = [tuple(chunk.batches.shape) for chunk in chunks]
+    assert {np.prod(shape) <= input.CHUNK_BYTES for shape in shapes} == {True}
+    assert len(set(shapes)) == 2  # whole batches, and the rest of 40 rows
+
+
+def test_reading_stops_with_the_reader():
+    data = np.zeros((1000, 4), "uint8")
+    iterator = iter(input.Chunks(execution.Pace(1), data, 1))
+    next(iterator)
+    iterator.close()  # does not wait for 999 more
+    with pytest.raises(StopIteration):
+        next(iterator)
+
+
+# Whether XLA changes anything.
+
+
+def test_xla_and_not_train_alike():
+    trained = {}
+    for jit in (False, True):
+        vae = model(jit_compile=jit)
+        vae.fit(X, batch_size=16, epochs=5, verbose=0, validation_data=X[:20])
+        trained[jit] = weights(vae), vae.evaluate(X, verbose=0)
+    # 20 steps of Adam at 0.01; the sums of two compilers differ by some 1e-7.
+    np.testing.assert_allclose(trained[True][0], trained[False][0], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(trained[True][1], trained[False][1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_bad_step_changes_nothing(jit):
+    bad = X.copy()
+    bad[16:32] = np.nan  # one of four batches
+    vae = model(jit_compile=jit)
+    vae.likelihood.check = lambda x, name: None
+    before = [v.numpy() for v in (*vae.trainable_variables, *vae.optimizer.variables)]
+    vae.fit(bad[16:32], batch_size=16, shuffle=False, epochs=2, verbose=0)
+    after = [v.numpy() for v in (*vae.trainable_variables, *vae.optimizer.variables)]
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+    history = vae.fit(bad, batch_size=16, shuffle=False, verbose=0).history
+    assert history["skipped_steps"] == [1]
+    assert np.isfinite(weights(vae)).all() and np.isfinite(history["elbo"]).all()
+
+
+@keras.saving.register_keras_serializable("tests")
+class NotForXLA(keras.layers.Layer):
+    def call(self, x):
+        y = tf.numpy_function(np.tanh, [x], tf.float32)
+        return tf.ensure_shape(y, x.shape) + x
+
+
+def test_what_xla_cannot_compile_is_trained_without(monkeypatch):
+    monkeypatch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: True)
+    vae = model(NotForXLA())
+    with pytest.warns(UserWarning, match="XLA cannot compile a step"):
+        vae.fit(X, batch_size=16, epochs=2, verbose=0)
+    plain = model(NotForXLA(), jit_compile=False)
+    plain.fit(X, batch_size=16, epochs=2, verbose=0)
+    assert vae.step.numpy() == plain.step.numpy() == 8
+    np.testing.assert_array_equal(weights(vae), weights(plain))
+
+
+def test_who_asks_for_xla_is_told():
+    vae = model(NotForXLA(), jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        vae.fit(X, batch_size=16, verbose=0)
+
+
+def test_labels_of_strings_train_with_xla():
+    vae = model(jit_compile=True)
+    names = np.array(["a", "b"] * 25)
+    labelled = vae.fit(X, names, batch_size=16, verbose=0).history
+    assert labelled == model(jit_compile=True).fit(X, batch_size=16, verbose=0).history
+
+
+@pytest.mark.parametrize(
+    "network, xla",
+    [
+        (lambda: kv.nets.MLP([4]), True),
+        (lambda: kv.nets.ConvEncoder([4]), False),
+        (lambda: keras.Sequential([keras.layers.LSTM(4)]), True),
+    ],
+)
+def test_auto_is_xla_but_not_for_convolutions_on_a_cpu(xla_by_default, network, xla):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("has a GPU")
+    shape = (6, 5) if isinstance(network(), keras.Sequential) and xla else (6, 5, 1)
+    vae = kv.VAE(network(), kv.nets.MLP([4]), kv.distributions.IndependentNormal(shape), 2)
+    vae.compile()
+    assert xla_by_default(vae) == xla
+    assert vae.get_compile_config()["jit_compile"] == "auto"
