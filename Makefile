@@ -6,10 +6,10 @@ OUT := $(or $(OUT),runs/demo-$(shell date +%Y%m%d-%H%M%S))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCHMARKS = $(filter-out %/gpu.py %/faults.py,$(wildcard tests/benchmarks/[a-z]*.py))
+MORE = $(filter-out %/speed.py %/gpu.py %/faults.py,$(wildcard tests/benchmarks/[a-z]*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo web test test-slow bench bench-faults bench-gpu bench-nll lint format-check format types check dist clean
+.PHONY: help setup demo web test test-slow bench bench-more bench-faults bench-gpu bench-nll lint format-check format types check dist clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,11 @@ test: setup ## tests and docstring examples, without the slow ones
 test-slow: setup ## the slow tests alone
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-bench: setup ## the speed of training, by each script of tests/benchmarks
-	@set -e; for script in $(BENCHMARKS); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
+bench: setup ## speed beside other packages, 50 minutes, into docs/speed.md (ARGS=--quick: 8)
+	$(BIN)/python tests/benchmarks/speed.py --out docs/speed.md $(ARGS)
+
+bench-more: setup ## replicas and workers, exported models, Frey Face
+	@set -e; for script in $(MORE); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
 
 bench-gpu: setup ## on a host with GPUs: what is there, the tests that need them, throughput
 	$(BIN)/python tests/benchmarks/gpu.py $(ARGS)

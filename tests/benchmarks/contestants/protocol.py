@@ -1,0 +1,163 @@
+"""What all contestants of ../speed.py share: the line protocol, the data, the clock.
+
+A contestant's process reads orders from stdin and writes an answer to each on stdout, both
+as lines of JSON:
+
+    {"prepare": name, "options": {...}}   get ready: data, compilation, one warm-up
+    {}                                    one repetition
+
+An answer holds what the repetition found, `seconds` for so many `units` at least, or
+`failed`, a reason; and the seconds of CPU time that it took, `cpu`, and that were used
+between the last answer and the order, `idle`.
+
+Needs NumPy alone, because both TensorFlow's and PyTorch's environment import it.
+"""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+import traceback
+from importlib import metadata
+
+import numpy as np
+
+
+def serve(contestants, packages):
+    """Answers orders until stdin ends.
+
+    Args:
+        contestants: dict, name -> function of the options that returns a repetition: a
+            function without arguments that returns a dict.
+        packages: names of packages whose versions the answer to `prepare` holds.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    repetition = None
+    slept = time.process_time()
+    for line in sys.stdin:
+        order = json.loads(line)
+        woken = time.process_time()
+        try:
+            if "prepare" in order:
+                repetition = None  # frees the one before
+                repetition = contestants[order["prepare"]](**order["options"])
+                answer = {"versions": {name: metadata.version(name) for name in packages}}
+            else:
+                answer = repetition()
+        except Exception as error:
+            traceback.print_exc()
+            reason = str(error).strip().splitlines() or [""]
+            answer = {"failed": f"{type(error).__name__}: {reason[0]}"}
+        answer |= {"idle": woken - slept, "cpu": time.process_time() - woken}
+        slept = time.process_time()
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def images(rows, shape=(784,), part="x_train"):
+    """uint8 `[rows, *shape]`: MNIST, or random bytes for want of it or of that size."""
+    folder = os.environ.get("KERAS_VAE_DATA")
+    if folder and math.prod(shape) == 784:
+        return np.load(pathlib.Path(folder, "mnist.npz"))[part][:rows].reshape(-1, *shape)
+    return np.random.default_rng(0).integers(0, 256, (rows, *shape), np.uint8)
+
+
+def binary_test_images(rows):
+    """float32 `[rows, 784]`, 0 or 1: the same draws of the same grey values for all."""
+    if not os.environ.get("KERAS_VAE_DATA"):
+        raise ValueError("needs MNIST, mnist.npz in the folder KERAS_VAE_DATA")
+    grey = images(rows, part="x_test") / 255
+    return (np.random.default_rng(0).random(grey.shape) < grey).astype(np.float32)
+
+
+def glorot(rng, fan_in, fan_out):
+    """Uniform weights `[fan_in, fan_out]` (Glorot and Bengio, 2010, equation 16)."""
+    limit = math.sqrt(6 / (fan_in + fan_out))
+    return rng.uniform(-limit, limit, (fan_in, fan_out)).astype(np.float32)
+
+
+def seconds(function, *args):
+    """How long a call takes, and what it returns."""
+    begin = time.perf_counter()
+    result = function(*args)
+    return time.perf_counter() - begin, result
+
+
+def long_less_short(run, units, times):
+    """A repetition: the time of `run(1 + times)` less that of `run(1)`, per run.
+
+    So what a call costs once, its `start`, is not in `seconds`. `loss` is what the long run
+    returned: of the first repetition after as many runs for all contestants.
+
+    Args:
+        run: function of how often, that returns the loss or None.
+        units: int, what one run has.
+        times: int.
+    """
+
+    def repetition():
+        short, _ = seconds(run, 1)
+        long, loss = seconds(run, 1 + times)
+        while long <= short:  # another program took the cores
+            short, _ = seconds(run, 1)
+            long, _ = seconds(run, 1 + times)
+        each = (long - short) / times
+        return {"seconds": each, "units": units, "start": short - each, "loss": loss}
+
+    return repetition
+
+
+def whole(run, units, at_least=1.0):
+    """A repetition: the mean time of calls of `run` that take a second or so together."""
+    run()
+    count = math.ceil(at_least / seconds(run)[0])
+
+    def repetition():
+        return {
+            "seconds": seconds(lambda: [run() for _ in range(count)])[0] / count,
+            "units": units,
+        }
+
+    return repetition
+
+
+def best(runs, times=3):
+    """The fastest of functions, in a dict by what distinguishes them: (key, function)."""
+
+    def fastest(key):
+        runs[key]()
+        return min(seconds(runs[key])[0] / key[0] for _ in range(times))
+
+    key = min(runs, key=fastest)
+    return key, runs[key]
+
+
+def time_to(target, every, limit, train, nll):
+    """Trains, with the clock stopped during evaluation, until the test NLL is `target`.
+
+    Args:
+        target: nats.
+        every: int, epochs between evaluations.
+        limit: int, epochs after which it is given up.
+        train: function of the number of epochs.
+        nll: function without arguments, the test NLL in nats.
+
+    Returns:
+        dict: `seconds` and `epochs`, interpolated between the last two evaluations; `units`
+        is 1.
+    """
+    took, value = 0.0, nll()
+    for epoch in range(0, limit, every):
+        this, _ = seconds(train, every)
+        before, value = value, nll()
+        if value <= target:
+            part = (before - target) / (before - value)
+            return {
+                "seconds": took + part * this,
+                "units": 1,
+                "epochs": epoch + part * every,
+            }
+        took += this
+    raise RuntimeError(f"{value:.2f} nats after {limit} epochs, not {target}")

@@ -1,0 +1,327 @@
+"""keras_vae, and what one would write for TensorFlow by hand: see protocol.py."""
+
+import keras
+import numpy as np
+import protocol
+import tensorflow as tf
+
+import keras_vae as kv
+
+BATCH, LATENT, HIDDEN, PIXELS = 128, 20, 400, 784
+
+
+def dense(grey="soft", hidden=HIDDEN, latent=LATENT, activation="relu", depth=1, seed=0):
+    """784-400-20-400-784, unless said otherwise."""
+    return kv.VAE(
+        encoder=kv.nets.MLP([hidden] * depth, activation),
+        decoder=kv.nets.MLP([hidden] * depth, activation),
+        likelihood=kv.distributions.IndependentBernoulli((PIXELS,), grey=grey),
+        latent_dim=latent,
+        seed=seed,
+    )
+
+
+def conv(grey="soft", size=28):
+    """32 and 64 channels of stride 2, and back."""
+    shape = (size, size, 1)
+    return kv.VAE(
+        encoder=kv.nets.ConvEncoder([32, 64]),
+        decoder=kv.nets.ConvDecoder([64, 32], shape),
+        likelihood=kv.distributions.IndependentBernoulli(shape, grey=grey),
+        latent_dim=LATENT,
+        seed=0,
+    )
+
+
+def fit(rows, times, network="dense", batch=BATCH, policy="float32", **options):
+    """`fit` on an array of uint8, compiled with the defaults."""
+    keras.config.set_dtype_policy(policy)
+    vae = {"dense": dense, "conv": conv}[network](**options)
+    vae.compile("adam")
+    x = protocol.images(rows, vae.likelihood.event_shape)
+
+    def train(epochs):
+        history = vae.fit(x, batch_size=batch, epochs=epochs, verbose=0).history
+        return history["loss"][-1]
+
+    train(1)
+    return protocol.long_less_short(train, len(x), times)
+
+
+def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
+    """The limit: what one would write by hand with nothing but speed in mind.
+
+    Plain variables, Adam written out, one step compiled by XLA, an in-graph loop.
+    """
+    rng = np.random.default_rng(0)
+    weights = []
+    for fan_in, fan_out in layers(hidden):
+        kernel = protocol.glorot(rng, fan_in, fan_out)
+        weights += [tf.Variable(kernel), tf.Variable(tf.zeros(fan_out))]
+    first = [tf.Variable(tf.zeros_like(w)) for w in weights]
+    second = [tf.Variable(tf.zeros_like(w)) for w in weights]
+    step = tf.Variable(0, dtype=tf.int64)
+    total = tf.Variable(0.0)
+
+    @tf.function(jit_compile=True)
+    def train_step(x):
+        count = step.assign_add(1)
+        seed = tf.stack([tf.constant(0, tf.int64), count])
+        x = tf.cast(x, tf.float32) / 255.0
+        if grey == "binarize":
+            u = tf.random.stateless_uniform(tf.shape(x), seed + 2**40, alg="philox")
+            x = tf.cast(u < x, tf.float32)
+        with tf.GradientTape() as tape:
+            w1, b1, w2, b2, w3, b3, w4, b4 = weights
+            features = tf.nn.relu(x @ w1 + b1)
+            loc, raw = tf.split(features @ w2 + b2, 2, axis=1)
+            scale = tf.nn.softplus(raw)
+            noise = tf.random.stateless_normal(tf.shape(loc), seed, alg="philox")
+            logits = tf.nn.relu((loc + scale * noise) @ w3 + b3) @ w4 + b4
+            entropy = tf.nn.sigmoid_cross_entropy_with_logits(x, logits)
+            kl = 0.5 * (scale**2 + loc**2 - 1.0) - tf.math.log(scale)
+            loss = (tf.reduce_sum(entropy) + tf.reduce_sum(kl)) / batch
+        power = tf.cast(count, tf.float32)
+        rate = 1e-3 * tf.sqrt(1.0 - 0.999**power) / (1.0 - 0.9**power)
+        gradients = tape.gradient(loss, weights)
+        for w, g, m, v in zip(weights, gradients, first, second, strict=True):
+            m.assign_add((g - m) * 0.1)
+            v.assign_add((g * g - v) * 0.001)
+            w.assign_sub(rate * m / (tf.sqrt(v) + 1e-7))
+        total.assign_add(loss)
+
+    data = tf.constant(protocol.images(rows))
+    steps = len(data) // batch
+
+    @tf.function
+    def in_graph(dataset):
+        for x in dataset:
+            train_step(x)
+
+    def gather(i):
+        index = tf.range(i * batch, (i + 1) * batch)
+        key = tf.constant([0, 0], tf.int64)
+        index = tf.random.experimental.index_shuffle(index, key, steps * batch - 1)
+        return tf.ensure_shape(tf.gather(data, index), (batch, PIXELS))
+
+    dataset = tf.data.Dataset.range(steps).map(gather, num_parallel_calls=2).prefetch(4)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options)
+
+    def train(epochs):
+        for _ in range(epochs):
+            total.assign(0.0)
+            in_graph(dataset)
+        return float(total) / steps
+
+    train(1)
+    return protocol.long_less_short(train, steps * batch, times)
+
+
+class Sampling(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, inputs):
+        mean, log_var = inputs
+        noise = keras.random.normal(keras.ops.shape(mean), seed=self.seed_generator)
+        return mean + keras.ops.exp(0.5 * log_var) * noise
+
+
+class Recipe(keras.Model):
+    """A VAE as one finds it in courses: a train step of its own, `Mean` trackers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        x = keras.Input((PIXELS,))
+        features = keras.layers.Dense(HIDDEN, "relu")(x)
+        mean = keras.layers.Dense(LATENT)(features)
+        log_var = keras.layers.Dense(LATENT)(features)
+        self.encoder = keras.Model(x, [mean, log_var, Sampling()([mean, log_var])])
+        z = keras.Input((LATENT,))
+        features = keras.layers.Dense(HIDDEN, "relu")(z)
+        self.decoder = keras.Model(z, keras.layers.Dense(PIXELS, "sigmoid")(features))
+        names = ("loss", "reconstruction_loss", "kl_loss")
+        self.trackers = [keras.metrics.Mean(name) for name in names]
+
+    @property
+    def metrics(self):
+        return self.trackers
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            mean, log_var, z = self.encoder(data)
+            entropy = keras.ops.binary_crossentropy(data, self.decoder(z))
+            reconstruction = keras.ops.mean(keras.ops.sum(entropy, axis=1))
+            kl = -0.5 * (1 + log_var - keras.ops.square(mean) - keras.ops.exp(log_var))
+            kl = keras.ops.mean(keras.ops.sum(kl, axis=1))
+            loss = reconstruction + kl
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        for tracker, value in zip(self.trackers, (loss, reconstruction, kl), strict=True):
+            tracker.update_state(value)
+        return {tracker.name: tracker.result() for tracker in self.trackers}
+
+
+def recipe(rows, times):
+    """The common way: float32 arrays, `compile` and `fit` with Keras' own defaults."""
+    model = Recipe()
+    model.compile(keras.optimizers.Adam())
+    x = protocol.images(rows).astype(np.float32) / 255
+
+    def train(epochs):
+        history = model.fit(x, epochs=epochs, batch_size=BATCH, verbose=0).history
+        return history["loss"][-1]
+
+    train(1)
+    return protocol.long_less_short(train, len(x), times)
+
+
+def nll(rows, samples):
+    """`importance_weighted` in decoder rows, of an untrained model: it takes as long."""
+    vae = dense()
+    vae.compile("adam")
+    x = protocol.images(rows, part="x_test")
+
+    def estimate(fifths):
+        kv.evaluation.importance_weighted(vae, x, num_samples=fifths * samples // 5)
+
+    estimate(1)
+    return protocol.long_less_short(estimate, len(x) * samples // 5, 4)
+
+
+def products():
+    """The decoder's matrix products alone, at the best batch size, with XLA or without."""
+    w, v = (tf.random.normal(layer) for layer in layers()[2:])
+    return in_rows(lambda z: (z @ w) @ v)
+
+
+def decode(rows):
+    """The decoder alone: the means of p(x|z)."""
+    vae = dense()
+    return in_rows(lambda z: tf.sigmoid(vae.generate(z)["logits"]), (rows,))
+
+
+def in_rows(function, sizes=tuple(2**i for i in range(8, 13))):
+    runs = {}
+    for rows in sizes:
+        z = tf.random.normal((rows, LATENT))
+        for xla in (True, False):
+            compiled = tf.function(function, jit_compile=xla)
+            runs[rows, xla] = lambda c=compiled, z=z: c(z)
+    (rows, _), run = protocol.best(runs)
+    return protocol.whole(run, rows)
+
+
+def sample(rows):
+    """`sample`: draws from p(x|z), each row from a seed of its own."""
+    vae = dense()
+    vae.compile("adam")
+    return protocol.whole(lambda: vae.sample(rows, seed=0), rows)
+
+
+def sample_means(rows):
+    """`sample(mean=True)`: what other packages call a sample of a Bernoulli VAE."""
+    vae = dense()
+    vae.compile("adam")
+    return protocol.whole(lambda: vae.sample(rows, seed=0, mean=True), rows)
+
+
+def time_to_nll(target, every, limit, rows, test_rows, samples):
+    """`fit` until the test NLL is `target`, each time from other initial weights."""
+    vae = dense("binarize", hidden=200, latent=50, activation="tanh", depth=2)
+    vae.compile("adam")
+    x, test = protocol.images(rows), protocol.binary_test_images(test_rows)
+    state = [*vae.variables, *vae.optimizer.variables]
+    initial = [v.numpy() for v in state]
+    rng = np.random.default_rng(0)
+
+    def train(epochs):
+        vae.fit(x, batch_size=100, epochs=epochs, verbose=0)
+
+    def estimate():
+        estimates = kv.evaluation.importance_weighted(vae, test, samples)
+        return -float(estimates.log_likelihood.mean())
+
+    def repetition():
+        for variable, value in zip(state, initial, strict=True):
+            variable.assign(value)
+        for weight in vae.trainable_weights:
+            if len(weight.shape) == 2:
+                weight.assign(protocol.glorot(rng, *weight.shape))
+        return protocol.time_to(target, every, limit, train, estimate)
+
+    train(every)
+    return repetition
+
+
+def rates(size=2048):
+    """GFLOP/s of matrix products, large ones and those of a step, and what models need."""
+    kinds = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+    squares = {name: tf.ones((size, size), kind) for name, kind in kinds.items()}
+    step = [
+        (tf.ones((BATCH, n)), tf.ones((n, m)), tf.ones((BATCH, m))) for n, m in layers()
+    ]
+
+    def of_step():
+        products = []
+        for i, (x, w, gradient) in enumerate(step):
+            products += [x @ w, tf.matmul(x, gradient, transpose_a=True)]
+            if i:  # nobody asks for the gradient of the data
+                products.append(tf.matmul(gradient, w, transpose_b=True))
+        return products
+
+    operations = {
+        "dense": of_training([n * m for n, m in layers()]),
+        "conv": of_training(conv_products()),
+    }
+    works = {name: (lambda a=a: a @ a, 2 * size**3) for name, a in squares.items()}
+    works["step"] = of_step, BATCH * operations["dense"]
+    repetitions = {}
+    for name, (function, count) in works.items():
+        runs = {(1, xla): tf.function(function, jit_compile=xla) for xla in (True, False)}
+        repetitions[name] = protocol.whole(protocol.best(runs)[1], count)
+
+    def repetition():
+        found = {name: each() for name, each in repetitions.items()}
+        rate = {name: f["units"] / f["seconds"] / 1e9 for name, f in found.items()}
+        return {"rates": rate, "operations": operations}
+
+    return repetition
+
+
+def of_training(products):
+    """Operations of a step for an image, from the multiplications of each layer.
+
+    Forward, the gradient of the weights and that of the input take as many each; nobody
+    asks for the gradient of the data.
+    """
+    return 2 * (3 * sum(products) - products[0])
+
+
+def layers(hidden=HIDDEN):
+    """The matrices of the dense model, [(fan in, fan out)]."""
+    return [(PIXELS, hidden), (hidden, 2 * LATENT), (LATENT, hidden), (hidden, PIXELS)]
+
+
+def conv_products(size=28):
+    """The multiplications of each layer of the convolutional model, for an image.
+
+    A convolution has 9 for each pixel that it writes, a transposed one for each that it
+    reads, times the channels of both.
+    """
+    half, quarter = (size // 2) ** 2, (size // 4) ** 2
+    flat = quarter * 64
+    encoder = [half * 9 * 32, quarter * 9 * 32 * 64, flat * 2 * LATENT]
+    decoder = [LATENT * flat, quarter * 9 * 64 * 64, half * 9 * 64 * 32, size**2 * 32]
+    return encoder + decoder
+
+
+if __name__ == "__main__":
+    contestants = [
+        *(fit, loop, recipe, nll, products, decode, sample, sample_means),
+        *(time_to_nll, rates),
+    ]
+    protocol.serve({f.__name__: f for f in contestants}, ("tensorflow", "keras"))

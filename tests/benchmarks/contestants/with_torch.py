@@ -1,0 +1,256 @@
+"""PyTorch, by hand and by pythae: see protocol.py."""
+
+import tempfile
+
+import protocol
+import torch
+from torch import nn
+from torch.nn import functional
+
+BATCH, LATENT, HIDDEN, PIXELS = 128, 20, 400, 784
+
+torch.manual_seed(0)
+torch.set_flush_denormal(True)  # as TensorFlow has it
+
+
+def dense(hidden=HIDDEN, latent=LATENT, activation=nn.ReLU, depth=1):
+    """The encoder, to both parameters of the posterior, and the decoder, to logits."""
+
+    def mlp(n, m):
+        widths = [n, *[hidden] * depth]
+        inner = [
+            part
+            for pair in zip(widths, widths[1:], strict=False)
+            for part in (nn.Linear(*pair), activation())
+        ]
+        return nn.Sequential(*inner, nn.Linear(hidden, m))
+
+    return mlp(PIXELS, 2 * latent), mlp(latent, PIXELS)
+
+
+def conv():
+    """The layers of keras_vae's ConvEncoder([32, 64]) and ConvDecoder([64, 32])."""
+    encoder = nn.Sequential(
+        nn.Conv2d(1, 32, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(7 * 7 * 64, 2 * LATENT),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(LATENT, 7 * 7 * 64),
+        nn.ReLU(),
+        nn.Unflatten(1, (64, 7, 7)),
+        nn.ConvTranspose2d(64, 64, 3, 2, 1, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 32, 3, 2, 1, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 1, 1),
+    )
+    return encoder, decoder
+
+
+class VAE(nn.Module):
+    """Images of uint8 -> the loss, the mean of the negative bound in nats."""
+
+    def __init__(self, encoder, decoder, grey="soft", bfloat16=False):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.grey, self.bfloat16 = grey, bfloat16
+        self.reset()
+
+    def reset(self):
+        """Draws the weights as Keras does."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.xavier_uniform_(parameter)
+
+    def posterior(self, x):
+        with torch.autocast("cpu", torch.bfloat16, self.bfloat16):
+            loc, raw = self.encoder(x).chunk(2, 1)
+        return loc.float(), functional.softplus(raw.float())
+
+    def logits(self, z):
+        with torch.autocast("cpu", torch.bfloat16, self.bfloat16):
+            return self.decoder(z).float()
+
+    def forward(self, x):
+        x = x.float() / 255
+        if self.grey == "binarize":
+            x = torch.bernoulli(x)
+        loc, scale = self.posterior(x)
+        logits = self.logits(loc + scale * torch.randn_like(loc))
+        entropy = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        kl = 0.5 * (scale**2 + loc**2 - 1) - scale.log()
+        return (entropy + kl.sum()) / len(x)
+
+
+class Training:
+    """A loop over a permuted index: no DataLoader, and no value is read in an epoch."""
+
+    def __init__(self, model, x, batch, compiled=False, channels_last=False):
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.format)
+        self.loss = torch.compile(model) if compiled else model
+        self.x, self.batch = x, batch
+        self.reset()
+
+    def reset(self):
+        self.model.reset()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
+
+    def __call__(self, epochs):
+        for _ in range(epochs):
+            total = torch.zeros(())
+            indices = torch.randperm(len(self.x)).split(self.batch)
+            for index in indices:
+                loss = self.loss(self.x[index].contiguous(memory_format=self.format))
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+                total += loss.detach()
+        return float(total) / len(indices)
+
+
+def loop(rows, times, network="dense", grey="soft", bfloat16=False, **options):
+    """Fused Adam; `options` of `Training`."""
+    shape = {"dense": (PIXELS,), "conv": (1, 28, 28)}[network]
+    model = VAE(*{"dense": dense, "conv": conv}[network](), grey, bfloat16)
+    x = torch.from_numpy(protocol.images(rows, shape))
+    train = Training(model, x, BATCH, **options)
+    train(1)
+    return protocol.long_less_short(train, rows, times)
+
+
+def time_to_nll(target, every, limit, rows, test_rows, samples):
+    """The compiled loop until the test NLL is `target`, each time from other weights."""
+    networks = dense(hidden=200, latent=50, activation=nn.Tanh, depth=2)
+    model = VAE(*networks, grey="binarize")
+    x = torch.from_numpy(protocol.images(rows))
+    test = torch.from_numpy(protocol.binary_test_images(test_rows))
+    train = Training(model, x, 100, compiled=True)
+
+    @torch.no_grad()
+    def estimate():
+        total = 0.0
+        for x in test.split(10):
+            loc, scale = model.posterior(x)
+            noise = torch.randn(samples, *loc.shape)
+            z = loc + scale * noise
+            entropy = functional.binary_cross_entropy_with_logits(
+                model.logits(z), x.expand(samples, *x.shape), reduction="none"
+            )
+            # p(z) / q(z|x): the constants cancel.
+            ratio = (0.5 * (noise**2 - z**2) + scale.log()).sum(2)
+            log_weight = ratio - entropy.sum(2)
+            total -= (log_weight.logsumexp(0) - torch.tensor(samples).log()).sum()
+        return float(total) / len(test)
+
+    def repetition():
+        train.reset()
+        return protocol.time_to(target, every, limit, train, estimate)
+
+    train(every)
+    return repetition
+
+
+# pythae.
+
+
+def in_pythae():
+    """Its VAE with the networks of `dense`."""
+    from pythae import models
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    class Encoder(BaseEncoder):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            mean, log_var = self.network(x).chunk(2, 1)
+            return ModelOutput(embedding=mean, log_covariance=log_var)
+
+    class Decoder(BaseDecoder):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=torch.sigmoid(self.network(z)))
+
+    encoder, decoder = dense()
+    config = models.VAEConfig(
+        input_dim=(PIXELS,), latent_dim=LATENT, reconstruction_loss="bce"
+    )
+    return models.VAE(config, Encoder(encoder), Decoder(decoder))
+
+
+def trainer(rows, times):
+    """Its own trainer, without checkpoints."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    losses = []
+
+    class Losses(TrainingCallback):
+        def on_log(self, training_config, logs, **kwargs):
+            losses.append(logs["train_epoch_loss"])
+
+    folder = tempfile.TemporaryDirectory()
+    x = torch.from_numpy(protocol.images(rows)).float() / 255
+    trainer = BaseTrainer(
+        model=in_pythae(),
+        train_dataset=BaseDataset(x, torch.ones(rows)),
+        training_config=BaseTrainerConfig(
+            output_dir=folder.name,
+            learning_rate=1e-3,
+            per_device_train_batch_size=BATCH,
+        ),
+        callbacks=[Losses()],
+    )
+
+    def train(epochs):
+        trainer.training_config.num_epochs = epochs
+        trainer.train()
+        return losses[-1]
+
+    train(1)
+    repetition = protocol.long_less_short(train, rows, times)
+    repetition.folder = folder  # stays until the contestant goes
+    return repetition
+
+
+def get_nll(rows, samples, batch_size):
+    """Its importance sampling, of an untrained model; rows of the decoder."""
+    model = in_pythae()
+    x = torch.from_numpy(protocol.images(rows, part="x_test")).float() / 255
+
+    @torch.no_grad()
+    def estimate():
+        return model.get_nll(x, n_samples=samples, batch_size=batch_size)
+
+    return protocol.whole(estimate, rows * samples)
+
+
+def sample(rows, batch_size):
+    """Its NormalSampler, which gives the means of p(x|z)."""
+    from pythae.samplers import NormalSampler
+
+    sampler = NormalSampler(in_pythae())
+
+    @torch.no_grad()
+    def draw():
+        return sampler.sample(num_samples=rows, batch_size=batch_size)
+
+    return protocol.whole(draw, rows)
+
+
+if __name__ == "__main__":
+    contestants = [loop, time_to_nll, trainer, get_nll, sample]
+    protocol.serve({f.__name__: f for f in contestants}, ("torch", "pythae"))

@@ -1,0 +1,113 @@
+"""tests/benchmarks/speed.py: the protocol and the arithmetic, with contestants made up."""
+
+import json
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+BENCHMARKS = ROOT / "tests" / "benchmarks"
+CONTESTANT = """
+import sys
+sys.path.insert(0, {folder!r})
+import protocol
+
+def steady(seconds):
+    print("said by a library")
+    return lambda: {{"seconds": seconds, "units": 6}}
+
+def broken():
+    raise ValueError("no such data")
+
+def fatal():
+    sys.exit("gone")
+
+protocol.serve({{f.__name__: f for f in (steady, broken, fatal)}}, ["numpy"])
+"""
+
+
+@pytest.fixture
+def speed(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import speed
+
+    return speed
+
+
+@pytest.fixture
+def started(speed, tmp_path):
+    """A function that starts contestants' processes by their labels."""
+    script = tmp_path / "contestant.py"
+    script.write_text(CONTESTANT.format(folder=str(BENCHMARKS / "contestants")))
+    processes = {}
+
+    def start(*labels):
+        for label in labels:
+            command = [sys.executable, str(script)]
+            processes[label] = speed.Process(command, tmp_path / f"{label}.log")
+        return processes
+
+    yield start
+    for process in processes.values():
+        process.end()
+
+
+def steady(speed, seconds):
+    return speed.Contestant("", "steady", {"seconds": seconds})
+
+
+def test_contestants_are_played_in_turn(speed, started):
+    contestants = {"a": steady(speed, 2.0), "b": steady(speed, 3.0)}
+    results = speed.play(contestants, None, 2, started("a", "b"))
+    results = json.loads(json.dumps(results))
+    assert speed.speeds(results["a"]) == [3.0, 3.0]
+    assert list(results["b"]["versions"]) == ["numpy"]
+    promise = speed.Promise("", "a", ["b"])
+    assert speed.ratios(promise, results) == ("b", [1.5, 1.5])
+
+
+def test_a_contestant_that_fails_is_named_with_its_reason(speed, started):
+    contestants = {
+        "a": steady(speed, 2.0),
+        "broken": speed.Contestant("", "broken", {}),
+        "fatal": speed.Contestant("", "fatal", {}),
+        "missing": steady(speed, 2.0),
+    }
+    processes = started("a", "broken", "fatal")
+    processes["missing"] = speed.Process(RuntimeError("no PyTorch"), None)
+    results = speed.play(contestants, None, 2, processes)
+    group = speed.Group("images", contestants, [])
+    table = "\n".join(speed.listed("", group, results))
+    assert "| broken | failed: ValueError: no such data |" in table
+    assert "| fatal | failed: ended with status 1: gone |" in table
+    assert "| missing | failed: no PyTorch |" in table
+    every = speed.Promise("", "a", ["broken", "missing"])
+    assert speed.ratios(every, results) == ("broken", "ValueError: no such data")
+
+
+def test_the_fastest_of_the_others_counts(speed, started):
+    contestants = {
+        "a": steady(speed, 2.0),
+        "b": steady(speed, 4.0),
+        "c": steady(speed, 1.0),
+    }
+    results = speed.play(contestants, None, 1, started("a", "b", "c"))
+    assert speed.ratios(speed.Promise("", "a", ["b", "c"]), results) == ("c", [0.5])
+    assert speed.met(0.5, 0.5) == "met" and speed.met(0.6, 0.5) == "**not met**"
+
+
+def test_another_training_is_called_one(speed):
+    results = {
+        label: {"rounds": [{"loss": loss}]} for label, loss in (("a", 100.0), ("b", 101.0))
+    }
+    assert speed.agreement(results).endswith("1.0% apart at most.")
+    results["c"] = {"rounds": [{"loss": 120.0}]}
+    assert "not the same training" in speed.agreement(results)
+
+
+def test_the_document_has_a_place_for_each_table(speed):
+    text = (ROOT / "docs" / "speed.md").read_text()
+    tables = ["machine", "ratios", *speed.groups(quick=False), "growth", "hardware"]
+    for name in [*tables, "memory"]:
+        assert f"<!-- {name} -->\n" in text and f"<!-- /{name} -->" in text
