@@ -55,12 +55,14 @@ def order(seed, epoch, rows):
         rows: int.
 
     Returns:
-        NumPy int64 `[rows]`.
+        NumPy int32 `[rows]`.
     """
-    words = philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows).numpy().astype(np.int64)
-    # Word and place in one number: sorting those is ten times faster than argsort, and
-    # stable where words are equal.
-    return np.sort(words << 32 | np.arange(rows)) & 0xFFFFFFFF
+    words = philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows).numpy()
+    # Word and place as the high and the low half of one number: sorting those is ten times
+    # faster than argsort, and stable where words are equal. The low half comes first.
+    pairs = np.stack([np.arange(rows, dtype=np.int32), words], axis=1)
+    pairs.view(np.int64)[:, 0].sort()
+    return pairs[:, 0].copy()
 
 
 class KeyedSeeds(keras.random.SeedGenerator):

@@ -174,6 +174,14 @@ def test_orders_are_permutations_and_do_not_repeat():
     assert np.abs(counts - 24).max() < 5 * np.sqrt(24)
 
 
+def test_orders_are_the_stable_argsort_of_their_words():
+    rows, epoch = 300_000, tf.constant(2, tf.int64)
+    words = random.philox_4x32(-3, 0, epoch * random.STREAMS + random.ORDER, rows)
+    assert len(np.unique(words)) < rows  # some are equal
+    order = random.order(-3, epoch, rows)
+    np.testing.assert_array_equal(order, np.argsort(words.numpy(), kind="stable"))
+
+
 def test_evaluation_shares_no_noise_with_sampling():
     import keras
 
