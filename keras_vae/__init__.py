@@ -30,13 +30,15 @@ if pathlib.Path(*sys.argv[:1]).name not in ("keras-vae", "keras-vae.exe"):
         schedules,
         signatures,
     )
-    from keras_vae.input import Shards
     from keras_vae.models import VAE, Autoencoder
+    from keras_vae.sources import ImageFiles, Shards, TFRecords
 
     __all__ = [
         "VAE",
         "Autoencoder",
+        "ImageFiles",
         "Shards",
+        "TFRecords",
         "callbacks",
         "datasets",
         "distributions",

@@ -1,4 +1,4 @@
-"""Arrays, in memory or in files -> batches: checked, shuffled by index, gathered.
+"""Arrays, in memory or on disk -> batches: checked, shuffled by index, gathered.
 
 uint8 stays uint8 until it is inside the training step: a quarter of the memory traffic.
 """
@@ -8,7 +8,7 @@ import concurrent.futures
 import functools
 import math
 import numbers
-import pathlib
+import threading
 import warnings
 from typing import Any, NamedTuple
 
@@ -16,110 +16,29 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters import data_adapter
 
-from keras_vae import checks, random
+from keras_vae import checks, random, sources
 
 # A chunk of batches has so many bytes at most: little beside a model, and enough for its
 # steps to outweigh what a chunk costs.
 CHUNK_BYTES = 2**22
 
 
-class Shards:
-    """The rows of several .npy files, one file after the other, read when they are needed.
-
-    For data that do not fit into memory. `fit` and `evaluate` take it where they take an
-    array: the order of the rows is the same as that of one array, for one device and for
-    many workers, each of which reads its own share of a batch only.
-
-    Args:
-        paths: list of paths, in the order of the rows.
-
-    Attributes:
-        shape: `(rows, *event)`.
-        dtype: NumPy dtype of the rows as they are given out: float64 becomes float32.
-
-    Raises:
-        ValueError: if there are none, or they do not have rows of one shape and dtype.
-
-    Example:
-
-    >>> import tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> for i in range(3):
-    ...     np.save(folder / f"{i}.npy", np.zeros((10, 8), "uint8"))
-    >>> Shards(sorted(folder.glob("*.npy"))).shape
-    (30, 8)
-    """
-
-    def __init__(self, paths):
-        paths = [pathlib.Path(path) for path in paths]
-        checks.that(paths, "paths", "one .npy file or more", paths)
-        self.files = [self._open(path) for path in paths]
-        kinds = {
-            (file.dtype, file.shape[1:]): p
-            for file, p in zip(self.files, paths, strict=True)
-        }
-        if len(kinds) > 1:
-            seen = ", ".join(f"{p} {dtype} {shape}" for (dtype, shape), p in kinds.items())
-            raise ValueError(
-                f"`paths` must hold rows of one dtype and shape. Received: {seen}"
-            )
-        dtype, event_shape = next(iter(kinds))
-        check_dtype(dtype, "paths")
-        self.dtype = dtype if dtype.kind in "bui" else np.dtype(np.float32)
-        self.starts = np.cumsum([0, *map(len, self.files)])
-        self.shape = (int(self.starts[-1]), *event_shape)
-
-    @staticmethod
-    def _open(path):
-        try:
-            file = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"`paths` must be .npy files. Received: {path}: {error}"
-            ) from error
-        if not isinstance(file, np.ndarray) or not file.ndim or not file.size:
-            raise ValueError(
-                "`paths` must be .npy files of one row or more. "
-                f"Received: {path} with {getattr(file, 'shape', 'several arrays')}"
-            )
-        return file
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, rows):
-        """The rows of a slice, a NumPy array."""
-        return self.rows(np.arange(len(self))[rows])
-
-    def look(self):
-        """The first rows of each file, to be checked instead of all."""
-        first = [np.arange(min(1000, len(file))) for file in self.files]
-        return self.rows(np.concatenate(list(map(np.add, first, self.starts))))
-
-    def rows(self, index):
-        """The rows of an int64 array `[n]` of their numbers, a NumPy array."""
-        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
-        shard = np.searchsorted(self.starts, index, side="right") - 1
-        for i in np.unique(shard):
-            here = shard == i
-            rows[here] = self.files[i][index[here] - self.starts[i]]
-        return rows
-
-    def gather(self, index):
-        """As `rows`, of tensors."""
-        rows = tf.numpy_function(self.rows, [index], tf.as_dtype(self.dtype))
-        return tf.ensure_shape(rows, (None, *self.shape[1:]))
-
-
 def is_source(data):
     """Whether `data` yields batches of its own (tf.data, PyDataset, a generator, ...)."""
-    plain = (list, tuple, dict, str, bytes, numbers.Number, type(None), Shards)
+    plain = (list, tuple, dict, str, bytes, numbers.Number, type(None))
     sparse = (tf.SparseTensor, tf.RaggedTensor)
     return not (hasattr(data, "__array__") or isinstance(data, (*plain, *sparse)))
 
 
+def is_mapped(value):
+    """Whether it is an array that is mapped from a file, or a slice of one."""
+    return isinstance(value, np.memmap) and value.filename is not None
+
+
 def as_array(value, name):
-    """Returns an array as NumPy: bool, an integer type or float32; `Shards` as they are.
+    """Returns an array as NumPy: bool, an integer type or float32; or as a `Source`.
+
+    A `Source` is left as it is, and an array that is mapped from a file becomes one.
 
     Args:
         value: array of any library that NumPy understands.
@@ -128,8 +47,10 @@ def as_array(value, name):
     Raises:
         ValueError: for anything that is not an array of numbers, and for an empty one.
     """
-    if isinstance(value, Shards):
+    if isinstance(value, sources.Source):
         return value
+    if is_mapped(value):
+        return sources.Mapped(value, name)
     if not hasattr(value, "__array__"):
         raise ValueError(
             f"`{name}` must be an array of numbers (NumPy, TensorFlow, pandas, ...). "
@@ -224,7 +145,12 @@ def split(data, fraction):
             f"`validation_split` leaves one side of the {rows} rows empty. "
             f"Received: validation_split={fraction}"
         )
-    return _map(lambda a: a[:at], data), _map(lambda a: a[at:], data)
+
+    def part(rows):
+        stays = sources.Source  # on the disk
+        return _map(lambda a: a.part(rows) if isinstance(a, stays) else a[rows], data)
+
+    return part(slice(at)), part(slice(at, None))
 
 
 def check_augmentation(layers):
@@ -282,7 +208,7 @@ def batches(
     (e + 1) * steps - 1, wherever passes begin and end.
 
     Args:
-        data: structure of arrays or `Shards` with equal numbers of rows, or None.
+        data: structure of arrays or sources with equal numbers of rows, or None.
         batch_size: int.
         steps: int, batches per epoch, or None for one pass.
         seed: int.
@@ -313,14 +239,17 @@ def batches(
         with tf.device("CPU"):
             return random.order(seed, number, rows)
 
+    making = threading.Lock()
+
+    def numbers_of(number, begin, end):
+        with making:  # two batches that wait for an order wait for one
+            whole = order(number)
+        return whole[begin:end].astype(np.int64)
+
     def index(number, begin, end):
         if not shuffle:
             return tf.range(begin, end)
-        part = tf.numpy_function(
-            lambda number, begin, end: order(number)[begin:end].astype(np.int64),
-            [number, begin, end],
-            tf.int64,
-        )
+        part = tf.numpy_function(numbers_of, [number, begin, end], tf.int64)
         return tf.ensure_shape(part, [None])
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, which takes a while
@@ -468,7 +397,7 @@ def _steps(steps, count, epoch):
 
 def _gatherer(data):
     """A function of int64 `[n]` that returns those rows of an array."""
-    if isinstance(data, Shards):
+    if isinstance(data, sources.Source):
         return data.gather
     # Gathered there, not in the step: XLA takes minutes to compile a function with a
     # constant of the size of the data.

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, distribute, execution, input, random
+from keras_vae import checks, distribute, execution, input, random, sources
 
 _SCALES_LOSS = keras.optimizers.LossScaleOptimizer
 
@@ -67,7 +67,7 @@ class ResumableModel(keras.Model):
         )
 
     def check_data(self, x, name="x", augmentation=()):
-        """Returns data in memory as a NumPy array, or raises a ValueError naming it."""
+        """Returns data as NumPy array or `Source`, or raises a ValueError naming it."""
         raise NotImplementedError
 
     def check_batch(self, x, name="x"):
@@ -295,8 +295,10 @@ class ResumableModel(keras.Model):
         reads its share of the batches, and the chief alone shows a progress bar.
 
         Args:
-            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `keras_vae.Shards`,
-                `tf.data.Dataset`, `keras.utils.PyDataset` or generator.
+            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
+                `keras.utils.PyDataset` or generator; or rows on disk, which are read as
+                they are needed: `np.load(path, mmap_mode="r")`, `keras_vae.Shards`,
+                `keras_vae.TFRecords`, `keras_vae.ImageFiles`.
             y: labels, which a VAE ignores: `(x, y)` pairs train unchanged.
             sample_weight: array `[rows]`, a factor of the loss of each example.
             batch_size: int, 32 by default.
@@ -503,6 +505,8 @@ class ResumableModel(keras.Model):
             self._check_source(x, "x")
         else:
             x = self.check_data(x)
+            if isinstance(x, sources.Source):
+                x, batch_size = input.batches(x, batch_size or 32), None
         return super().predict(x, batch_size=batch_size, **kwargs)
 
     def _validation(self, data, batch_size, steps, callbacks):
@@ -734,8 +738,10 @@ def _flat(value, path=""):
 def _fact(value):
     if isinstance(value, tf.data.Dataset):
         return f"{value.element_spec}, {int(value.cardinality())} batches"
-    if isinstance(value, input.Shards):
-        return f"{value.shape} in {len(value.files)} files, first {_fact(value.look())}"
+    if input.is_mapped(value) and value.ndim > 1:  # labels are read whole
+        value = input.as_array(value, "x")
+    if isinstance(value, sources.Source):
+        return f"{value.shape}, some rows {_fact(value.look())}"
     if hasattr(value, "__array__"):
         array = np.ascontiguousarray(value)
         array = array.astype(str) if array.dtype.hasobject else array

@@ -16,6 +16,7 @@ LAYERS = {
     "workers": 0,
     "execution": 0,
     "input": 0,
+    "sources": 0,
     "nets": 0,
     "datasets": 0,
     "resumable": 1,
@@ -40,6 +41,9 @@ BESIDE = {
     ("distribute", "workers"),
     ("input", "checks"),
     ("input", "random"),
+    ("input", "sources"),
+    ("sources", "checks"),
+    ("datasets", "sources"),
 }
 
 

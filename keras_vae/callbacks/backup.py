@@ -83,7 +83,7 @@ class Backup(keras.callbacks.Callback):
         ValueError: from `fit`, if the folder cannot be written, if all backups in it are
             damaged, or if they are of another training: another model, optimizer,
             objective, seed or batch size, or other data or callbacks. Arrays are compared
-            by checksum, `Shards` by their first rows, a `tf.data.Dataset` by its element
+            by checksum, rows on disk by some of them, a `tf.data.Dataset` by its element
             spec and number of batches, other sources by their type.
         Preempted: from `fit`, after SIGTERM.
 

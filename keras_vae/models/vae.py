@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae import checks, distribute, input, objectives, random
+from keras_vae import checks, distribute, input, objectives, random, sources
 from keras_vae.distributions import Head, IndependentNormal, Prior, StandardNormal
 from keras_vae.objectives import ELBO, Terms
 from keras_vae.resumable import ResumableModel
@@ -301,7 +301,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         return getattr(self.objective, "num_samples", 1)
 
     def check_data(self, x, name="x", augmentation=()):
-        """Data in memory as a NumPy array that the likelihood can take.
+        """Data as a NumPy array, or a `Source`, that the likelihood can take.
 
         Its shape is `[rows, *event]`, after the layers of `augmentation`.
 
@@ -320,7 +320,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             self.check_batch(input.augment(augmentation, x[:1], seeds), name)
         else:
             self.check_batch(x, name)
-        look = x.look() if isinstance(x, input.Shards) else x
+        look = x.look() if isinstance(x, sources.Source) else x
         if look.dtype == "uint8" and look.max() == 1:
             raise ValueError(
                 f"`{name}` is uint8, which is divided by 255, but holds only 0 and 1. "
