@@ -675,6 +675,9 @@ def _describe(run, data, model):
         f"data        {data.name}: {len(data.x_train):,} training{held_out} and "
         f"{len(data.x_test):,} test rows of {shape}{scaled}"
     )
+    if data.streamed:
+        size = data.x_train.dtype.itemsize * math.prod(data.x_train.shape) / 1e9
+        out.print(f"            read from the disk as they are needed: {size:,.1f} GB")
     out.print(
         f"model       {options['model']}, {options['network']}, latent "
         f"{options['latent']}, {model.count_params():,} parameters"

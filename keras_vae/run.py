@@ -464,7 +464,7 @@ def resolve(options, data):
         if options[name] is not None and options["likelihood"] != kind:
             _refuse(name, f"left out unless the likelihood is {kind}", options[name])
     if options["likelihood"] == "bernoulli" and not _unit(data):
-        low, high = data.x_train.min(), data.x_train.max()
+        low, high = data.x_seen.min(), data.x_seen.max()
         raise ValueError(
             "`likelihood` bernoulli needs values in [0, 1]: scale an array by its "
             f"`value_range`, or take normal. Received: values from {low:g} to {high:g} in "
@@ -513,7 +513,7 @@ def _refuse(name, expected, value):
 
 def _unit(data):
     """Whether all values are in [0, 1] where the likelihood sees them."""
-    parts = [x for x in (data.x_train, data.x_val, data.x_test) if x is not None]
+    parts = [x for x in (data.x_seen, data.x_val, data.x_test) if x is not None]
     return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
 
 

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import keras_vae as kv
-from keras_vae import cli, datasets
+from keras_vae import cli, datasets, sources
 from keras_vae import run as kv_run
 from keras_vae.report import numbers
 
@@ -208,6 +208,17 @@ def test_an_autoencoder_is_trained_and_reported(data, tmp_path):
     assert "test_reconstruction" in scores and "test_nll" not in scores
     page = (out / "report.html").read_text()
     assert 'id="latent"' in page and 'id="samples"' not in page
+
+
+def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
+    with np.load(data) as arrays:
+        np.save(tmp_path / "x.npy", arrays["x"])
+    command = ["train", tmp_path / "x.npy", *OPTIONS, "--epochs", 2, "--out"]
+    assert "from the disk" not in invoke(*command, tmp_path / "memory")
+    monkeypatch.setattr(sources, "too_large", lambda size: True)
+    assert "read from the disk as they are needed" in invoke(*command, tmp_path / "disk")
+    metrics = [(tmp_path / run / "metrics.csv").read_text() for run in ("memory", "disk")]
+    assert metrics[0] == metrics[1]
 
 
 def test_help_imports_nothing_heavy():

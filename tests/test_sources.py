@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_vae as kv
-from keras_vae import input
+from keras_vae import datasets, input, sources
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(size=(131, 6)).astype(np.float32)
@@ -233,6 +233,33 @@ def test_a_mapped_array_that_is_not_as_in_its_file(tmp_path):
         file.truncate(1000)
     with pytest.raises(ValueError, match="x.npy, cut short since"):
         x[:]
+
+
+def test_images_are_decoded_as_by_the_loader(tmp_path, monkeypatch):
+    for i in range(9):
+        size, mode = (6 + i % 2, 9), "L" if i % 3 else "RGB"
+        shape = size if mode == "L" else (*size, 3)
+        pixels = RNG.integers(0, 256, shape).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    whole = datasets.load(tmp_path, resize=(5, 4))
+    monkeypatch.setattr(sources, "too_large", lambda size: True)
+    streamed = datasets.load(tmp_path, resize=(5, 4))
+    assert streamed.streamed and not whole.streamed
+    np.testing.assert_array_equal(streamed.x_train, whole.x_train)
+    np.testing.assert_array_equal(streamed.x_test, whole.x_test)
+    with pytest.raises(ValueError, match="images of one size, or give `resize`"):
+        datasets.load(tmp_path)
+
+
+def test_a_large_file_is_held_out_as_a_small_one(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", PIXELS[..., 0])
+    whole = datasets.load(tmp_path / "x.npy").hold_out(0.25)
+    monkeypatch.setattr(sources, "too_large", lambda size: True)
+    streamed = datasets.load(tmp_path / "x.npy").hold_out(0.25)
+    for part in ("x_train", "x_val", "x_test", "x_fit"):
+        np.testing.assert_array_equal(getattr(streamed, part), getattr(whole, part))
+    assert isinstance(streamed.x_train, sources.Source)
+    assert isinstance(streamed.x_val, np.ndarray)
 
 
 BOUNDED = """

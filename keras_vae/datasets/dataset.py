@@ -1,11 +1,17 @@
 """What a data set is to the rest of the package: arrays, split, with what they mean."""
 
+import functools
 import hashlib
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_vae import sources
 from keras_vae.datasets.tables import Scaler
+
+# Of rows that stay on the disk, what is held in memory to validate, to test, to look at.
+MOST_ROWS, MOST_BYTES = 10_000, 2**28
 
 
 class Dataset(NamedTuple):
@@ -16,9 +22,10 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: str, how it was asked for.
-        x_train: array `[rows, *event]`.
-        x_test: array `[rows, *event]`.
-        x_val: array `[rows, *event]`, held out of the training data, or None.
+        x_train: array `[rows, *event]`, or a `keras_vae.sources.Source` where it would
+            take too much memory.
+        x_test: array `[rows, *event]`, or a source.
+        x_val: array `[rows, *event]`, or a source, held out of the training data, or None.
         y_train: labels `[rows]`, or None.
         y_test: labels `[rows]`, or None.
         value_range: (low, high) of the raw values that were scaled to [0, 1]; (0, 255) for
@@ -41,9 +48,19 @@ class Dataset(NamedTuple):
         return self.x_test.shape[1:]
 
     @property
+    def streamed(self):
+        """Whether the training rows stay on the disk."""
+        return isinstance(self.x_train, sources.Source)
+
+    @property
+    def x_seen(self):
+        """The training rows, or some thousands of them if they stay on the disk."""
+        return _some(self.x_train) if self.streamed else self.x_train
+
+    @property
     def x_fit(self):
-        """The training rows at the size of an event: the middle of what training crops."""
-        return center(self.x_train, self.event_shape)
+        """`x_seen` at the size of an event: the middle of what training crops."""
+        return center(self.x_seen, self.event_shape)
 
     def mean(self, axis):
         """The mean of the training rows, flattened, as the model sees them."""
@@ -71,12 +88,13 @@ class Dataset(NamedTuple):
 
     @property
     def fingerprint(self):
-        """A hash of all arrays: whether this is the data that a run was made with."""
+        """A hash of all arrays, of some rows of sources: of what a run was made with."""
         digest = hashlib.sha256()
         for array in (self.x_train, self.x_val, self.x_test):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
+                seen = array.look() if isinstance(array, sources.Source) else array
+                digest.update(np.ascontiguousarray(seen).data)
         return digest.hexdigest()[:16]
 
     def hold_out(self, fraction):
@@ -88,7 +106,7 @@ class Dataset(NamedTuple):
             fraction: float in [0, 1), of the training rows.
         """
         rows = len(self.x_train)
-        count = round(rows * fraction)
+        count = _held(self.x_train, round(rows * fraction))
         if self.x_val is not None or not count:
             return self
         if count >= rows:
@@ -99,7 +117,7 @@ class Dataset(NamedTuple):
         train, held_out = permuted(rows, count)
         y = self.y_train
         return self._replace(
-            x_train=self.x_train[train],
+            x_train=_part(self.x_train, train),
             x_val=self.x_train[held_out],
             y_train=None if y is None else y[train],
         )
@@ -109,6 +127,11 @@ def center(x, event_shape):
     """The middle of images `[rows, height, width, channels]`, or x if it is of the size."""
     if x is None or x.shape[1:] == tuple(event_shape):
         return x
+    if isinstance(x, sources.Source):
+        raise ValueError(
+            "`crop` must be left out for test images that take too much memory. Received: "
+            f"images of shape {x.shape}"
+        )
     height, width = event_shape[:2]
     top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
     return x[:, top : top + height, left : left + width]
@@ -121,13 +144,33 @@ def permuted(rows, count):
 
 
 def with_test_rows(name, x, y=None, fraction=0.2, **more):
-    """A `Dataset` of data without a split: a fifth of the rows are for testing."""
+    """A `Dataset` of data without a split: a fifth of the rows are for testing.
+
+    Of a `Source` they are 10,000 at most.
+    """
     rows = len(x)
     if rows < 2:
         raise ValueError(
             f"`data` must have at least 2 rows, to train and to test on. Received: {rows} "
             f"in {name}"
         )
-    train, test = permuted(rows, max(1, round(rows * fraction)))
+    train, test = permuted(rows, _held(x, max(1, round(rows * fraction))))
     ys = (None, None) if y is None else (y[train], y[test])
-    return Dataset(name, x[train], x[test], None, *ys, **more)
+    return Dataset(name, _part(x, train), x[test], None, *ys, **more)
+
+
+def _held(x, count):
+    """How many of so many rows of x can be held in memory: all, unless it is a `Source`."""
+    if not isinstance(x, sources.Source):
+        return count
+    size = x.dtype.itemsize * math.prod(x.shape[1:])
+    return min(count, MOST_ROWS, max(1, MOST_BYTES // size))
+
+
+def _part(x, rows):
+    return x.part(rows) if isinstance(x, sources.Source) else x[rows]
+
+
+@functools.lru_cache(maxsize=1)
+def _some(x):
+    return x[np.linspace(0, len(x) - 1, _held(x, len(x))).astype(np.int64)]

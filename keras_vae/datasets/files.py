@@ -1,21 +1,28 @@
 """Arrays and images in files."""
 
+import math
+
 import numpy as np
 
+from keras_vae import sources
 from keras_vae.datasets.dataset import Dataset, with_test_rows
-
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def load_arrays(path, value_range=None):
     """A `Dataset` of a .npy file, x, or a .npz file, x or x_train and x_test.
 
-    Labels are optional: y, or y_train and y_test; so is x_val.
+    Labels are optional: y, or y_train and y_test; so is x_val. A large .npy file stays on
+    the disk, unless its values are to be scaled.
 
     Args:
         path: `pathlib.Path`.
         value_range: (low, high), scaled to [0, 1]; None leaves the values.
     """
+    if path.suffix.lower() == ".npy" and sources.too_large(path.stat().st_size):
+        x = read_arrays(path, mmap_mode="r")["x"]
+        if value_range is None or (x.dtype == np.uint8 and value_range == (0, 255)):
+            x = sources.Mapped(_as_rows(x, f"x of {path.name}"), "data")
+            return with_test_rows(str(path), x, value_range=_range(x, value_range))
     arrays = read_arrays(path)
     expected = "x, or x_train and x_test, and optionally labels under y"
     names = set(arrays)
@@ -61,7 +68,8 @@ def load_images(path, resize=None):
 
     Images lie in the folder or in folders of it, whose names are then the labels; with
     folders `train` and `test`, and perhaps `val`, each is such a folder. They are grey if
-    all are, else RGB; what is transparent is lost.
+    all are, else RGB; what is transparent is lost. Where they would take too much memory
+    they are read as they are needed, and have no labels.
 
     Args:
         path: `pathlib.Path` of the folder.
@@ -75,19 +83,22 @@ def load_images(path, resize=None):
         )
     if parts[:2] == ["train", "test"]:
         x, y = _read_images([path / part for part in parts], resize)
-        y = [None, None] if y[0] is None or y[1] is None else y
+        unlabelled = y[0] is None or y[1] is None or isinstance(x[0], sources.Source)
+        y = [None, None] if unlabelled else y
         x_val = x[2] if len(x) == 3 else None
         return Dataset(str(path), x[0], x[1], x_val, y[0], y[1], value_range=(0, 255))
     (x,), (y,) = _read_images([path], resize)
+    y = None if isinstance(x, sources.Source) else y
     return with_test_rows(str(path), x, y, value_range=(0, 255))
 
 
-def read_arrays(path):
+def read_arrays(path, mmap_mode=None):
     """The arrays of a .npy or .npz file by name; that of a .npy file is x."""
     try:
         # NumPy leaves a path open that is no whole zip file.
         with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
+            file = path if mmap_mode else file
+            loaded = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
             return {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except Exception as error:  # damaged bytes raise whatever they hit
         raise ValueError(
@@ -96,7 +107,7 @@ def read_arrays(path):
         ) from error
 
 
-def _array(x, name, value_range):
+def _as_rows(x, name):
     if x.dtype.kind not in "buif":
         raise ValueError(f"`data` must hold numbers. Received: {name} of dtype {x.dtype}")
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
@@ -104,6 +115,11 @@ def _array(x, name, value_range):
             "`data` must be images (rows, height, width) or (rows, height, width, "
             f"channels), or vectors (rows, columns). Received: {name} of shape {x.shape}"
         )
+    return x[..., None] if x.ndim == 3 else x
+
+
+def _array(x, name, value_range):
+    x = _as_rows(x, name)
     if x.dtype.kind == "f":
         with np.errstate(over="ignore"):
             wrong = ~np.isfinite(x.astype(np.float32))
@@ -123,7 +139,7 @@ def _array(x, name, value_range):
             x = (x.astype(np.float32) - low) / np.float32(high - low)
     elif x.dtype not in (np.uint8, bool):
         x = x.astype(np.float32)
-    return x[..., None] if x.ndim == 3 else x
+    return x
 
 
 def _range(x, value_range):
@@ -144,55 +160,36 @@ def _labels(y, rows, name):
 
 
 def _read_images(folders, resize):
-    """One array and the labels of each folder, all of one size and one mode."""
-    files = [
-        sorted(
-            p
-            for p in (*folder.glob("*"), *folder.glob("*/*"))
-            if p.suffix.lower() in IMAGES and not p.name.startswith(".")
-        )
-        for folder in folders
-    ]
+    """The images and the labels of each folder, all of one size and one mode."""
+    files = [sources.images_in(folder) for folder in folders]
     for folder, found in zip(folders, files, strict=True):
         if not found:
             raise ValueError(
-                f"`data` must be a folder with images ({', '.join(IMAGES)}). "
+                f"`data` must be a folder with images ({', '.join(sources.IMAGES)}). "
                 f"Received: {folder}, which has none"
             )
-    pictures = [[_read_image(path, resize) for path in found] for found in files]
-    every = [(path, p) for f, ps in zip(files, pictures, strict=True)
-             for path, p in zip(f, ps, strict=True)]  # fmt: skip
-    first, size = every[0][0], every[0][1].shape[:2]
-    for path, other in every:
-        if other.shape[:2] != size:
+    every = [path for found in files for path in found]
+    kinds = [_kind(path) for path in every]
+    size = resize or kinds[0][0]
+    for path, (other, _) in zip(every, kinds, strict=True):
+        if resize is None and other != size:
             raise ValueError(
                 "`data` must have images of one size, or give `resize`. Received: "
-                f"{first} of {size[0]} x {size[1]} and {path} of "
-                f"{other.shape[0]} x {other.shape[1]} (height x width)"
+                f"{every[0]} of {size[0]} x {size[1]} and {path} of "
+                f"{other[0]} x {other[1]} (height x width)"
             )
-    channels = max(p.shape[2] for _, p in every)
-    xs = [np.stack([np.broadcast_to(p, (*size, channels)) for p in ps]) for ps in pictures]
-    ys = []
+    shape = (*size, 1 if all(grey for _, grey in kinds) else 3)
+    xs, ys = [], []
     for folder, found in zip(folders, files, strict=True):
+        x = sources.ImageFiles(found, shape)
+        x.name = "data"
+        xs.append(x if sources.too_large(math.prod(x.shape)) else x[:])
         inside = all(path.parent != folder for path in found)
         ys.append(np.array([path.parent.name for path in found]) if inside else None)
     return xs, ys
 
 
-def _read_image(path, resize):
-    """uint8 `[height, width, 1 or 3]`."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise OSError(f"more than 8 bits per channel (mode {image.mode})")
-            picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-            if resize is not None:
-                picture = picture.resize(resize[::-1], Image.Resampling.BILINEAR)
-            pixels = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"`data` must have images of 8 bits that can be read. Received: {path}: {error}"
-        ) from error
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+def _kind(path):
+    """((height, width), whether it is grey) of an image."""
+    with sources.open_image(path, "data") as image:
+        return image.size[::-1], image.mode in ("1", "L", "LA")
