@@ -21,6 +21,8 @@ from keras_vae import checks, random, sources
 # A chunk of batches has so many bytes at most: little beside a model, and enough for its
 # steps to outweigh what a chunk costs.
 CHUNK_BYTES = 2**22
+# An array of more bytes stays in the memory of the host.
+ON_DEVICE = 2**31
 
 
 def is_source(data):
@@ -331,7 +333,7 @@ class Chunks(data_adapter.DataAdapter):
         return self  # handed through by Keras to `execution.enumerate_epoch`
 
     def __iter__(self):
-        ahead = collections.deque()
+        ahead: collections.deque = collections.deque()
         pool = concurrent.futures.ThreadPoolExecutor(1)
         try:
             for number, begin, end, steps in self._plan():
@@ -401,8 +403,17 @@ def _gatherer(data):
         return data.gather
     # Gathered there, not in the step: XLA takes minutes to compile a function with a
     # constant of the size of the data.
-    tensor = tf.convert_to_tensor(data)
-    return lambda index: tf.gather(tensor, index)
+    place = (
+        "CPU" if np.asarray(data).nbytes > ON_DEVICE else None
+    )  # None: where it computes
+    with tf.device(place):
+        tensor = tf.convert_to_tensor(data)
+
+    def gather(index):
+        with tf.device(place):
+            return tf.gather(tensor, index)
+
+    return gather
 
 
 def _map(function, data):

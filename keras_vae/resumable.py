@@ -478,11 +478,11 @@ class ResumableModel(keras.Model):
             self._evaluating = False
 
     def make_train_function(self, force=False):
-        if force or self.train_function is None:
+        if force or getattr(self, "train_function", None) is None:
             self.train_function = self._function_of(self.train_step)
 
     def make_test_function(self, force=False):
-        if force or self.test_function is None:
+        if force or getattr(self, "test_function", None) is None:
             self.test_function = self._function_of(self.test_step)
 
     def _function_of(self, step):
@@ -549,21 +549,24 @@ class ResumableModel(keras.Model):
         if batch_size is None:
             batch_size = -(-len(x) // steps) if steps else 32  # as in Keras
         epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None
-        options = (packed, batch_size, steps, self.seed, shuffle, epoch)
+        options = {
+            "data": packed, "batch_size": batch_size, "steps": steps, "seed": self.seed,
+            "shuffle": shuffle, "epoch": epoch,
+        }  # fmt: skip
         strategy = self.distribute_strategy
         none = any(a is None for a in tf.nest.flatten(packed))
         if not (layers or class_weight or none or self._distribute_strategy):
-            steps = self._asked["steps_per_execution"]
-            return input.Chunks(execution.Pace(steps, callbacks), *options), None
-        options += (layers,)
+            pace = execution.Pace(self._asked["steps_per_execution"], callbacks)
+            return input.Chunks(pace, **options), None
+        options["augmentation"] = layers
         if not distribute.several_workers(strategy):
-            return input.batches(*options), None
+            return input.batches(**options), None
         # Each worker reads its own share. Without an end, because TensorFlow asks all
         # workers before each step whether one has come to it.
         count = -(-len(x) // batch_size)
         steps = (steps or count) if fit else min(steps or count, count)
         dataset = strategy.distribute_datasets_from_function(
-            lambda context: input.batches(*options, replicas=distribute.replicas(context))
+            lambda context: input.batches(**options, replicas=distribute.replicas(context))
         )
         return dataset, steps
 

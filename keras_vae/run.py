@@ -566,12 +566,13 @@ def build(options, data):
         rate = keras.optimizers.schedules.CosineDecay(
             rate, steps * options["epochs"], alpha=0.01
         )
+    at_once, strategy = "auto", tf.distribute.get_strategy()
+    if tf.distribute.has_strategy():
+        at_once = distribute.steps_per_execution(strategy, min(100, steps))
     model.compile(
         keras.optimizers.Adam(rate),
         objective(options),
-        steps_per_execution=distribute.steps_per_execution(
-            tf.distribute.get_strategy(), min(100, steps)
-        ),
+        steps_per_execution=at_once,
         jit_compile=options["xla"],
     )
     model.check_data(data.x_train, "data", augmentation(options))
