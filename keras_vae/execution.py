@@ -6,9 +6,9 @@ the device. A loop over them, inside what XLA compiles, keeps the weights where 
 and is faster than a loop around a compiled step.
 """
 
+import functools
 import math
 import time
-import warnings
 
 import tensorflow as tf
 
@@ -16,7 +16,7 @@ import tensorflow as tf
 # between executions, and each costs about a millisecond of Python.
 SHORTEST, LONGEST = 0.1, 0.4
 # Errors of XLA for what it cannot compile.
-_NOT_COMPILED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+NOT_COMPILED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
 
 def has_convolutions(model):
@@ -72,7 +72,7 @@ def enumerate_epoch(chunks):
         while first < chunk.steps:
             count = min(pace.steps, chunk.steps - first)
             begin = time.perf_counter()
-            yield done, done + count - 1, Part(chunk.batches, first, count)
+            yield done, done + count - 1, Part(chunk.batches, first, count, chunk.rest)
             pace.took(time.perf_counter() - begin, count)
             first, done = first + count, done + count
 
@@ -84,51 +84,37 @@ class Part:
         batches: structure of tensors `[steps, batch, ...]`.
         first: int.
         count: int.
+        rest: bool, that it is the smaller batch at the end of the data, which comes too
+            seldom to be worth a compilation by XLA of its own.
     """
 
-    def __init__(self, batches, first, count):
-        self.batches, self.first, self.count = batches, first, count
+    def __init__(self, batches, first, count, rest=False):
+        self.batches, self.first, self.count, self.rest = batches, first, count, rest
 
 
-class Loop:
+def loop(step, jit_compile, eager=False):
     """A function of a `Part` that does one step for each of its batches.
 
     Args:
         step: function of a batch that returns a dict of scalars.
-        jit_compile: bool; "auto": True, but False from the first step on if XLA cannot
-            compile it.
+        jit_compile: bool.
         eager: bool, no graph at all.
+
+    Returns:
+        Function of a `Part` that returns what the last step returned.
     """
+    if eager:
+        return functools.partial(_eager_loop, step)
+    compiled = _compiled(step, jit_compile)
+    return lambda part: compiled(
+        part.batches, tf.constant(part.first), tf.constant(part.count)
+    )
 
-    def __init__(self, step, jit_compile, eager=False):
-        self.step, self.jit_compile, self.eager = step, jit_compile, eager
-        self.function = None
 
-    def __call__(self, part):
-        """Returns what the last step returned."""
-        if self.eager:
-            for i in range(part.first, part.first + part.count):
-                outputs = self.step(_batch(part.batches, i))
-            return outputs
-        if self.function is None:
-            self.function = _compiled(self.step, bool(self.jit_compile))
-        arguments = part.batches, tf.constant(part.first), tf.constant(part.count)
-        try:
-            outputs = self.function(*arguments)
-        except _NOT_COMPILED as error:
-            if self.jit_compile != "auto":
-                raise
-            warnings.warn(
-                "XLA cannot compile a step of this model, which is slower without: "
-                "compile(jit_compile=False) says so beforehand. The reason: "
-                f"{str(error).splitlines()[0]}",
-                stacklevel=2,
-            )
-            self.jit_compile, self.function = False, None
-            return self(part)  # which nothing was done with
-        if self.jit_compile == "auto":
-            self.jit_compile = True  # later errors are others
-        return outputs
+def _eager_loop(step, part):
+    for i in range(part.first, part.first + part.count):
+        outputs = step(_batch(part.batches, i))
+    return outputs
 
 
 def _batch(batches, i):

@@ -337,7 +337,8 @@ class Chunks(data_adapter.DataAdapter):
         pool = concurrent.futures.ThreadPoolExecutor(1)
         try:
             for number, begin, end, steps in self._plan():
-                ahead.append((pool.submit(self._gather, number, begin, end), steps))
+                gathered = pool.submit(self._gather, number, begin, end)
+                ahead.append((gathered, steps, end - begin < self.size))
                 if len(ahead) > 2:
                     yield from self._next(ahead)
             while ahead:
@@ -347,8 +348,8 @@ class Chunks(data_adapter.DataAdapter):
 
     @staticmethod
     def _next(ahead):
-        chunk, steps = ahead.popleft()
-        yield Chunk(chunk.result(), steps)
+        gathered, steps, rest = ahead.popleft()
+        yield Chunk(gathered.result(), steps, rest)
 
     def _plan(self):
         """The chunks of an epoch: the pass, the rows in its order, and how many steps."""
@@ -381,10 +382,14 @@ class Chunks(data_adapter.DataAdapter):
 
 
 class Chunk(NamedTuple):
-    """Batches `[steps or more, batch, ...]`, of which the first `steps` count."""
+    """Batches `[steps or more, batch, ...]`, of which the first `steps` count.
+
+    `rest`: whether it is the smaller batch at the end of the data.
+    """
 
     batches: Any
     steps: int
+    rest: bool
 
 
 def _steps(steps, count, epoch):

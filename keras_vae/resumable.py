@@ -489,14 +489,39 @@ class ResumableModel(keras.Model):
         """What Keras calls for each execution, with an iterator or a part of a chunk."""
         if distribute.several_workers(self.distribute_strategy):
             return distribute.step_function(self.distribute_strategy, step)
-        jit_compile = self.jit_compile and self._asked["jit_compile"]  # True or "auto"
-        of_part = execution.Loop(step, jit_compile, self.run_eagerly)
         of_iterator = self._make_function(step)
 
+        @functools.cache
+        def of_part(jit_compile):
+            return execution.loop(step, jit_compile, self.run_eagerly)
+
         def function(data):
-            return (of_part if isinstance(data, execution.Part) else of_iterator)(data)
+            if isinstance(data, execution.Part):
+                return self.try_xla(lambda xla: of_part(xla and not data.rest)(data))
+            return of_iterator(data)
 
         return function
+
+    def try_xla(self, run):
+        """Returns `run(jit_compile)`: with XLA where that is so, or was tried by "auto".
+
+        Args:
+            run: function of a bool that changes nothing if XLA cannot compile it.
+        """
+        xla = self.jit_compile  # type: ignore[has-type]
+        try:
+            return run(xla)
+        except execution.NOT_COMPILED as error:
+            if not xla or (self.compiled and self._asked["jit_compile"] is True):
+                raise
+            warnings.warn(
+                "XLA cannot compile this model, which is slower without: "
+                "compile(jit_compile=False) says so beforehand. The reason: "
+                f"{str(error).splitlines()[0]}",
+                stacklevel=2,
+            )
+            self.jit_compile = False
+            return run(False)
 
     def predict(self, x, batch_size=None, **kwargs):
         """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
@@ -555,7 +580,8 @@ class ResumableModel(keras.Model):
         }  # fmt: skip
         strategy = self.distribute_strategy
         none = any(a is None for a in tf.nest.flatten(packed))
-        if not (layers or class_weight or none or self._distribute_strategy):
+        several = self._distribute_strategy or tf.distribute.has_strategy()
+        if not (layers or class_weight or none or several):
             pace = execution.Pace(self._asked["steps_per_execution"], callbacks)
             return input.Chunks(pace, **options), None
         options["augmentation"] = layers

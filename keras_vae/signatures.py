@@ -248,21 +248,20 @@ def sample_rows(model, n=None, seed=None, seeds=None, name="x"):
     seeds = array.astype(np.int64)
     if len(seeds) <= _BLOCK:
         return sample(model, seeds)[name]
-    block = _block_sampler(model, name)
     # Of one shape, which XLA compiles once: what is too much is cut off.
-    padded = np.resize(seeds, (-(-len(seeds) // _BLOCK), _BLOCK))
-    return tf.concat([block(tf.constant(part)) for part in padded], 0)[: len(seeds)]
-
-
-def _block_sampler(model, name):
-    """One output of `sample` as a graph, kept in the model as Keras keeps its own."""
+    blocks = np.resize(seeds, (-(-len(seeds) // _BLOCK), _BLOCK))
+    # Kept in the model, as Keras keeps its own functions.
     kept = vars(model).setdefault("_block_samplers", {})
-    key = name, model.jit_compile
-    if key not in kept:
-        kept[key] = tf.function(
-            lambda seeds: sample(model, seeds)[name], jit_compile=model.jit_compile
-        )
-    return kept[key]
+
+    def run(jit_compile):
+        key = name, jit_compile
+        if key not in kept:
+            kept[key] = tf.function(
+                lambda seeds: sample(model, seeds)[name], jit_compile=jit_compile
+            )
+        return tf.concat([kept[key](tf.constant(block)) for block in blocks], 0)
+
+    return model.try_xla(run)[: len(seeds)]
 
 
 def _noise(seed, x=None):

@@ -34,7 +34,8 @@ def build(units=8, seed=None, optimizer=None, clip=None):
     )
     head = kv.distributions.IndependentNormal((6,))
     vae = kv.VAE(encoder, kv.nets.MLP([8]), head, latent_dim=2, seed=seed)
-    vae.compile(optimizer or keras.optimizers.Adam(0.1), global_clipnorm=clip)
+    optimizer = optimizer or keras.optimizers.Adam(0.1)
+    vae.compile(optimizer, global_clipnorm=clip, jit_compile=False)  # not to wait for XLA
     return vae
 
 

@@ -12,6 +12,9 @@ import pytest
 
 from keras_vae.resumable import ResumableModel
 
+# Some import PyTorch, which is in an environment of its own.
+collect_ignore = ["benchmarks/contestants"]
+
 
 @pytest.fixture(autouse=True)
 def global_seed():

@@ -860,12 +860,12 @@ def used_optimizer():
     (
         "samples_axis",
         fit_with(lambda terms, step: -terms.log_weight),
-        "objective ... [batch] ... (1, None)",
+        "objective ... [batch] ... (1, 8)",
     ),
     (
         "per_pixel",
         fit_with(lambda terms, step: (terms.x - terms.likelihood.mean()) ** 2),
-        "objective ... [batch] ... (None, 6)",
+        "objective ... [batch] ... (8, 6)",
     ),
     ("none", fit_with(lambda terms, step: None), "objective ... [batch] ... None"),
     (

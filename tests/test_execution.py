@@ -12,10 +12,11 @@ from keras_vae.resumable import ResumableModel
 X = np.random.default_rng(0).random((50, 6)).astype("float32")
 
 
-def model(encoder=None, **options):
+def model(encoder=None, decoder=None, **options):
     keras.utils.set_random_seed(3)
     likelihood = kv.distributions.IndependentBernoulli((6,))
-    vae = kv.VAE(encoder or kv.nets.MLP([8]), kv.nets.MLP([8]), likelihood, 2, seed=5)
+    encoder, decoder = encoder or kv.nets.MLP([8]), decoder or kv.nets.MLP([8])
+    vae = kv.VAE(encoder, decoder, likelihood, 2, seed=5)
     vae.compile(keras.optimizers.Adam(0.01), **options)
     return vae
 
@@ -154,12 +155,24 @@ class NotForXLA(keras.layers.Layer):
 def test_what_xla_cannot_compile_is_trained_without(monkeypatch):
     monkeypatch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: True)
     vae = model(NotForXLA())
-    with pytest.warns(UserWarning, match="XLA cannot compile a step"):
+    with pytest.warns(UserWarning, match="XLA cannot compile this model"):
         vae.fit(X, batch_size=16, epochs=2, verbose=0)
     plain = model(NotForXLA(), jit_compile=False)
     plain.fit(X, batch_size=16, epochs=2, verbose=0)
     assert vae.step.numpy() == plain.step.numpy() == 8
     np.testing.assert_array_equal(weights(vae), weights(plain))
+    assert vae.jit_compile is False  # and is not tried again
+
+
+def test_other_uses_do_without_xla_as_well(monkeypatch):
+    monkeypatch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: True)
+    with pytest.warns(UserWarning, match="XLA cannot compile this model"):
+        found = model(NotForXLA()).log_likelihood(X, 3)
+    plain = model(NotForXLA(), jit_compile=False).log_likelihood(X, 3)
+    np.testing.assert_array_equal(found, plain)
+    vae = model(decoder=keras.Sequential([keras.layers.Dense(8), NotForXLA()]))
+    with pytest.warns(UserWarning, match="XLA cannot compile this model"):
+        assert vae.sample(2000, seed=1).shape == (2000, 6)
 
 
 def test_who_asks_for_xla_is_told():

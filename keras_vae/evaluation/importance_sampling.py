@@ -59,28 +59,9 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
     x = model.check_data(x)
     num_samples = checks.positive_int(num_samples, "num_samples")
     batch_size = checks.positive_int(batch_size, "batch_size")
-    rows = min(len(x), batch_size)
-    at_once = min(num_samples, batch_size // rows)
-    prepare, add = _steps(model)
-    log_sums = []  # of w and of w**2, [2, rows] for each batch
-    for start in range(0, len(x), rows):
-        part = tf.constant(x[start : start + rows])
-        position = start + tf.range(len(part))
-        observed, q_params = prepare(part, position)
-        # float64: in float32 a running sum stops to grow where |log w| is large.
-        sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
-        for first in range(0, num_samples, _CALL * at_once):
-            last = min(first + _CALL * at_once, num_samples)
-            whole = last - (last - first) % at_once
-            for begin, end, samples in (
-                (first, whole, at_once),
-                (whole, last, last - whole),
-            ):
-                if samples:
-                    bounds = tf.constant(begin), tf.constant(end)
-                    sums = add(observed, q_params, position, *bounds, samples, sums)
-        log_sums.append(sums)
-    log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
+    log_sum, log_sum_of_squares = model.try_xla(
+        lambda xla: _log_sums(x, num_samples, batch_size, *_steps(model, xla))
+    )
     size = np.exp(2 * log_sum - log_sum_of_squares)
     with np.errstate(divide="ignore", invalid="ignore"):  # one sample has no error
         variance = (num_samples / size - 1) / np.float64(num_samples - 1)
@@ -91,20 +72,41 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
     )
 
 
-def _steps(model):
-    """The two graphs: once per batch of rows, and once per blocks of samples.
+def _log_sums(x, num_samples, batch_size, prepare, add):
+    """The logarithms of the sums of w and of w**2, `[2, rows]`."""
+    rows = min(len(x), batch_size)
+    at_once = min(num_samples, batch_size // rows)
+    log_sums = []
+    for start in range(0, len(x), rows):
+        part = tf.constant(x[start : start + rows])
+        position = start + tf.range(len(part))
+        observed, q_params = prepare(part, position)
+        # float64: in float32 a running sum stops to grow where |log w| is large.
+        sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
+        for first in range(0, num_samples, _CALL * at_once):
+            last = min(first + _CALL * at_once, num_samples)
+            whole = last - (last - first) % at_once
+            for begin, end in ((first, whole), (whole, last)):
+                if begin < end:
+                    samples = min(at_once, end - begin)
+                    bounds = tf.constant(begin), tf.constant(end)
+                    sums = add(observed, q_params, position, *bounds, samples, sums)
+        log_sums.append(sums)
+    return tf.concat(log_sums, axis=1).numpy()
 
-    They are kept in the model, as Keras keeps its own.
-    """
+
+def _steps(model, jit_compile):
+    """The two graphs: once per batch of rows, and once per blocks of samples."""
+    # Kept in the model, as Keras keeps its own functions.
     kept = vars(model).setdefault("_importance_steps", {})
-    if model.jit_compile not in kept:
-        kept[model.jit_compile] = _make_steps(model)
-    return kept[model.jit_compile]
+    if jit_compile not in kept:
+        kept[jit_compile] = _make_steps(model, jit_compile)
+    return kept[jit_compile]
 
 
-def _make_steps(model):
+def _make_steps(model, jit_compile):
     graph = functools.partial(tf.function, reduce_retracing=True)
-    compiled = functools.partial(graph, jit_compile=model.jit_compile)
+    compiled = functools.partial(graph, jit_compile=jit_compile)
 
     @compiled
     def prepare(x, position):
