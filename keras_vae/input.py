@@ -302,8 +302,8 @@ class Chunks(data_adapter.DataAdapter):
     into it, and the next chunk while this one is used. Keras takes it for a data adapter.
 
     Args:
-        data, batch_size, steps, seed, shuffle, epoch: as of `batches`.
         pace: `execution.Pace`, whose `most` is the most batches of a chunk.
+        data, batch_size, steps, seed, shuffle, epoch: as of `batches`.
     """
 
     def __init__(
@@ -340,16 +340,16 @@ class Chunks(data_adapter.DataAdapter):
                 gathered = pool.submit(self._gather, number, begin, end)
                 ahead.append((gathered, steps, end - begin < self.size))
                 if len(ahead) > 2:
-                    yield from self._next(ahead)
+                    yield self._next(ahead)
             while ahead:
-                yield from self._next(ahead)
+                yield self._next(ahead)
         finally:
             pool.shutdown(cancel_futures=True)
 
     @staticmethod
     def _next(ahead):
         gathered, steps, rest = ahead.popleft()
-        yield Chunk(gathered.result(), steps, rest)
+        return Chunk(gathered.result(), steps, rest)
 
     def _plan(self):
         """The chunks of an epoch: the pass, the rows in its order, and how many steps."""
@@ -408,9 +408,8 @@ def _gatherer(data):
         return data.gather
     # Gathered there, not in the step: XLA takes minutes to compile a function with a
     # constant of the size of the data.
-    place = (
-        "CPU" if np.asarray(data).nbytes > ON_DEVICE else None
-    )  # None: where it computes
+    large = np.asarray(data).nbytes > ON_DEVICE
+    place = "CPU" if large else None  # None: where TensorFlow computes
     with tf.device(place):
         tensor = tf.convert_to_tensor(data)
 

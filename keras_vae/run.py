@@ -566,8 +566,9 @@ def build(options, data):
         rate = keras.optimizers.schedules.CosineDecay(
             rate, steps * options["epochs"], alpha=0.01
         )
-    at_once, strategy = "auto", tf.distribute.get_strategy()
+    at_once = "auto"
     if tf.distribute.has_strategy():
+        strategy = tf.distribute.get_strategy()
         at_once = distribute.steps_per_execution(strategy, min(100, steps))
     model.compile(
         keras.optimizers.Adam(rate),
