@@ -110,7 +110,8 @@ def step_noise(seed, step, rows, offset=0):
         if kind == "normal":
             noise = _polar(*words[:2])[0]
         else:
-            noise = _FROM_WORDS[kind](tf.concat(words[:2], 2), tf.concat(words[2:], 2))
+            pair = _FROM_WORDS[kind](tf.concat(words[:2], 2), tf.concat(words[2:], 2))
+            noise = tf.concat(pair, axis=2)
         noise = noise[..., :n]  # [rows, num_samples, n]
         if num_samples > 1:
             noise = tf.transpose(noise, (1, 0, 2))
@@ -188,7 +189,7 @@ def _xor(a, b, key):
     return tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(a, b), tf.constant(key, tf.uint32))
 
 
-def row_noise(low, high):
+def row_noise(low, high, xla=False):
     """Base noise from one 64-bit seed per row: the file format of seeded sampling.
 
     Threefry-2x32 with 20 rounds (Salmon et al., 2011, "Parallel Random Numbers: As Easy
@@ -201,31 +202,31 @@ def row_noise(low, high):
     Args:
         low: int32 `[rows]`, the low words of the seeds.
         high: int32 `[rows]`, the high words. An int32 seed is sign-extended.
+        xla: bool, the same noise by the operations that XLA is fast with, for the inside
+            of what it compiles.
 
     Returns:
         A function `draw(kind, shape, stream, num_samples=1, first=0)` for the samples
         `first` .. `first + num_samples - 1` of each row.
     """
+    rotate = _rotate_left_by_shifts if xla else _rotate_left
 
     def draw(kind, shape, stream, num_samples=1, first=0):
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
+        blocks = -(-n // 2)
+        # XLA computes what it concatenates number by number. It gets each block twice.
+        place = tf.range(n if xla else blocks)
         counter = (
-            tf.range(-(-n // 2))[None, None, :],
+            (place % blocks)[None, None, :],
             (stream + STREAMS * (first + tf.range(num_samples)))[:, None, None],
         )
-        a, b = threefry_2x32((low[None, :, None], high[None, :, None]), counter)
-        noise = _FROM_WORDS[kind](a, b)[..., :n]  # [num_samples, rows, n]
+        key = low[None, :, None], high[None, :, None]
+        pair = _FROM_WORDS[kind](*threefry_2x32(key, counter, rotate))
+        # [num_samples, rows, n]
+        noise = tf.where(place < blocks, *pair) if xla else tf.concat(pair, 2)[..., :n]
         return tf.reshape(noise, (num_samples, tf.shape(low)[0], *event))
 
     return draw
-
-
-def _uniforms(a, b):
-    return tf.concat([_uniform(a), _uniform(b)], axis=-1)
-
-
-def _normals(a, b):
-    return tf.concat(_polar(a, b), axis=-1)
 
 
 def _polar(a, b):
@@ -237,19 +238,32 @@ def _polar(a, b):
     return radius * tf.cos(angle), radius * tf.sin(angle)
 
 
-def _seeds(a, b):
-    return tf.concat([a, b], axis=-1)
-
-
-_FROM_WORDS = {"normal": _normals, "uniform": _uniforms, "seed": _seeds}
-
-
 def _uniform(word):
     bits = tf.bitwise.right_shift(word, 9) - tf.bitwise.right_shift(word, 31) * 2**23
     return tf.cast(2 * bits + 1, tf.float32) * 2.0**-24
 
 
-def threefry_2x32(key, counter):
+# Two random words -> two numbers.
+_FROM_WORDS = {
+    "normal": _polar,
+    "uniform": lambda a, b: (_uniform(a), _uniform(b)),
+    "seed": lambda a, b: (a, b),
+}
+
+
+def _rotate_left(word, distance):
+    # (word << d) + (word >>> (32 - d)); the arithmetic shift leaves -1s above a negative
+    # word, and subtracting them before the multiplication takes them away again.
+    sign = tf.bitwise.right_shift(word, 31)
+    return (word - sign) * 2**distance + tf.bitwise.right_shift(word, 32 - distance)
+
+
+def _rotate_left_by_shifts(word, distance):
+    low = tf.bitwise.right_shift(word, 32 - distance) & (2**distance - 1)
+    return tf.bitwise.left_shift(word, distance) | low
+
+
+def threefry_2x32(key, counter, rotate=_rotate_left):
     """Threefry-2x32 with 20 rounds, on int32 tensors that broadcast.
 
     Only add, subtract, multiply, xor and arithmetic right shift are used: what LiteRT
@@ -258,6 +272,7 @@ def threefry_2x32(key, counter):
     Args:
         key: pair of int32 tensors.
         counter: pair of int32 tensors.
+        rotate: function of a word and a distance in bits.
 
     Returns:
         Pair of int32 tensors: the two random words.
@@ -268,17 +283,10 @@ def threefry_2x32(key, counter):
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             a = a + b
-            b = xor(_rotate_left(b, distance), a)
+            b = xor(rotate(b, distance), a)
         a = a + keys[(group + 1) % 3]
         b = b + keys[(group + 2) % 3] + (group + 1)
     return a, b
-
-
-def _rotate_left(word, distance):
-    # (word << d) + (word >>> (32 - d)); the arithmetic shift leaves -1s above a negative
-    # word, and subtracting them before the multiplication takes them away again.
-    sign = tf.bitwise.right_shift(word, 31)
-    return (word - sign) * 2**distance + tf.bitwise.right_shift(word, 32 - distance)
 
 
 def seed_words(seeds):

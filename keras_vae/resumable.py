@@ -161,16 +161,17 @@ class ResumableModel(keras.Model):
         offset, total = distribute.share(rows)
         return tf.cast(self._rows_seen.count(total), tf.int32) + offset + tf.range(rows)
 
-    def row_noise(self, position):
+    def row_noise(self, position, xla=False):
         """The noise of evaluation: keyed by the seed and a row's place in the data.
 
         Args:
             position: int32 `[rows]`, the place of each row in the evaluated data.
+            xla: bool, as for `keras_vae.random.row_noise`.
 
         Returns:
-            The noise, as of `keras_vae.random.row_noise`.
+            The noise, as of that function.
         """
-        draw = random.row_noise(position, tf.fill(tf.shape(position), self.seed))
+        draw = random.row_noise(position, tf.fill(tf.shape(position), self.seed), xla)
 
         def shifted(kind, shape, stream, *args, **kwargs):
             return draw(kind, shape, stream + random.EVALUATION, *args, **kwargs)

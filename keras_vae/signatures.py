@@ -17,7 +17,7 @@ from keras_vae import checks, input, random
 from keras_vae.distributions import Deterministic
 
 # Rows that are sampled at a time: as fast as many more, in little memory.
-_BLOCK = 1024
+_BLOCK = 2048
 
 
 def encode(model, x, seed):
@@ -73,18 +73,19 @@ def decode(model, z):
     return _where(_all(tf.abs(z) < math.inf), outputs)
 
 
-def sample(model, seed):
+def sample(model, seed, xla=False):
     """Draws x by seed: z from the prior, x from p(x|z).
 
     Args:
         model: `keras_vae.VAE`.
         seed: int32 or int64 tensor `[rows]`, one seed per row.
+        xla: bool, as for `keras_vae.random.row_noise`.
 
     Returns:
         Dict: `"x"` `[rows, *event]`, the draws; `"mean"` `[rows, *event]`, the means of
         p(x|z); `"z"` `[rows, *latent]`.
     """
-    draw = _noise(seed)
+    draw = _noise(seed, xla=xla)
     prior, likelihood = model.prior, model.likelihood
     z = prior.sample(draw(prior.noise, prior.event_shape, random.PRIOR)[0])
     params = model.generate(z)
@@ -257,14 +258,15 @@ def sample_rows(model, n=None, seed=None, seeds=None, name="x"):
         key = name, jit_compile
         if key not in kept:
             kept[key] = tf.function(
-                lambda seeds: sample(model, seeds)[name], jit_compile=jit_compile
+                lambda seeds: sample(model, seeds, jit_compile)[name],
+                jit_compile=jit_compile,
             )
         return tf.concat([kept[key](tf.constant(block)) for block in blocks], 0)
 
     return model.try_xla(run)[: len(seeds)]
 
 
-def _noise(seed, x=None):
+def _noise(seed, x=None, xla=False):
     seed = tf.convert_to_tensor(seed)
     if seed.dtype not in (tf.int32, tf.int64):
         raise ValueError(
@@ -279,7 +281,7 @@ def _noise(seed, x=None):
             tf.shape(seed)[0], rows, "`seed` must hold one seed for each row of x"
         )
         seed = tf.reshape(seed, (rows,))
-    return random.row_noise(*random.seed_words(seed))
+    return random.row_noise(*random.seed_words(seed), xla)
 
 
 def _checked_x(model, x):

@@ -54,10 +54,16 @@ def reference(seed, n, stream, kind):
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
 @pytest.mark.parametrize("n", [1, 2, 7])
-def test_rows_follow_the_file_format(kind, n):
+@pytest.mark.parametrize("xla", [False, True])
+def test_rows_follow_the_file_format(kind, n, xla):
     seeds = [0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**40 + 3, -(2**40), 2**63 - 1, -(2**63)]
-    draw = random.row_noise(*random.seed_words(tf.constant(seeds, tf.int64)))
-    got = draw(kind, (n,), random.OBSERVATION)[0]
+
+    @tf.function(jit_compile=xla)
+    def noise(seeds):
+        draw = random.row_noise(*random.seed_words(seeds), xla)
+        return draw(kind, (n,), random.OBSERVATION)[0]
+
+    got = noise(tf.constant(seeds, tf.int64))
     want = [reference(seed, n, random.OBSERVATION, kind) for seed in seeds]
     # float32 logarithm, root and cosine; uniforms are exact.
     np.testing.assert_allclose(got, want, rtol=0, atol=0 if kind == "uniform" else 2e-6)
@@ -145,6 +151,14 @@ def test_rows_and_samples_are_independent_of_their_neighbours():
     whole = random.row_noise(rows, high)("normal", (4,), 1, 5)
     part = random.row_noise(rows[2:4], high[2:4])("normal", (4,), 1, 2, first=3)
     np.testing.assert_array_equal(part, whole[3:5, 2:4])
+
+
+def test_the_operations_for_xla_give_the_same_seeds():
+    rows = tf.range(-3, 3)
+    plain, xla = (
+        random.row_noise(rows, rows, xla)("seed", (), 1, 2, first=1) for xla in (0, 1)
+    )
+    np.testing.assert_array_equal(plain, xla)
 
 
 @pytest.mark.parametrize("seed", [0, 3, -3, 2**31 - 1, -(2**31)])

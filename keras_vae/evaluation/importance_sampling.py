@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, random
+from keras_vae import checks
 from keras_vae.distributions import Deterministic
 
 # Blocks of samples in one call, which Ctrl-C cannot end: half a second.
@@ -114,22 +114,17 @@ def _make_steps(model, jit_compile):
         return x, model.infer(x)
 
     @compiled
-    def add_weights(x, q_params, noise, samples, log_sums):
-        noise = tf.ensure_shape(noise, (samples, None, *noise.shape[2:]))
-        terms = model.terms_given(x, q_params, lambda *_: noise, num_samples=samples)
-        log_weight = tf.cast(terms.log_weight, tf.float64)
-        powers = tf.stack([log_weight, 2 * log_weight])  # [2, samples, rows]
-        return tf.reduce_logsumexp(tf.concat([powers, log_sums[:, None]], 1), axis=1)
-
-    @graph
     def add(x, q_params, position, first, last, samples, log_sums):
         """Adds the weights of the samples first .. last - 1, so many at a time."""
-        draw, q = model.row_noise(position), model.posterior
+        draw = model.row_noise(position, jit_compile)
 
         def block(first, log_sums):
-            # Outside of XLA, which takes three times as long for this noise.
-            noise = draw(q.noise, q.event_shape, random.POSTERIOR, samples, first=first)
-            return first + samples, add_weights(x, q_params, noise, samples, log_sums)
+            noise = functools.partial(draw, first=first)
+            terms = model.terms_given(x, q_params, noise, num_samples=samples)
+            log_weight = tf.cast(terms.log_weight, tf.float64)
+            powers = tf.stack([log_weight, 2 * log_weight])  # [2, samples, rows]
+            powers = tf.concat([powers, log_sums[:, None]], 1)
+            return first + samples, tf.reduce_logsumexp(powers, axis=1)
 
         return tf.while_loop(lambda i, _: i < last, block, (first, log_sums))[1]
 
