@@ -54,7 +54,7 @@ test: setup ## tests and docstring examples, without the slow ones
 test-slow: setup ## the slow tests alone
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-bench: setup ## speed beside other packages, 50 minutes, into docs/speed.md (ARGS=--quick: 8)
+bench: setup ## speed beside other packages, an hour, into docs/speed.md (ARGS=--quick: 9)
 	$(BIN)/python tests/benchmarks/speed.py --out docs/speed.md $(ARGS)
 
 bench-more: setup ## replicas and workers, exported models, Frey Face

@@ -77,6 +77,7 @@ def groups(quick):
     size = {"rows": rows, "times": 1 if quick else 3}
     found = {"dense": dense(size, "soft"), "binarized": dense(size, "binarize")}
     found["conv"] = conv({**size, "rows": 1_280 if quick else 6_400})
+    found["xla"] = xla({**size, "rows": 512 if quick else 5_120})
     found["nll"] = nll(32 if quick else 256, 2 if quick else 8)
     found["sample"] = sample(10_000)
     if not quick:
@@ -131,6 +132,26 @@ def conv(size):
         Promise("convolutional, float32", ours, full, 1.3),
         Promise("convolutional, bfloat16", ours_half, theirs, 1.15),
     ]
+    return Group("images", contestants, promises)
+
+
+def xla(size):
+    """What `jit_compile="auto"` rests on."""
+    half = {"policy": "mixed_bfloat16"}
+    networks = {
+        "dense": {"hidden": 400},
+        "dense, 2,048 hidden units": {"hidden": 2_048},
+        "dense, mixed_bfloat16": {"hidden": 400, **half},
+        "convolutional": {"network": "conv", "rows": 2 * BATCH},
+        "recurrent": {"network": "recurrent"},
+    }
+    contestants, promises = {}, []
+    for network, options in networks.items():
+        labels = {True: f"{network}, XLA", False: f"{network}, no XLA"}
+        for compiled, label in labels.items():
+            every = {**size, **options, "jit_compile": compiled}
+            contestants[label] = Contestant("tensorflow", "fit", every)
+        promises.append(Promise(labels[True], labels[True], [labels[False]]))
     return Group("images", contestants, promises)
 
 
@@ -358,7 +379,7 @@ def measure(quick, rounds):
     rates = {"rates": Contestant("tensorflow", "rates", {})}
     found["rates"] = said("rates", play(rates, peers, rounds))["rates"]
     for name, group in groups(quick).items():
-        few = min(rounds, 3) if name in ("conv", "time") else rounds
+        few = min(rounds, 3) if name in ("conv", "xla", "time") else rounds
         found["groups"][name] = said(name, play(group.contestants, peers, few))
     for name, points in growth(quick).items():
         found["growth"][name] = {}
@@ -434,8 +455,10 @@ def met(target, value):
 
 def listed(name, group, results):
     """Lines of the table of one group's contestants."""
-    losses = any(a.get("loss") for r in results.values() for a in r.get("rounds", ()))
     epochs = name == "time"
+    losses = name != "xla" and any(  # where all train the same
+        a.get("loss") for r in results.values() for a in r.get("rounds", ())
+    )
     title = "seconds" if epochs else f"{group.unit} per second"
     last = ["loss, nats"] * losses + ["epochs"] * epochs
     yield from scaling.header("", title, *last)
@@ -449,7 +472,7 @@ def listed(name, group, results):
             took = statistics.median(a["seconds"] for a in rounds)
             yield scaling.row(label, f"{took:.1f}", f"{middle:.1f}")
             continue
-        loss = rounds[0].get("loss")
+        loss = rounds[-1].get("loss")
         cells = [""] * losses if loss is None else [f"{loss:.2f}"]
         yield scaling.row(label, f"{statistics.median(speeds(result)):,.0f}", *cells)
     if losses:
@@ -458,7 +481,7 @@ def listed(name, group, results):
 
 def agreement(results):
     """Whether all train the same: their losses, after equally many epochs."""
-    losses = [r["rounds"][0]["loss"] for r in results.values() if "rounds" in r]
+    losses = [r["rounds"][-1]["loss"] for r in results.values() if "rounds" in r]
     apart = max(losses) / min(losses) - 1
     verdict = "" if apart < 0.05 else " **This is not the same training.**"
     return f"Losses after equally many epochs: {apart:.1%} apart at most.{verdict}"
@@ -641,7 +664,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, help="Markdown file")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
-    print(f"This takes about {8 if args.quick else 50} minutes.", flush=True)
+    print(f"This takes about {9 if args.quick else 60} minutes.", flush=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     found = measure(args.quick, rounds)
     # As it is read again: the values of the curves are strings then.

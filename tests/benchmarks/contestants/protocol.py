@@ -24,6 +24,9 @@ from importlib import metadata
 
 import numpy as np
 
+# softplus(0 + this) is 1: the standard deviations of q(z|x) before training.
+UNIT_SCALE = math.log(math.e - 1)
+
 
 def serve(contestants, packages):
     """Answers orders until stdin ends.
@@ -89,7 +92,7 @@ def long_less_short(run, units, times):
     """A repetition: the time of `run(1 + times)` less that of `run(1)`, per run.
 
     So what a call costs once, its `start`, is not in `seconds`. `loss` is what the long run
-    returned: of the first repetition after as many runs for all contestants.
+    returned, after as many runs for all contestants unless one was repeated.
 
     Args:
         run: function of how often, that returns the loss or None.

@@ -33,11 +33,33 @@ def conv(grey="soft", size=28):
     )
 
 
-def fit(rows, times, network="dense", batch=BATCH, policy="float32", **options):
+def recurrent():
+    """An LSTM with 64 units over the rows of an image, and another that writes them."""
+    lstm, shape = keras.layers.LSTM, (28, 28)
+    repeat = keras.layers.RepeatVector(shape[0])
+    return kv.VAE(
+        encoder=lstm(64),
+        decoder=keras.Sequential([repeat, lstm(64, return_sequences=True)]),
+        likelihood=kv.distributions.IndependentBernoulli(shape, grey="soft"),
+        latent_dim=LATENT,
+        seed=0,
+    )
+
+
+def fit(
+    rows,
+    times,
+    network="dense",
+    batch=BATCH,
+    policy="float32",
+    jit_compile="auto",
+    **options,
+):
     """`fit` on an array of uint8, compiled with the defaults."""
     keras.config.set_dtype_policy(policy)
-    vae = {"dense": dense, "conv": conv}[network](**options)
-    vae.compile("adam")
+    networks = {"dense": dense, "conv": conv, "recurrent": recurrent}
+    vae = networks[network](**options)
+    vae.compile("adam", jit_compile=jit_compile)
     x = protocol.images(rows, vae.likelihood.event_shape)
 
     def train(epochs):
@@ -75,7 +97,7 @@ def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
             w1, b1, w2, b2, w3, b3, w4, b4 = weights
             features = tf.nn.relu(x @ w1 + b1)
             loc, raw = tf.split(features @ w2 + b2, 2, axis=1)
-            scale = tf.nn.softplus(raw)
+            scale = tf.nn.softplus(raw + protocol.UNIT_SCALE)
             noise = tf.random.stateless_normal(tf.shape(loc), seed, alg="philox")
             logits = tf.nn.relu((loc + scale * noise) @ w3 + b3) @ w4 + b4
             entropy = tf.nn.sigmoid_cross_entropy_with_logits(x, logits)

@@ -71,7 +71,7 @@ class VAE(nn.Module):
     def posterior(self, x):
         with torch.autocast("cpu", torch.bfloat16, self.bfloat16):
             loc, raw = self.encoder(x).chunk(2, 1)
-        return loc.float(), functional.softplus(raw.float())
+        return loc.float(), functional.softplus(raw.float() + protocol.UNIT_SCALE)
 
     def logits(self, z):
         with torch.autocast("cpu", torch.bfloat16, self.bfloat16):
