@@ -10,6 +10,7 @@ import functools
 import math
 import time
 
+import keras
 import tensorflow as tf
 
 # An execution is to take so many seconds: callbacks, progress bars and Ctrl-C come to turn
@@ -19,10 +20,17 @@ SHORTEST, LONGEST = 0.1, 0.4
 NOT_COMPILED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
 
-def has_convolutions(model):
-    """Whether a layer of a built Keras model is a convolution."""
+def slow_in_xla(model):
+    """Whether a built Keras model has layers that XLA is slow with on a CPU.
+
+    It has no convolutions as fast as oneDNN's, and no loops over time as TensorFlow's are
+    (measured: docs/speed.md).
+    """
     layers = model._flatten_layers(include_self=False)
-    return any(hasattr(layer, "kernel_size") for layer in layers)
+    return any(
+        hasattr(layer, "kernel_size") or isinstance(layer, keras.layers.RNN)
+        for layer in layers
+    )
 
 
 class Pace:

@@ -117,12 +117,11 @@ class ResumableModel(keras.Model):
         }
 
     def _resolve_auto_jit_compile(self):
-        # As Keras, but with a CPU, too, unless there are convolutions: XLA has none as
-        # fast as oneDNN's, and takes twice the time for a step (docs/speed.md).
+        # As Keras, but with a CPU, too, unless it is slow there.
         if self.distribute_strategy.num_replicas_in_sync > 1:
             return False
         on_cpu = not tf.config.list_physical_devices("GPU")
-        if on_cpu and execution.has_convolutions(self):
+        if on_cpu and execution.slow_in_xla(self):
             return False
         return all(layer.supports_jit for layer in self._flatten_layers())
 
