@@ -198,10 +198,11 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
                 over the replicas; longer ones are shortened to it. Default: any.
             **kwargs: `steps_per_execution`, `jit_compile`, `run_eagerly`,
                 `auto_scale_loss` of `keras.Model.compile`. `jit_compile="auto"`, the
-                default, is XLA, but not for convolutions and recurrent layers on a
-                CPU, which are faster without, and not under several replicas. `steps_per_execution="auto"`
-                lets an execution on arrays take a tenth of a second or more, or one step
-                where a callback is told of each batch; it is 1 for other data.
+                default, is XLA, but not for convolutions and recurrent layers on a CPU,
+                which are faster without, and not under several replicas.
+                `steps_per_execution="auto"` lets an execution on arrays take a tenth of a
+                second or more, or one step where a callback is told of each batch; it is
+                1 for other data.
 
         Raises:
             ValueError: for `loss=` and `metrics=`, which the objective replaces, and for

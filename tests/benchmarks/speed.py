@@ -472,7 +472,7 @@ def listed(name, group, results):
             took = statistics.median(a["seconds"] for a in rounds)
             yield scaling.row(label, f"{took:.1f}", f"{middle:.1f}")
             continue
-        loss = rounds[-1].get("loss")
+        loss = rounds[-1].get("loss") if losses else None
         cells = [""] * losses if loss is None else [f"{loss:.2f}"]
         yield scaling.row(label, f"{statistics.median(speeds(result)):,.0f}", *cells)
     if losses:
@@ -565,7 +565,7 @@ def machine(found, rounds, quick):
             f"{rates['bfloat16']:.0f} bfloat16."
         )
     data = "MNIST" if os.environ.get("KERAS_VAE_DATA") else "random bytes"
-    share = statistics.mean(others)
+    share = max(0.0, statistics.mean(others))
     yield (
         f"{datetime.date.today()}, {data}, medians of {rounds} rounds (lowest to highest), "
         f"3 at most where they are long; load {found['load']:.1f} before. Meanwhile other "
