@@ -30,14 +30,23 @@ if pathlib.Path(*sys.argv[:1]).name not in ("keras-vae", "keras-vae.exe"):
         schedules,
         signatures,
     )
-    from keras_vae.models import VAE, Autoencoder
+    from keras_vae.models import (
+        VAE,
+        Autoencoder,
+        ConditionalVAE,
+        SemiSupervisedVAE,
+        StructuredPredictor,
+    )
     from keras_vae.sources import ImageFiles, Shards, TFRecords
 
     __all__ = [
         "VAE",
         "Autoencoder",
+        "ConditionalVAE",
         "ImageFiles",
+        "SemiSupervisedVAE",
         "Shards",
+        "StructuredPredictor",
         "TFRecords",
         "callbacks",
         "datasets",

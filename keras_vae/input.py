@@ -92,6 +92,11 @@ def check_dtype(dtype, name):
         )
 
 
+def part_of(values, rows):
+    """The rows of a structure of arrays or tensors; None is None."""
+    return _map(lambda a: a[rows], values)
+
+
 def check_labels(y, rows, name):
     """Raises a ValueError unless `y` is None or (a structure of) arrays of so many rows."""
     if isinstance(y, list):

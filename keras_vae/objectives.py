@@ -34,24 +34,27 @@ class Terms:
         prior: `tfd.Distribution` p(z), batch `[]` or `[batch]`.
         likelihood: `tfd.Distribution` p(x|z), batch `[samples * batch]`: samples are
             rows for the decoder.
+        draw_prior: function without arguments that gives the terms for z from the prior.
     """
 
-    def __init__(self, x, z, posterior, prior, likelihood):
+    def __init__(self, x, z, posterior, prior, likelihood, draw_prior=None):
         self.x = x
         self.z = z
         self.posterior = posterior
         self.prior = prior
         self.likelihood = likelihood
+        self._draw_prior = draw_prior
+
+    @functools.cached_property
+    def from_prior(self):
+        """The `Terms` with as many samples of the prior in place of the posterior's."""
+        return self._draw_prior()
 
     @functools.cached_property
     def log_likelihood(self):
         """log p(x|z) in nats, summed over the event: `[samples, batch]`."""
         samples = self.z.shape[0]
-        x = self.x
-        if samples != 1:
-            # Along a new axis: LiteRT's converter loses a tile of an axis of unknown size.
-            x = tf.tile(x[None], [samples, *[1] * x.shape.rank])
-            x = tf.reshape(x, (-1, *self.x.shape[1:]))
+        x = tile_rows(self.x, samples)
         return tf.reshape(self.likelihood.log_prob(x), (samples, -1))
 
     @functools.cached_property
@@ -105,6 +108,19 @@ class Terms:
     def elbo(self):
         """The evidence lower bound in nats, `[batch]`: `-(reconstruction + kl)`."""
         return -(self.reconstruction + self.kl)
+
+
+def tile_rows(values, samples):
+    """A structure of tensors `[batch, ...]`, or None, -> `[samples * batch, ...]`."""
+    if samples == 1 or values is None:
+        return values
+
+    def tile(value):
+        # Along a new axis: LiteRT's converter loses a tile of an axis of unknown size.
+        tiled = tf.tile(value[None], [samples, *[1] * value.shape.rank])
+        return tf.reshape(tiled, (-1, *value.shape[1:]))
+
+    return tf.nest.map_structure(tile, values)
 
 
 def _analytic_kl(q, p):
@@ -230,6 +246,35 @@ class IWAE(Objective):
     def __call__(self, terms, step):
         bound = tf.reduce_logsumexp(terms.log_weight, axis=0)
         return math.log(self.num_samples) - bound
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class Hybrid(Objective):
+    """The bound, and the same with z from the prior: what a conditional model predicts by.
+
+    `loss = alpha * -ELBO + (1 - alpha) * -E_p(z|c) log p(x|z,c)`; Sohn et al. (2015),
+    equation 7. The second part is the Gaussian stochastic neural network of equation 6:
+    training draws z as prediction does. `alpha=0` is that network, which uses no encoder.
+
+    Args:
+        alpha: float in [0, 1], the weight of the bound.
+        num_samples: int, samples of the posterior and of the prior per example.
+
+    Raises:
+        ValueError: if `alpha` lies outside.
+    """
+
+    def __init__(self, alpha=0.5, num_samples=1):
+        super().__init__(num_samples)
+        self.alpha = checks.non_negative(alpha, "alpha")
+        checks.that(self.alpha <= 1, "alpha", "at most 1", alpha)
+
+    def __call__(self, terms, step):
+        predicted = terms.from_prior.reconstruction
+        return (1.0 - self.alpha) * predicted - self.alpha * terms.elbo
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha}
 
 
 @keras.saving.register_keras_serializable("keras_vae")

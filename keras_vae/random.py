@@ -24,7 +24,7 @@ import tensorflow as tf
 
 # The streams of the file format: the second counter word. Sample k of a stream uses the
 # word `stream + STREAMS * k`, so that the first sample is the one of the file format.
-PRIOR, POSTERIOR, OBSERVATION, TOKENS, ORDER, AUGMENTATION = range(6)
+PRIOR, POSTERIOR, OBSERVATION, TOKENS, ORDER, AUGMENTATION, CONDITION = range(7)
 STREAMS = 16
 # Added to a stream in evaluation, whose keys are also those of sampled rows.
 EVALUATION = 8

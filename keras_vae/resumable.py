@@ -550,9 +550,14 @@ class ResumableModel(keras.Model):
 
     def _checked(self, x, y, weight, prefix="", augmentation=()):
         x = self.check_data(x, f"{prefix}x", augmentation)
-        input.check_labels(y, len(x), f"{prefix}y")
+        y = self.check_labels(y, len(x), f"{prefix}y")
         weight = input.check_weight(weight, len(x), f"{prefix}sample_weight")
         return x, y, weight
+
+    def check_labels(self, y, rows, name):
+        """The second of what `fit` is given, checked: ignored, unless for its rows."""
+        input.check_labels(y, rows, name)
+        return y
 
     def _batches(
         self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
@@ -560,6 +565,7 @@ class ResumableModel(keras.Model):
     ):  # fmt: skip
         """Checked arrays as a dataset, and `steps` for Keras if that has no end."""
         x, y, weight = self._checked(x, y, weight, prefix, layers)
+        rows = len(tf.nest.flatten(x)[0])
         y = tf.nest.map_structure(lambda a: None if a is None else np.asarray(a), y)
         kinds = {getattr(a, "dtype", np.dtype(bool)).kind for a in tf.nest.flatten(y)}
         if self.jit_compile and kinds - set("buif"):
@@ -570,9 +576,9 @@ class ResumableModel(keras.Model):
         if weight is None:
             packed = x if y is None else (x, y)
         else:
-            packed = (x, np.zeros(len(x), bool) if y is None else y, weight)
+            packed = (x, np.zeros(rows, bool) if y is None else y, weight)
         if batch_size is None:
-            batch_size = -(-len(x) // steps) if steps else 32  # as in Keras
+            batch_size = -(-rows // steps) if steps else 32  # as in Keras
         epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None
         options = {
             "data": packed, "batch_size": batch_size, "steps": steps, "seed": self.seed,
@@ -589,7 +595,7 @@ class ResumableModel(keras.Model):
             return input.batches(**options), None
         # Each worker reads its own share. Without an end, because TensorFlow asks all
         # workers before each step whether one has come to it.
-        count = -(-len(x) // batch_size)
+        count = -(-rows // batch_size)
         steps = (steps or count) if fit else min(steps or count, count)
         dataset = strategy.distribute_datasets_from_function(
             lambda context: input.batches(**options, replicas=distribute.replicas(context))

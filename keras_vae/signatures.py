@@ -2,8 +2,9 @@
 
 A row never depends on its neighbours: one seed per row, so that a server may batch
 requests as it likes. A row of x that holds a value without a density (NaN, or a pixel of 7
-under a Bernoulli), or of z that holds NaN or infinity, gives NaN in each float that is
-computed from it, and leaves the other rows as they are.
+under a Bernoulli), or of z that holds NaN or infinity, or a condition that the model does
+not know, gives NaN in each float that is computed from it, and leaves the other rows as
+they are.
 """
 
 import math
@@ -20,38 +21,42 @@ from keras_vae.distributions import Deterministic
 _BLOCK = 2048
 
 
-def encode(model, x, seed):
+def encode(model, x, seed, condition=None):
     """The approximate posterior of x, and a draw from it.
 
     Args:
         model: `keras_vae.VAE`.
         x: float32 `[rows, *event]`.
         seed: int32 or int64 `[rows]`, one seed per row.
+        condition: what a conditional model conditions on, `[rows, ...]`, or a dict.
 
     Returns:
         Dict: `"mean"`, `"stddev"` of q(z|x) and `"z"`, a draw, each `[rows, *latent]`.
     """
     x, valid = _checked_x(model, x)
-    q_params = model.infer(x)
+    condition, valid = _embedded(model, condition, valid)
+    q_params = model.infer(x, condition)
     q = model.posterior.distribution(q_params)
     noise = _noise(seed, x)(model.posterior.noise, q.event_shape, random.POSTERIOR)
     z = model.posterior.sample(q_params, noise)[0]
     return _where(valid, {"mean": q.mean(), "stddev": q.stddev(), "z": z})
 
 
-def encode_mean(model, x):
+def encode_mean(model, x, condition=None):
     """The mean of q(z|x), without a seed: `"mean"` `[rows, *latent]`."""
     x, valid = _checked_x(model, x)
-    mean = model.posterior.distribution(model.infer(x)).mean()
+    condition, valid = _embedded(model, condition, valid)
+    mean = model.posterior.distribution(model.infer(x, condition)).mean()
     return _where(valid, {"mean": mean})
 
 
-def decode(model, z):
+def decode(model, z, condition=None):
     """The parameters of p(x|z) and its mean.
 
     Args:
         model: `keras_vae.VAE`.
         z: float32 `[rows, *latent]`.
+        condition: as for `encode`.
 
     Returns:
         Dict: `"mean"` `[rows, *event]` and the parameters of the likelihood by the names of
@@ -59,7 +64,8 @@ def decode(model, z):
         ...]`.
     """
     z = tf.ensure_shape(z, (None, *model.posterior.event_shape))
-    params = model.generate(z)
+    condition, valid = _embedded(model, condition, _all(tf.abs(z) < math.inf))
+    params = model.generate(z, condition)
     if "mean" in params:
         raise ValueError(
             "`likelihood` must not name a parameter mean, which is the name of the mean of "
@@ -70,15 +76,17 @@ def decode(model, z):
     for name, value in outputs.items():
         if value.shape.rank == 0:  # one for all rows, where a server needs rows to split
             outputs[name] = tf.fill((tf.shape(z)[0], *ones), value)
-    return _where(_all(tf.abs(z) < math.inf), outputs)
+    return _where(valid, outputs)
 
 
-def sample(model, seed, xla=False):
+def sample(model, seed, condition=None, guidance=1.0, xla=False):
     """Draws x by seed: z from the prior, x from p(x|z).
 
     Args:
         model: `keras_vae.VAE`.
         seed: int32 or int64 tensor `[rows]`, one seed per row.
+        condition: as for `encode`.
+        guidance: number, see `keras_vae.ConditionalVAE.sample`.
         xla: bool, as for `keras_vae.random.row_noise`.
 
     Returns:
@@ -87,23 +95,29 @@ def sample(model, seed, xla=False):
     """
     draw = _noise(seed, xla=xla)
     prior, likelihood = model.prior, model.likelihood
-    z = prior.sample(draw(prior.noise, prior.event_shape, random.PRIOR)[0])
-    params = model.generate(z)
+    condition, valid = _embedded(model, condition, None)
+    z = prior.sample(draw(prior.noise, prior.event_shape, random.PRIOR)[0], condition)
+    if guidance == 1:
+        params = model.generate(z, condition)
+    else:
+        params = model.guided(z, condition, guidance)
     noise = draw(likelihood.noise, likelihood.event_shape, random.OBSERVATION)
-    return {
+    outputs = {
         "x": likelihood.sample(params, noise)[0],
         "mean": likelihood.distribution(params).mean(),
         "z": z,
     }
+    return outputs if valid is None else _where(valid, outputs)
 
 
-def reconstruct(model, x):
+def reconstruct(model, x, condition=None):
     """`"mean"` `[rows, *event]`: the mean of p(x | E[z|x]), what `predict` gives."""
     x, valid = _checked_x(model, x)
-    return _where(valid, {"mean": model(x)})
+    valid = _embedded(model, condition, valid)[1]
+    return _where(valid, {"mean": model(x, condition=condition)})
 
 
-def score(model, x, seed, num_samples=16):
+def score(model, x, seed, condition=None, num_samples=16):
     """How likely the model finds x, in nats per row.
 
     Args:
@@ -111,6 +125,7 @@ def score(model, x, seed, num_samples=16):
         x: float32 `[rows, *event]`. Grey values are binarised by the seed where the
             likelihood binarises them.
         seed: int32 or int64 `[rows]`, one seed per row.
+        condition: as for `encode`.
         num_samples: int K, draws of z per row.
 
     Returns:
@@ -119,7 +134,8 @@ def score(model, x, seed, num_samples=16):
         K draws (Burda et al., 2016, equation 8). An autoencoder has `"log_likelihood"`.
     """
     x, valid = _checked_x(model, x)
-    terms = model.terms(x, _noise(seed, x), num_samples=num_samples)
+    valid = _embedded(model, condition, valid)[1]
+    terms = model.terms(x, _noise(seed, x), condition, num_samples)
     outputs = {"log_likelihood": -terms.reconstruction}
     if not _is_autoencoder(model):
         log_prob = tf.reduce_logsumexp(terms.log_weight, axis=0) - math.log(num_samples)
@@ -158,6 +174,16 @@ def of(model, num_samples=16):
     x = {"x": ("float32", model.likelihood.event_shape)}
     z = {"z": ("float32", model.posterior.event_shape)}
     seed = {"seed": ("int", ())}
+    given = {
+        name: ("int" if value.dtype.kind == "i" else "float32", value.shape[1:])
+        for name, value in named(model.example_condition(1)).items()
+    }
+
+    def condition(values):
+        if list(given) == ["condition"]:
+            return values[0]
+        return dict(zip(given, values, strict=True)) or None
+
     mean = {"mean": "mean of q(z|x)"}
     drawn = {"mean": "mean of p(x|z)"}
     nats = {"log_likelihood": f"E log p(x|z), nats, a mean over {num_samples} draws of z"}
@@ -169,30 +195,38 @@ def of(model, num_samples=16):
         }
     every = {
         "encode": Signature(
-            lambda x, seed: encode(model, x, seed),
-            x | seed,
+            lambda x, seed, *c: encode(model, x, seed, condition(c)),
+            x | seed | given,
             "the approximate posterior q(z|x), and a draw from it",
             mean | {"stddev": "standard deviation of q(z|x)", "z": "a draw from q(z|x)"},
         ),
         "encode_mean": Signature(
-            lambda x: encode_mean(model, x), x, "the mean of q(z|x), without a seed", mean
+            lambda x, *c: encode_mean(model, x, condition(c)),
+            x | given,
+            "the mean of q(z|x), without a seed",
+            mean,
         ),
-        "decode": Signature(lambda z: decode(model, z), z, "the likelihood p(x|z)", drawn),
+        "decode": Signature(
+            lambda z, *c: decode(model, z, condition(c)),
+            z | given,
+            "the likelihood p(x|z)",
+            drawn,
+        ),
         "sample": Signature(
-            lambda seed: sample(model, seed),
-            seed,
+            lambda seed, *c: sample(model, seed, condition(c)),
+            seed | given,
             "a draw from the model: z from the prior, x from p(x|z)",
             {"x": "a draw from p(x|z)", **drawn, "z": "the draw from the prior"},
         ),
         "reconstruct": Signature(
-            lambda x: reconstruct(model, x),
-            x,
+            lambda x, *c: reconstruct(model, x, condition(c)),
+            x | given,
             "the reconstruction of x, what `predict` gives",
             {"mean": "mean of p(x | E[z|x])"},
         ),
         "score": Signature(
-            lambda x, seed: score(model, x, seed, num_samples),
-            x | seed,
+            lambda x, seed, *c: score(model, x, seed, condition(c), num_samples),
+            x | seed | given,
             "how likely the model finds x",
             nats,
         ),
@@ -200,6 +234,13 @@ def of(model, num_samples=16):
     if _is_autoencoder(model):
         del every["encode"], every["sample"]
     return every
+
+
+def named(condition):
+    """A condition as the inputs of signatures: a dict by name, empty for None."""
+    if isinstance(condition, dict):
+        return condition
+    return {} if condition is None else {"condition": condition}
 
 
 def parts_without_formula(model, name):
@@ -221,7 +262,9 @@ def parts_without_formula(model, name):
     return [part for part in parts if part.noise == "seed"]
 
 
-def sample_rows(model, n=None, seed=None, seeds=None, name="x"):
+def sample_rows(
+    model, n=None, seed=None, seeds=None, name="x", condition=None, guidance=1.0
+):
     """The output `name` of `sample` for `n` rows of one seed, or for a list of row seeds.
 
     Raises:
@@ -247,21 +290,24 @@ def sample_rows(model, n=None, seed=None, seeds=None, name="x"):
             f"Received: seeds of dtype {array.dtype} and shape {array.shape}"
         )
     seeds = array.astype(np.int64)
+    condition = model.check_condition(condition, len(seeds))
     if len(seeds) <= _BLOCK:
-        return sample(model, seeds)[name]
+        return sample(model, seeds, condition, guidance)[name]
     # Of one shape, which XLA compiles once: what is too much is cut off.
-    blocks = np.resize(seeds, (-(-len(seeds) // _BLOCK), _BLOCK))
+    count = -(-len(seeds) // _BLOCK)
+    every = np.resize(np.arange(len(seeds)), (count, _BLOCK))
     # Kept in the model, as Keras keeps its own functions.
     kept = vars(model).setdefault("_block_samplers", {})
 
     def run(jit_compile):
-        key = name, jit_compile
+        key = name, guidance, jit_compile
         if key not in kept:
             kept[key] = tf.function(
-                lambda seeds: sample(model, seeds, jit_compile)[name],
+                lambda s, c: sample(model, s, c, guidance, jit_compile)[name],
                 jit_compile=jit_compile,
             )
-        return tf.concat([kept[key](tf.constant(block)) for block in blocks], 0)
+        blocks = [input.part_of((seeds, condition), rows) for rows in every]
+        return tf.concat([kept[key](*block) for block in blocks], 0)
 
     return model.try_xla(run)[: len(seeds)]
 
@@ -281,13 +327,24 @@ def _noise(seed, x=None, xla=False):
             tf.shape(seed)[0], rows, "`seed` must hold one seed for each row of x"
         )
         seed = tf.reshape(seed, (rows,))
-    return random.row_noise(*random.seed_words(seed), xla)
+    low, high = random.seed_words(seed)
+    return random.row_noise(low, high, xla)
 
 
 def _checked_x(model, x):
     """x as the likelihood's floats, and whether all of a row has a density: `[rows]`."""
     x = model.as_float(x)
     return x, _all(model.likelihood.supported(x))
+
+
+def _embedded(model, condition, valid):
+    """The embedded condition, and `valid` `[rows]` without the rows that it is NaN in."""
+    condition = model.embed(condition)
+    for part in tf.nest.flatten(condition):
+        if part is not None:
+            known = _all(tf.abs(part) < math.inf)
+            valid = known if valid is None else valid & known
+    return condition, valid
 
 
 def _all(values):

@@ -79,6 +79,7 @@ class Row:
         x: array for `fit`.
         covers: public names that this row stands for.
         objective: makes the objective; None is the model's default.
+        condition: what a conditional model is given beside x.
     """
 
     name: str
@@ -86,6 +87,26 @@ class Row:
     x: np.ndarray
     covers: tuple
     objective: Callable | None = None
+    condition: np.ndarray | dict | None = None
+
+    def given(self, rows=ROWS, training=False):
+        """The condition of the first rows, as the argument that a model takes or not."""
+        if self.condition is None:
+            return {}
+        given = tf.nest.map_structure(lambda c: c[:rows], self.condition)
+        if self.name == "semi_supervised" and not training:
+            given = abs(given)  # in use, none is missing
+        return {"condition": given}
+
+    def data(self):
+        """(x, y) as `fit` takes them."""
+        pair = self.x, self.condition
+        return pair[::-1] if self.name == "structured" else pair
+
+    def predict(self, model):
+        if self.name == "structured":
+            return model.predict(self.condition, num_samples=3)
+        return model.predict(self.x, verbose=0, **self.given())
 
     def make(self, optimizer="adam", **options):
         """A new compiled model; the same weights each time."""
@@ -183,5 +204,71 @@ ZOO = [
         ),
         vectors(),
         ("Autoencoder", "Deterministic", "Reconstruction"),
+    ),
+    Row(
+        "hybrid",
+        lambda: _vae(normal((6,))),
+        vectors(),
+        ("Hybrid",),
+        lambda: kv.objectives.Hybrid(0.7, num_samples=2),
+    ),
+    Row(
+        "label",
+        lambda: kv.ConditionalVAE(
+            kv.nets.MLP([8], "tanh"), kv.nets.MLP([8], "tanh"), normal((6,)), 2, 3, seed=3
+        ),
+        vectors(),
+        ("ConditionalVAE", "Concatenated"),
+        condition=np.arange(ROWS) % 3,
+    ),
+    Row(
+        "conditions",
+        lambda: kv.ConditionalVAE(
+            encoder=kv.nets.Planes(kv.nets.ConvEncoder([4, 8])),
+            decoder=kv.nets.FiLM(kv.nets.ConvDecoder([8, 4], (5, 7, 2), activation="tanh")),
+            likelihood=bernoulli((5, 7, 2)),
+            latent_dim=2,
+            condition={"label": 3, "angle": (), "image": (5, 7, 1)},
+            condition_dropout=0.3,
+            seed=3,
+        ),
+        grey(),
+        ("FiLM", "Planes"),
+        condition={
+            "label": np.arange(ROWS) % 3,
+            "angle": np.linspace(-1, 1, ROWS, dtype=np.float32),
+            "image": grey((5, 7, 1)),
+        },
+    ),
+    Row(
+        "structured",
+        lambda: kv.StructuredPredictor(
+            kv.nets.MLP([8], "tanh"),
+            kv.nets.MLP([8], "tanh"),
+            bernoulli((6,), grey="error"),
+            condition=(2,),
+            prior=kv.distributions.PriorNetwork(kv.nets.MLP([8], "tanh"), (2,)),
+            latent_dim=2,
+            seed=3,
+        ),
+        binary(),
+        ("StructuredPredictor", "PriorNetwork"),
+        condition=vectors(2),
+    ),
+    Row(
+        "semi_supervised",
+        lambda: kv.SemiSupervisedVAE(
+            kv.nets.MLP([8], "tanh"),
+            kv.nets.MLP([8], "tanh"),
+            normal((6,)),
+            2,
+            condition=3,
+            classifier=kv.nets.MLP([8], "tanh"),
+            alpha=0.5,
+            seed=3,
+        ),
+        vectors(),
+        ("SemiSupervisedVAE",),
+        condition=np.where(np.arange(ROWS) % 4, -1, np.arange(ROWS) % 3),
     ),
 ]

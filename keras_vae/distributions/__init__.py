@@ -7,6 +7,7 @@ from keras_vae.distributions.independent_normal import (
     IndependentNormal,
     StandardNormal,
 )
+from keras_vae.distributions.prior_network import PriorNetwork
 
 __all__ = [
     "Deterministic",
@@ -14,5 +15,6 @@ __all__ = [
     "IndependentBernoulli",
     "IndependentNormal",
     "Prior",
+    "PriorNetwork",
     "StandardNormal",
 ]

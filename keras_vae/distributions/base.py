@@ -206,6 +206,10 @@ class Prior(keras.layers.Layer):
         self.event_shape = checks.shape(event_shape, "event_shape")
         self.built = True
 
+    def call(self, condition):
+        """What of a condition `distribution` is made of; builds what reads it."""
+        return condition
+
     def distribution(self, condition=None):
         """`tfd.Distribution` over the latents."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks
+from keras_vae import checks, input
 from keras_vae.distributions import Deterministic
 
 # Blocks of samples in one call, which Ctrl-C cannot end: half a second.
@@ -30,8 +30,10 @@ class ImportanceWeighted(NamedTuple):
     effective_sample_size: np.ndarray
 
 
-def importance_weighted(model, x, num_samples=1000, batch_size=2048):
-    """Estimates log p(x) with the posterior as the proposal.
+def importance_weighted(
+    model, x, num_samples=1000, batch_size=2048, condition=None, proposal="posterior"
+):
+    """Estimates log p(x), or log p(x | condition), with the posterior as the proposal.
 
     `log mean_k w_k`, `w_k = p(x, z_k) / q(z_k | x)` (Burda et al., 2016, equation 8; as an
     evaluation: Rezende et al., 2014, appendix E). Noise is keyed by the place of the row
@@ -43,6 +45,9 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
         x: array `[rows, *event]`.
         num_samples: int, K. Samples are streamed: memory does not grow with it.
         batch_size: int, how many rows (examples times samples) pass the decoder at once.
+        condition: what a conditional model conditions on.
+        proposal: `"posterior"`, or `"prior"`: then `w_k = p(x | z_k)`, the Monte Carlo
+            estimate, of far larger error (both: Sohn et al., 2015, section 4.2).
 
     Returns:
         `ImportanceWeighted`: the estimate, its standard error and the effective sample
@@ -59,8 +64,13 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
     x = model.check_data(x)
     num_samples = checks.positive_int(num_samples, "num_samples")
     batch_size = checks.positive_int(batch_size, "batch_size")
+    condition = model.check_condition(condition, len(x))
+    named = proposal in ("posterior", "prior")
+    checks.that(named, "proposal", '"posterior" or "prior"', proposal)
     log_sum, log_sum_of_squares = model.try_xla(
-        lambda xla: _log_sums(x, num_samples, batch_size, *_steps(model, xla))
+        lambda xla: _log_sums(
+            x, condition, num_samples, batch_size, *_steps(model, proposal, xla)
+        )
     )
     size = np.exp(2 * log_sum - log_sum_of_squares)
     with np.errstate(divide="ignore", invalid="ignore"):  # one sample has no error
@@ -72,7 +82,7 @@ def importance_weighted(model, x, num_samples=1000, batch_size=2048):
     )
 
 
-def _log_sums(x, num_samples, batch_size, prepare, add):
+def _log_sums(x, condition, num_samples, batch_size, prepare, add):
     """The logarithms of the sums of w and of w**2, `[2, rows]`."""
     rows = min(len(x), batch_size)
     at_once = min(num_samples, batch_size // rows)
@@ -80,7 +90,8 @@ def _log_sums(x, num_samples, batch_size, prepare, add):
     for start in range(0, len(x), rows):
         part = tf.constant(x[start : start + rows])
         position = start + tf.range(len(part))
-        observed, q_params = prepare(part, position)
+        given = input.part_of(condition, slice(start, start + rows))
+        prepared = prepare(part, given, position)
         # float64: in float32 a running sum stops to grow where |log w| is large.
         sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
         for first in range(0, num_samples, _CALL * at_once):
@@ -90,37 +101,41 @@ def _log_sums(x, num_samples, batch_size, prepare, add):
                 if begin < end:
                     samples = min(at_once, end - begin)
                     bounds = tf.constant(begin), tf.constant(end)
-                    sums = add(observed, q_params, position, *bounds, samples, sums)
+                    sums = add(*prepared, position, *bounds, samples, sums)
         log_sums.append(sums)
     return tf.concat(log_sums, axis=1).numpy()
 
 
-def _steps(model, jit_compile):
+def _steps(model, proposal, jit_compile):
     """The two graphs: once per batch of rows, and once per blocks of samples."""
     # Kept in the model, as Keras keeps its own functions.
     kept = vars(model).setdefault("_importance_steps", {})
-    if jit_compile not in kept:
-        kept[jit_compile] = _make_steps(model, jit_compile)
-    return kept[jit_compile]
+    key = proposal, jit_compile
+    if key not in kept:
+        kept[key] = _make_steps(model, proposal, jit_compile)
+    return kept[key]
 
 
-def _make_steps(model, jit_compile):
+def _make_steps(model, proposal, jit_compile):
     graph = functools.partial(tf.function, reduce_retracing=True)
     compiled = functools.partial(graph, jit_compile=jit_compile)
 
     @compiled
-    def prepare(x, position):
+    def prepare(x, condition, position):
         x = model.likelihood.observe(model.as_float(x), model.row_noise(position))
-        return x, model.infer(x)
+        condition = model.embed(condition)
+        return x, model.infer(x, condition), condition
 
     @compiled
-    def add(x, q_params, position, first, last, samples, log_sums):
+    def add(x, q_params, condition, position, first, last, samples, log_sums):
         """Adds the weights of the samples first .. last - 1, so many at a time."""
         draw = model.row_noise(position, jit_compile)
 
         def block(first, log_sums):
             noise = functools.partial(draw, first=first)
-            terms = model.terms_given(x, q_params, noise, num_samples=samples)
+            terms = model.terms_given(x, q_params, noise, condition, samples)
+            if proposal == "prior":
+                terms = terms.from_prior
             log_weight = tf.cast(terms.log_weight, tf.float64)
             powers = tf.stack([log_weight, 2 * log_weight])  # [2, samples, rows]
             powers = tf.concat([powers, log_sums[:, None]], 1)

@@ -75,7 +75,7 @@ def describe(model, chosen, shapes, format, options, num_samples, about=None):
         "signatures": {
             name: {
                 "meaning": signature.meaning,
-                "inputs": _tensors(shapes[name][0], INPUTS),
+                "inputs": _tensors(shapes[name][0], INPUTS, "{}, a condition"),
                 "outputs": _tensors(shapes[name][1], signature.outputs),
             }
             for name, signature in chosen.items()
@@ -121,12 +121,12 @@ def default(chosen):
     return "reconstruct" if "reconstruct" in chosen else next(iter(chosen))
 
 
-def _tensors(specs, meanings):
+def _tensors(specs, meanings, otherwise="parameter {} of p(x|z)"):
     return {
         name: {
             "dtype": spec.dtype.name,
             "shape": spec.shape.as_list(),
-            "meaning": meanings.get(name, f"parameter {name} of p(x|z)"),
+            "meaning": meanings.get(name, otherwise.format(name)),
         }
         for name, spec in specs.items()
     }

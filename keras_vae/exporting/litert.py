@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, signatures
+from keras_vae import checks, input, signatures
 from keras_vae.exporting import saved_model
 
 QUANTIZE = ("float16", "dynamic", "int8")
@@ -162,12 +162,14 @@ def _representative(model, chosen, x, batch_size):
     for step in range(steps):
         place = np.arange(step * size, (step + 1) * size)
         part = model.as_float(x[place % len(x)])
+        condition = input.part_of(model.example_condition(place[-1] + 1), place)
         values = {
             "x": part.numpy(),
             "seed": place.astype(np.int32),
-            "z": signatures.encode_mean(model, part)["mean"].numpy(),
+            "z": signatures.encode_mean(model, part, condition)["mean"].numpy(),
+            **signatures.named(condition),
         }
         if step % 2 and "sample" in chosen:  # the decoder's other input
-            values["z"] = signatures.sample(model, values["seed"])["z"].numpy()
+            values["z"] = signatures.sample(model, values["seed"], condition)["z"].numpy()
         for name, signature in chosen.items():
             yield name, {key: values[key] for key in signature.inputs}

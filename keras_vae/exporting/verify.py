@@ -158,8 +158,9 @@ def expected(model, card, x, rows=1000):
     tensors = [one for signature in listed.values() for one in signature["inputs"].values()]
     if any(tensor["dtype"] == "int64" for tensor in tensors):
         seeds += seeds % 3 << 33  # the upper word counts, too
-    z = signatures.encode_mean(model, x)["mean"].numpy() + np.float32(0.1)
-    values = {"x": x, "seed": seeds, "z": z}
+    condition = model.example_condition(rows)
+    z = signatures.encode_mean(model, x, condition)["mean"].numpy() + np.float32(0.1)
+    values = {"x": x, "seed": seeds, "z": z, **signatures.named(condition)}
     at_once = runtimes.PART
     feeds: dict = {}
     outputs = {}

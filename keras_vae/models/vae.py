@@ -119,10 +119,26 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
     def build(self, input_shape):
         x, z = input_shape, (None, *self.posterior.event_shape)
-        _trace("encoder", "posterior", "x", x, self.encoder, self.infer)
-        _trace("decoder", "likelihood", "z", z, self.decoder, self.generate)
+        c = tf.nest.map_structure(_symbolic, self.embed(self.example_condition(1)))
+        _trace("encoder", "posterior", "x", x, self.encoder, lambda x: self.infer(x, c))
+        _trace("decoder", "likelihood", "z", z, self.decoder, lambda z: self.generate(z, c))
+        if c is not None:
+            self.prior(c)
 
     # How the parts fit together. Variants override these.
+
+    def example_condition(self, rows):
+        """Some condition, as arrays `[rows, ...]` or a dict of them; a VAE has none."""
+
+    def check_condition(self, condition, rows, name="condition"):
+        """A condition as arrays `[rows, ...]` or a dict of them, or a ValueError."""
+        checks.that(
+            condition is None, name, f"left out: {type(self).__name__} has none", condition
+        )
+
+    def embed(self, condition):
+        """The condition as given -> tensors `[rows, ...]` for networks and prior."""
+        return None  # not left out: AutoGraph needs a body
 
     def unpack(self, data):
         """One batch, as `fit` gets it -> (observed, condition, weight)."""
@@ -143,7 +159,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         Args:
             x: `[batch, *event]`, uint8 or any other dtype of numbers.
             draw: where the noise comes from, a function made by `keras_vae.random`.
-            condition: what a variant conditions on, or None.
+            condition: what a variant conditions on, as given to `fit`, or None.
             num_samples: int, samples of the posterior per example.
             training: bool, passed on to the networks.
 
@@ -151,21 +167,28 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             `keras_vae.objectives.Terms`.
         """
         x = self.likelihood.observe(self.as_float(x), draw)
+        condition = self.embed(condition)
         q_params = self.infer(x, condition, training)
         return self.terms_given(x, q_params, draw, condition, num_samples, training)
 
     def terms_given(self, x, q_params, draw, condition=None, num_samples=1, training=False):
-        """The terms for an x as the likelihood observes it, and its posterior."""
-        q, p, latent = self.posterior, self.likelihood, self.posterior.event_shape
+        """The terms for an observed x, its posterior and an embedded condition."""
+        q, p, latent = self.posterior, self.prior, self.posterior.event_shape
+        each = objectives.tile_rows(condition, num_samples)
+        prior = p.distribution(condition)
+
+        def of(posterior, z, **more):
+            params = self.generate(tf.reshape(z, (-1, *latent)), each, training)
+            likelihood = self.likelihood.distribution(params)
+            return Terms(x, z, posterior, prior, likelihood, **more)
+
+        def draw_prior():
+            noise = draw(p.noise, latent, random.PRIOR, num_samples)
+            flat = p.sample(tf.reshape(noise, (-1, *noise.shape[2:])), each)
+            return of(prior, tf.reshape(flat, (num_samples, -1, *latent)))
+
         z = q.sample(q_params, draw(q.noise, latent, random.POSTERIOR, num_samples))
-        p_params = self.generate(tf.reshape(z, (-1, *latent)), condition, training)
-        return Terms(
-            x=x,
-            z=z,
-            posterior=q.distribution(q_params),
-            prior=self.prior.distribution(condition),
-            likelihood=p.distribution(p_params),
-        )
+        return of(q.distribution(q_params), z, draw_prior=draw_prior)
 
     def as_float(self, x):
         """x as the likelihood's floats `[batch, *event]`; uint8 is divided by 255."""
@@ -350,19 +373,21 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
     # Use.
 
-    def call(self, x, training=False):
+    def call(self, x, condition=None, training=False):
         """x `[batch, *event]` -> its reconstruction, the mean of p(x | E[z|x])."""
-        q = self.posterior.distribution(self.infer(self.as_float(x), training=training))
-        p = self.likelihood.distribution(self.generate(q.mean(), training=training))
-        return p.mean()
+        condition = self.embed(condition)
+        q_params = self.infer(self.as_float(x), condition, training)
+        z = self.posterior.distribution(q_params).mean()
+        return self.likelihood.distribution(self.generate(z, condition, training)).mean()
 
-    def encode(self, x, batch_size=None):
+    def encode(self, x, batch_size=None, condition=None):
         """The approximate posterior of data.
 
         Args:
             x: `[rows, *event]`, as given to `fit`. Values between 0 and 1 are taken as
                 they are, not binarised.
             batch_size: int, rows that pass the encoder at a time. Default: all.
+            condition: what a conditional model conditions on; None for others.
 
         Returns:
             `tfd.Distribution` q(z|x) with batch `[rows]`: `mean()`, `stddev()`,
@@ -372,10 +397,17 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             ValueError: for data that do not fit the likelihood.
         """
         x = self._checked_tensor(x)
+        condition = self.embed(self.check_condition(condition, x.shape[0]))
         if batch_size is None:
-            return self.posterior.distribution(self.infer(self.as_float(x)))
+            return self.posterior.distribution(self.infer(self.as_float(x), condition))
         size = checks.positive_int(batch_size, "batch_size")
-        parts = [self.infer(self.as_float(x[i : i + size])) for i in range(0, len(x), size)]
+        parts = [
+            self.infer(
+                self.as_float(x[i : i + size]),
+                input.part_of(condition, slice(i, i + size)),
+            )
+            for i in range(0, len(x), size)
+        ]
         return self.posterior.distribution(tf.nest.map_structure(_concat, *parts))
 
     def _checked_tensor(self, x):
@@ -385,11 +417,12 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         array = self.check_data(x)
         return x if tf.is_tensor(x) else array
 
-    def decode(self, z):
+    def decode(self, z, condition=None):
         """The likelihood of latents: `tfd.Distribution` p(x|z) with batch `[rows]`.
 
         Args:
             z: `[rows, *latent]`, any type of numbers.
+            condition: as for `encode`.
 
         Raises:
             ValueError: if z has another shape.
@@ -403,9 +436,10 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             raise ValueError(
                 f"`z` must have shape {('batch', *latent)}. Received: shape {z.shape}"
             )
-        return self.likelihood.distribution(self.generate(z))
+        condition = self.embed(self.check_condition(condition, z.shape[0]))
+        return self.likelihood.distribution(self.generate(z, condition))
 
-    def sample(self, n=None, seed=None, seeds=None, mean=False):
+    def sample(self, n=None, seed=None, seeds=None, mean=False, condition=None):
         """Draws x from the model: z from the prior, x from p(x|z).
 
         Equal seeds give equal draws in every process and in every exported form.
@@ -416,6 +450,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
                 drawn from Keras' global seed.
             seeds: ints `[rows]`, one for each row, in place of `n` and `seed`.
             mean: bool, return the means of p(x|z) rather than draws.
+            condition: as for `encode`.
 
         Returns:
             float32 tensor `[rows, *event]`.
@@ -426,13 +461,15 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         # Inside the method: of a layer above this one, as `evaluation` below.
         from keras_vae import signatures
 
-        return signatures.sample_rows(self, n, seed, seeds, "mean" if mean else "x")
+        name = "mean" if mean else "x"
+        return signatures.sample_rows(self, n, seed, seeds, name, condition)
 
-    def reconstruct(self, x):
+    def reconstruct(self, x, condition=None):
         """The mean of p(x | E[z|x]), a float32 tensor `[rows, *event]`."""
-        return self(self._checked_tensor(x))
+        x = self._checked_tensor(x)
+        return self(x, condition=self.check_condition(condition, x.shape[0]))
 
-    def log_likelihood(self, x, num_samples=1000):
+    def log_likelihood(self, x, num_samples=1000, condition=None):
         """log p(x) of each row in nats, `[rows]`, estimated by importance sampling.
 
         Burda et al. (2016), equation 8. The estimate is a lower bound in expectation; its
@@ -440,7 +477,8 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
         """
         from keras_vae import evaluation
 
-        return evaluation.importance_weighted(self, x, num_samples).log_likelihood
+        estimate = evaluation.importance_weighted(self, x, num_samples, condition=condition)
+        return estimate.log_likelihood
 
     def export(self, filepath, format="tf_saved_model", **options):
         """Writes the model as functions of named tensors that run without this package.
@@ -531,6 +569,11 @@ def _trace(network_name, head_name, name, shape, network, function):
             f"`{network_name}` and `{head_name}` do not take {name} of shape {shape}: "
             f"{error}"
         ) from error
+
+
+def _symbolic(tensor):
+    """The tensor's shape and dtype, for any number of rows; None is None."""
+    return tensor if tensor is None else keras.KerasTensor((None, *tensor.shape[1:]))
 
 
 def _concat(*parts):

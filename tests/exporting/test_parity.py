@@ -324,10 +324,12 @@ def test_the_functions_do_not_mix_rows(exports):
     for name, model in exports.models.items():
         every = signatures.of(model, 3)
         x = model.as_float(exports.x[name][:6]).numpy()
+        condition = model.example_condition(6)
         values = {
             "x": x,
             "seed": np.arange(6, dtype=np.int64) * 977,
-            "z": signatures.encode_mean(model, x)["mean"].numpy(),
+            "z": signatures.encode_mean(model, x, condition)["mean"].numpy(),
+            **signatures.named(condition),
         }
         for signature in exports.names(name):
             function = every[signature].function

@@ -1,0 +1,120 @@
+"""The semi-supervised VAE: its two bounds by hand, and labels that it finds."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from keras_vae.models.semi_supervised_vae import MarginalTerms
+
+DIM, LATENT, CLASSES = 5, 2, 3
+
+
+def model(**options):
+    return kv.SemiSupervisedVAE(
+        kv.nets.MLP([8], "tanh"),
+        kv.nets.MLP([8], "tanh"),
+        kv.distributions.IndependentNormal((DIM,)),
+        LATENT,
+        **{
+            "condition": CLASSES,
+            "classifier": kv.nets.MLP([8], "tanh"),
+            "seed": 0,
+            **options,
+        },
+    )
+
+
+def rows(count=12):
+    x = np.random.default_rng(0).normal(size=(count, DIM)).astype(np.float32)
+    return x, np.where(np.arange(count) % 2, -1, np.arange(count) % CLASSES)
+
+
+def by_label(values):
+    return np.reshape(values, (CLASSES, -1))
+
+
+def test_both_bounds_are_their_equations():
+    vae, (x, labels) = model(), rows()
+    terms = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=4)
+    each = by_label(terms.given.elbo) - np.log(CLASSES)  # -L(x, y) of Kingma et al.
+    q = vae.classify(x).numpy().T
+    entropy = -(q * np.log(q)).sum(0)
+    unlabelled = (q * each).sum(0) + entropy  # equation 7
+    want = np.where(labels < 0, unlabelled, each[labels, np.arange(len(x))])  # 6
+    np.testing.assert_allclose(terms.elbo, want, rtol=1e-5)
+    # Each class's terms are those of the conditional model: the KL has no noise.
+    for label in range(CLASSES):
+        q_z = vae.encode(x, condition=label)
+        kl = kv.objectives.Terms(None, None, q_z, vae.prior.distribution(), None).kl
+        np.testing.assert_allclose(by_label(terms.given.kl)[label], kl, rtol=1e-5)
+    weights = terms.given.log_weight.numpy().reshape(4, CLASSES, -1) - np.log(CLASSES)
+    total = np.log(np.exp(weights).sum(1))
+    known = weights[:, labels, np.arange(len(x))]
+    np.testing.assert_allclose(
+        terms.log_weight, np.where(labels < 0, total, known), rtol=1e-5
+    )
+
+
+def test_a_loss_has_the_classifiers_own_where_there_is_a_label():
+    vae, (x, labels) = model(alpha=7.0), rows()
+    vae.compile("adam")
+    terms = vae.terms(x, vae.row_noise(tf.range(len(x))), labels)
+    log_q = np.log(vae.classify(x))[np.arange(len(x)), labels]
+    want = -terms.elbo.numpy() - np.where(labels < 0, 0.0, 7.0 * log_q)
+    np.testing.assert_allclose(vae.example_losses(terms), want, rtol=1e-5)
+    weight = np.linspace(0, 2, len(x))
+    np.testing.assert_allclose(
+        vae.example_losses(terms, tf.constant(weight)), weight * want, rtol=1e-5
+    )
+
+
+def test_the_bound_is_tight_for_the_true_classifier():
+    """Where z says nothing, -U is log p(x) if q(y|x) is p(y|x), and less otherwise."""
+    vae, (x, _) = model(), rows()
+    for layer in (*vae.posterior._projections.values(),):
+        layer.kernel.assign(tf.zeros_like(layer.kernel))  # q(z|x, y) is the prior
+    kernel = vae.decoder.network.layers[-1].kernel
+    kernel.assign(tf.concat([tf.zeros((LATENT, 8)), kernel[LATENT:]], 0))
+    draw = vae.row_noise(tf.range(len(x)))
+    terms = vae.terms(x, draw, np.full(len(x), -1))
+    log_joint = by_label(terms.given.log_likelihood[0]) - np.log(CLASSES)
+    log_p = np.log(np.exp(log_joint).sum(0))
+    logits = tf.constant(log_joint.T, tf.float32)
+    true = MarginalTerms(terms.given, terms.x, terms.label, logits)
+    np.testing.assert_allclose(true.elbo, log_p, rtol=1e-5)
+    assert np.all(terms.elbo.numpy() < log_p + 1e-4)
+    np.testing.assert_allclose(terms.log_weight[0], log_p, rtol=1e-5)
+
+
+def test_it_finds_the_labels_that_are_missing():
+    rng = np.random.default_rng(1)
+    truth = np.arange(600) % CLASSES
+    centres = np.array([[3, 0, 0], [0, 3, 0], [0, 0, 3]]) @ rng.normal(size=(3, DIM))
+    x = (centres[truth] + 0.7 * rng.normal(size=(600, DIM))).astype(np.float32)
+    labels = np.full(600, -1)
+    labels[:6] = truth[:6]
+    vae = model(alpha=10.0)
+    vae.compile(keras.optimizers.Adam(0.01))
+    vae.fit(x, labels, batch_size=100, epochs=60, verbose=0)
+    found = np.argmax(vae.classify(x), axis=1)
+    assert np.mean(found == truth) > 0.9
+
+
+def test_what_is_wrong_is_named():
+    x, labels = rows()
+    for make, said in (
+        (lambda: model(classifier=None), "`classifier` must be a Keras layer"),
+        (lambda: model(condition=(2,)), "`condition` must be an int"),
+        (lambda: model(alpha=-1), "`alpha` must be a finite number"),
+        (lambda: model(condition_dropout=0.1), "`condition_dropout` must be 0.0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make()
+    vae = model()
+    vae.compile("adam")
+    with pytest.raises(ValueError, match=r"`y` must hold labels from 0 to 2, or -1"):
+        vae.fit(x, labels + 5, verbose=0)
+    with pytest.raises(ValueError, match=r"labels from 0 to 2\. Received: \[-1\]"):
+        vae.sample(2, condition=-1)

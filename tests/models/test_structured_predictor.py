@@ -1,0 +1,180 @@
+"""Structured prediction: closed forms, and answers where there are several."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import keras_vae as kv
+from keras_vae import random
+
+DIM, LATENT, ASKED = 4, 2, 3
+normal = kv.distributions.IndependentNormal
+
+
+def linear(**options):
+    """p(y|x) = N(W m(x) + U x + b, W s(x)^2 W^T + sigma^2), m and log s linear."""
+    model = kv.StructuredPredictor(
+        encoder=kv.nets.Concatenated(keras.layers.Identity()),
+        decoder=kv.nets.Concatenated(keras.layers.Identity()),
+        likelihood=normal((DIM,), scale=0.5),
+        latent_dim=LATENT,
+        condition=(ASKED,),
+        prior=kv.distributions.PriorNetwork(keras.layers.Identity(), (LATENT,)),
+        **{"seed": 0, **options},
+    )
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(0.5 * rng.normal(size=weight.shape))
+    return model
+
+
+def data(rows=20):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(rows, ASKED)), rng.normal(size=(rows, DIM))
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def exact(model, x):
+    """p(y|x) in closed form."""
+    layer = model.likelihood._projections["loc"]
+    w, b = layer.kernel.numpy().astype(float), layer.bias.numpy().astype(float)
+    prior = model.prior.distribution(tf.constant(x))
+    m, s = prior.mean().numpy().astype(float), prior.stddev().numpy().astype(float)
+    scaled = s[:, :, None] * w[:LATENT]
+    covariance = np.swapaxes(scaled, 1, 2) @ scaled + 0.25 * np.eye(DIM)
+    return tfp.distributions.MultivariateNormalFullCovariance(
+        m @ w[:LATENT] + x @ w[LATENT:] + b, covariance
+    )
+
+
+@pytest.mark.parametrize("proposal", ["prior", "posterior"])
+def test_both_estimates_agree_with_the_closed_form(proposal):
+    model, (x, y) = linear(), data()
+    model.compile(jit_compile=False)
+    found = kv.evaluation.importance_weighted(
+        model, y, 20_000, condition=x, proposal=proposal
+    )
+    far = np.abs(found.log_likelihood - exact(model, x).log_prob(y))
+    # A row of 20 beyond four standard errors would be bad luck or a fault, and stay so.
+    # The error is an estimate, too: where few samples count, it is not believed.
+    honest = found.effective_sample_size > 200
+    assert honest.sum() > 5
+    assert np.all(far[honest] < 4 * found.standard_error[honest])
+
+
+def test_the_hybrid_objective_is_its_equation():
+    model, (x, y) = linear(), data()
+    draw = model.row_noise(tf.range(len(y)))
+    terms = model.terms(y, draw, x, num_samples=5)
+    noise = draw("normal", (LATENT,), random.PRIOR, 5)
+    prior = model.prior.distribution(tf.constant(x))
+    z = prior.mean() + prior.stddev() * noise
+    np.testing.assert_allclose(terms.from_prior.z, z, rtol=1e-5, atol=1e-5)
+    nats = [
+        model.likelihood.distribution(model.generate(one, tf.constant(x))).log_prob(y)
+        for one in z
+    ]
+    predicted = -np.mean(nats, axis=0)
+    step = tf.constant(0, tf.int64)
+    for alpha in (0.0, 0.3, 1.0):
+        loss = kv.objectives.Hybrid(alpha, num_samples=5)(terms, step)
+        want = (1 - alpha) * predicted - alpha * terms.elbo.numpy()
+        np.testing.assert_allclose(loss, want, rtol=1e-4)
+
+
+def test_predict_is_the_mean_of_the_answers():
+    model, (x, _) = linear(), data()
+    found = model.predict(x, num_samples=4000)
+    stddev = exact(model, x).stddev().numpy()
+    np.testing.assert_array_less(
+        np.abs(found - exact(model, x).mean()), 5 * stddev / np.sqrt(4000)
+    )
+    np.testing.assert_allclose(
+        model.predict(x, batch_size=3, num_samples=50),
+        model.predict(x, num_samples=50),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    one = model.predict(x, num_samples=1)
+    np.testing.assert_allclose(
+        one, model.sample(condition=x, seed=0, mean=True), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_it_has_both_answers_where_a_network_has_none():
+    """y is (0, 1) or (1, 0), x says nothing: log 2 nats; one answer has 2 log 2."""
+    rng = np.random.default_rng(2)
+    first = rng.integers(0, 2, 4000).astype(np.float32)
+    y, x = np.stack([first, 1 - first], 1), np.zeros((4000, 1), np.float32)
+    model = kv.StructuredPredictor(
+        kv.nets.MLP([16], "tanh"),
+        kv.nets.MLP([16], "tanh"),
+        kv.distributions.IndependentBernoulli((2,), grey="error"),
+        condition=(1,),
+        prior=kv.distributions.PriorNetwork(kv.nets.MLP([16], "tanh"), (2,)),
+        latent_dim=2,
+        seed=0,
+    )
+    # Of one sample, the bound takes a fifth of a nat for halves of a normal as posteriors.
+    model.compile(keras.optimizers.Adam(0.01), kv.objectives.IWAE(5))
+    model.fit(x, y, batch_size=100, epochs=20, verbose=0)
+    nats = -model.log_likelihood(y[:100], 500, condition=x[:100]).mean()
+    assert nats == pytest.approx(np.log(2), abs=0.05)
+    answers = model.sample(condition=x[:500], seed=1).numpy()
+    assert np.mean(answers.sum(1) == 1) > 0.9
+    np.testing.assert_allclose(model.predict(x[:5]), 0.5, rtol=0, atol=0.2)
+
+
+def test_the_baseline_is_told_to_all_and_stays_as_it_is(tmp_path):
+    x, y = data(40)
+    baseline = keras.Sequential([keras.Input((ASKED,)), keras.layers.Dense(DIM)])
+    before = [w.numpy() for w in baseline.weights]
+    model = kv.StructuredPredictor(
+        kv.nets.MLP([8]),
+        kv.nets.MLP([8]),
+        normal((DIM,)),
+        condition=(ASKED,),
+        prior=kv.distributions.PriorNetwork(kv.nets.MLP([8]), (LATENT,)),
+        latent_dim=LATENT,
+        baseline=baseline,
+        seed=0,
+    )
+    told = model.embed(x)
+    np.testing.assert_array_equal(told["x"], x)
+    np.testing.assert_allclose(told["baseline"], baseline(x), rtol=1e-6)
+    model.compile("adam")
+    model.fit(x, y, batch_size=10, epochs=2, verbose=0, validation_data=(x, y))
+    for weight, value in zip(baseline.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+
+
+def test_wrong_data_are_named_as_they_were_given():
+    model, (x, y) = linear(), data()
+    model.compile("adam")
+    for args, said in (
+        ((x,), r"takes pairs: `fit\(x, y\)`.*y=None"),
+        ((x[:, :2], y), r"`x` must have the shape \(20, 3\).*\(20, 2\)"),
+        ((x, y[:, :2]), r"`y` must have shape \('batch', 4\).*\(20, 2\)"),
+        ((x[:5], y), r"`x` must have the shape \(20, 3\).*\(5, 3\)"),
+        ((x, np.full_like(y, np.nan)), "`y` must be finite"),
+        ((np.full_like(x, np.nan), y), "`x` must be finite"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.fit(*args, verbose=0)
+    with pytest.raises(ValueError, match="`baseline` must be a Keras model"):
+        linear(baseline=len)
+    with pytest.raises(ValueError, match="`x` must be arrays"):
+        model.predict(tf.data.Dataset.from_tensor_slices(x).batch(2))
+    with pytest.raises(ValueError, match="`num_samples` must be a positive int"):
+        model.predict(x, num_samples=0)
+    with pytest.raises(ValueError, match="`alpha` must be at most 1"):
+        kv.objectives.Hybrid(1.5)
+    with pytest.raises(ValueError, match="`network` must be a Keras layer"):
+        kv.distributions.PriorNetwork(3, (2,))
+    with pytest.raises(ValueError, match='`proposal` must be "posterior" or "prior"'):
+        kv.evaluation.importance_weighted(model, y, 2, condition=x, proposal="q")
