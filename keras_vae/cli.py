@@ -32,7 +32,8 @@ out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-Model = Literal["vae", "autoencoder"]
+Model = Literal["vae", "autoencoder", "conditional"]
+Condition = Literal["label"]
 Network = Literal["mlp", "conv"]
 Likelihood = Literal["bernoulli", "normal"]
 Grey = Literal["binarize", "soft", "error"]
@@ -172,6 +173,10 @@ def train(
     ] = False,
     # What is modelled.
     model: Annotated[Model, _option("Model", help="")] = "vae",
+    condition: Annotated[
+        Condition | None,
+        _option("Model", help="What a conditional model is given. Default: label."),
+    ] = None,
     network: Annotated[
         Network | None, _option("Model", help="Default: conv for images, else mlp.")
     ] = None,
@@ -267,7 +272,9 @@ def train(
     label: Annotated[
         str | None,
         _option(
-            "Data", metavar="COLUMN", help="Labels of a table, which are not modelled."
+            "Data",
+            metavar="COLUMN",
+            help="Labels of a table: not modelled, but what --model conditional is given.",
         ),
     ] = None,
     drop: Annotated[
@@ -426,6 +433,10 @@ def sample(
     mean: Annotated[
         bool, typer.Option("--mean", help="The means of p(x|z) rather than draws.")
     ] = False,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a conditional model. Default: all in turn."),
+    ] = None,
     path: Annotated[
         pathlib.Path | None,
         typer.Option(
@@ -436,13 +447,15 @@ def sample(
 ):
     """Draw samples: a picture, an array, or a table in the units of the data."""
     run, model = _open(folder, data=False)
-    if run.options["model"] != "vae":
+    if run.options["model"] == "autoencoder":
         raise ValueError(
             "`run` must be of a vae: an autoencoder has no prior to sample from. "
             f"Received: {folder}"
         )
     save = _heavy("report").saver(run, model, path, "samples", overwrite)
-    out.print(str(save({"samples": model.sample(n, seed=seed, mean=mean).numpy()})))
+    given = _class_of(run, label, n)
+    draws = model.sample(n, seed=seed, mean=mean, **given).numpy()
+    out.print(str(save({"samples": draws})))
 
 
 @app.command()
@@ -463,9 +476,10 @@ def reconstruct(
     run, model, data = _open(folder)
     save = _heavy("report").saver(run, model, path, "reconstructions", overwrite)
     x = data.x_test[:rows]
+    given = run.given(data, "test", slice(rows))
     pairs = {
         "originals": model.as_float(x).numpy(),
-        "reconstructions": model.reconstruct(x),
+        "reconstructions": model.reconstruct(x, **given),
     }
     out.print(str(save(pairs)))
 
@@ -654,6 +668,25 @@ def _open(folder, data=True):
     run = _heavy("run").Run.open(folder)
     model = run.model()
     return (run, model, run.data()) if data else (run, model)
+
+
+def _class_of(run, label, n):
+    """The condition of n samples: a label by its name, or all in turn."""
+    names = run.info["data"].get("classes")
+    if not names:
+        if label is not None:
+            raise ValueError(
+                "`label` must be left out: the model has no labels. "
+                f"Received: label={label}"
+            )
+        return {}
+    if label is None:
+        return {"condition": [i % len(names) for i in range(n)]}
+    if label not in names:
+        raise ValueError(
+            f"`label` must be one of {', '.join(names)}. Received: label={label}"
+        )
+    return {"condition": names.index(label)}
 
 
 def _describe(run, data, model):

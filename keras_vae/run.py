@@ -14,6 +14,7 @@ whatever moment, holds a whole model and can be resumed.
 
 import contextlib
 import csv
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,6 +22,7 @@ import os
 import pathlib
 import platform
 import shutil
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,13 +31,14 @@ import tensorflow as tf
 import keras_vae
 from keras_vae import callbacks, datasets, distribute, nets, objectives, schedules
 from keras_vae.distributions import IndependentBernoulli, IndependentNormal
-from keras_vae.models import VAE, Autoencoder
+from keras_vae.models import VAE, Autoencoder, ConditionalVAE
 
 FORMAT = 1  # of run.json and of what lies beside it
 
 # The options that make a run, in the order of the report.
 OPTIONS = (
-    "data", "label", "drop", "resize", "value_range", "validation", "model", "network",
+    "data", "label", "drop", "resize", "value_range", "validation", "model", "condition",
+    "network",
     "hidden", "filters", "activation", "latent", "likelihood", "grey", "scale", "objective",
     "samples", "beta", "beta_schedule", "beta_steps", "free_bits", "epochs", "batch",
     "learning_rate", "lr_schedule", "seed", "precision", "xla", "shift", "rotate", "crop",
@@ -87,6 +90,7 @@ class Run:
                     f"{run.info['versions']['keras_vae']} (format {number}; this version "
                     f"reads {FORMAT})"
                 )
+            run.info["options"] = {"condition": None} | run.info["options"]  # if it is old
             run.options = run.info["options"]
             missing = {*OPTIONS} - {*run.options}
             if missing:
@@ -119,6 +123,7 @@ class Run:
                 "event_shape": data.event_shape,
                 "value_range": data.value_range,
                 "shown_range": data.shown_range,
+                "classes": list(map(str, data.classes)) if self.conditional else None,
             },
             "versions": {
                 "keras_vae": keras_vae.__version__,
@@ -158,6 +163,15 @@ class Run:
                     f"Received: {name}={value}"
                 )
         self.options["epochs"] = given.get("epochs", self.options["epochs"])
+
+    @property
+    def conditional(self):
+        """Whether its model is given the labels."""
+        return self.options["condition"] is not None
+
+    def given(self, data, part, rows=slice(None)):
+        """What its model is given beside rows of a part of the data: keyword arguments."""
+        return {"condition": data.class_numbers(part)[rows]} if self.conditional else {}
 
     def write_json(self, name, value):
         """Writes a JSON file of the run, whole or not at all."""
@@ -313,35 +327,44 @@ class Run:
         epochs, keeper = self.options["epochs"], _Keeper(self)
         if self.epochs_done() and keeper.epochs_done is None:  # finished, without backups
             return
-        x_look = data.x_test if data.x_val is None else data.x_val
+        look = "test" if data.x_val is None else "val"
+        x_look = getattr(data, f"x_{look}")
         watch = [keeper]
         if distribute.is_chief(model.distribute_strategy):
             self.write_json("run.json", self.info)  # `epochs` may have grown
             for path in self.folder.glob(".*-*"):  # of processes that were killed
                 path.unlink(missing_ok=True)
-            watch += [*self._pictures(data, x_look), *watchers]
-        if self.options["model"] == "vae":  # first: the others write what it counts
+            given = self.given(data, look, slice(8))
+            watch += [*self._pictures(data, x_look, given), *watchers]
+        if self.options["model"] != "autoencoder":  # first: the others write what it counts
             patience = max(3, epochs // 10)  # many begin with a collapse and recover
-            monitor = callbacks.PosteriorCollapse(x_look[:500], patience=patience)
+            given = self.given(data, look, slice(500))
+            monitor = callbacks.PosteriorCollapse(x_look[:500], patience=patience, **given)
             watch.insert(0, monitor)
+        y, validation = None, data.x_val
+        if self.conditional:
+            y = data.class_numbers("train")
+            if validation is not None:
+                validation = (validation, data.class_numbers("val"))
         model.fit(
             data.x_train,
+            y,
             batch_size=self.options["batch"],
             epochs=epochs,
             verbose=0,
-            validation_data=data.x_val,
+            validation_data=validation,
             callbacks=watch,
             augmentation=augmentation(self.options) or None,
         )
         if keeper.failed is not None:
             raise keeper.failed
 
-    def _pictures(self, data, x):
+    def _pictures(self, data, x, given):
         """What writes for TensorBoard."""
         folder, shape = self.path("tensorboard"), data.event_shape
         if len(shape) == 3 and shape[-1] in (1, 3):
             every = max(1, self.options["epochs"] // 50)
-            yield callbacks.ImageGrids(folder / "images", x[:8], every=every)
+            yield callbacks.ImageGrids(folder / "images", x[:8], every=every, **given)
         yield keras.callbacks.TensorBoard(str(folder), write_graph=False)
 
 
@@ -446,6 +469,17 @@ def resolve(options, data):
         ValueError: for options that do not fit the data or each other.
     """
     options = dict(options)
+    conditional = options["model"] == "conditional"
+    if not conditional and options["condition"] is not None:
+        _refuse("condition", "left out unless the model is conditional", "label")
+    if conditional:
+        options["condition"] = "label"
+        if not data.has_classes:
+            raise ValueError(
+                "`condition` label needs 2 to 100 classes: folders of images, y_train and "
+                "y_test of an .npz, or `label`, a column of a table. Received: "
+                f"{'no labels' if data.y_train is None else 'other labels'} in {data.name}"
+            )
     images, binary = len(data.event_shape) == 3, data.x_train.dtype == bool
     if options["network"] is None:
         options["network"] = "conv" if images else "mlp"
@@ -557,7 +591,11 @@ def build(options, data):
         )
         to_images = nets.ConvDecoder(filters[::-1], data.event_shape, activation=activation)
         decoder = keras.Sequential([decoder, to_images])
-    kind = {"vae": VAE, "autoencoder": Autoencoder}[options["model"]]
+    kind: Any = {"autoencoder": Autoencoder}.get(options["model"], VAE)
+    if options["model"] == "conditional":
+        kind = functools.partial(ConditionalVAE, condition=len(data.classes))
+        if options["network"] == "conv":
+            encoder = nets.Planes(encoder)
     head = likelihood(options, data)
     model = kind(encoder, decoder, head, options["latent"], seed=options["seed"])
     steps = -(-len(data.x_train) // options["batch"])

@@ -210,6 +210,47 @@ def test_an_autoencoder_is_trained_and_reported(data, tmp_path):
     assert 'id="latent"' in page and 'id="samples"' not in page
 
 
+def test_a_conditional_model_is_given_the_labels(data, tmp_path):
+    with np.load(data) as arrays:
+        names = np.array(["cat", "dog", "eel"])[arrays["y"]]
+        np.savez(tmp_path / "named.npz", x=arrays["x"], y=names)
+    out, command = tmp_path / "run", ["train", tmp_path / "named.npz", *OPTIONS]
+    command += ["--model", "conditional", "--condition", "label", "--out", out]
+    invoke(*command, "--epochs", 2)
+    said = invoke(*command, "--epochs", 3, "--resume")
+    assert "Going on after epoch 2" in said
+    info = json.loads((out / "run.json").read_text())
+    assert info["data"]["classes"] == ["cat", "dog", "eel"]
+    scores = json.loads((out / "evaluation.json").read_text())
+    assert "test_nll" in scores and "probe_accuracy" not in scores
+    page = (out / "report.html").read_text()
+    assert 'id="classes"' in page and 'id="transfer"' in page and 'id="kl"' in page
+    model = keras.saving.load_model(out / "model.keras")
+    invoke("sample", out, "-n", 4, "--out", tmp_path / "all.npz")
+    invoke("sample", out, "-n", 4, "--label", "eel", "--out", tmp_path / "eel.npz")
+    for name, labels in (("all", [0, 1, 2, 0]), ("eel", 2)):
+        with np.load(tmp_path / f"{name}.npz") as file:
+            want = model.sample(4, seed=0, condition=labels)
+            np.testing.assert_array_equal(file["samples"], want)
+    invoke("reconstruct", out, "-n", 4)
+    said = invoke("sample", out, "--label", "fox", "--overwrite", code=2)
+    assert "--label must be one of cat, dog, eel. Received: label=fox" in said
+    invoke("export", out, "--to", "litert")
+    assert "gives what the model gives" in invoke("verify", out / "model.tflite", out)
+
+
+def test_labels_are_needed_to_be_given(run, data, tmp_path):
+    with np.load(data) as arrays:
+        np.savez(tmp_path / "bare.npz", x=arrays["x"])
+    command = ["train", tmp_path / "bare.npz", "--model", "conditional", "--out"]
+    said = invoke(*command, tmp_path / "run", code=2)
+    assert "--condition label needs 2 to 100 classes" in said and "no labels" in said
+    said = invoke("train", data, "--condition", "label", "--out", tmp_path / "r", code=2)
+    assert "--condition must be left out unless the model is conditional" in said
+    assert not (tmp_path / "run").exists() and not (tmp_path / "r").exists()
+    assert "--label must be left out" in invoke("sample", run, "--label", "a", code=2)
+
+
 def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
     with np.load(data) as arrays:
         np.save(tmp_path / "x.npy", arrays["x"])
@@ -287,6 +328,6 @@ def test_bits_are_those_of_the_raw_pixel(dataset):
     )
     vae.compile(keras.optimizers.Adam(0.01))
     vae.fit(dataset.x_train, epochs=60, verbose=0)
-    bits = numbers._likelihood(vae, dataset, 50, 40)["bits_per_dimension"]
+    bits = numbers._likelihood(vae, dataset, 50, 40, {})["bits_per_dimension"]
     # 80 images are few: the fit loses some hundredths of a bit.
     assert bits == pytest.approx(8.25, abs=0.1)

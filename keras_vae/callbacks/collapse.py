@@ -16,6 +16,7 @@ class PosteriorCollapse(keras.callbacks.Callback):
 
     Args:
         x: `[rows, *event]`, the data to look at: some hundred held-out rows will do.
+        condition: what a conditional model conditions on, of these rows.
         threshold: float, the variance above which a unit counts as active.
         min_active: float, the share of active units below which to warn.
         patience: int, for how many epochs in a row before it warns.
@@ -46,9 +47,9 @@ class PosteriorCollapse(keras.callbacks.Callback):
     Posterior collapse: 0 of 3 latent units are active after epoch 1...
     """
 
-    def __init__(self, x, threshold=0.01, min_active=0.25, patience=3):
+    def __init__(self, x, threshold=0.01, min_active=0.25, patience=3, condition=None):
         super().__init__()
-        self.x = x
+        self.x, self.condition = x, condition
         self.threshold = checks.non_negative(threshold, "threshold")
         self.min_active = checks.non_negative(min_active, "min_active")
         self.patience = checks.positive_int(patience, "patience")
@@ -67,7 +68,9 @@ class PosteriorCollapse(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Counts the active units, and warns."""
-        self.active = evaluation.active_units(self.model, self.x, self.threshold)
+        self.active = evaluation.active_units(
+            self.model, self.x, self.threshold, condition=self.condition
+        )
         if logs is not None:
             logs["active_units"] = float(self.active.sum())
         below = self.active.mean() < self.min_active
@@ -79,7 +82,7 @@ class PosteriorCollapse(keras.callbacks.Callback):
     def kl(self):
         """KL(q || p) of each unit, nats."""
         try:
-            return evaluation.kl_per_unit(self.model, self.x)
+            return evaluation.kl_per_unit(self.model, self.x, condition=self.condition)
         except (ValueError, AttributeError):
             return None
 

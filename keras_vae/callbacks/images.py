@@ -48,16 +48,18 @@ class ImageGrids(keras.callbacks.Callback):
             shows them in one row, above their reconstructions.
         num_samples: int, how many samples (the means of p(x|z)) to show.
         every: int, epochs between grids.
+        condition: what a conditional model conditions on, of the rows of x; samples take
+            the same in turn.
 
     Raises:
         ValueError: if x has another shape, or a number is not positive.
     """
 
-    def __init__(self, log_dir, x, num_samples=16, every=1):
+    def __init__(self, log_dir, x, num_samples=16, every=1, condition=None):
         super().__init__()
         image_grid(x, 1)  # whether it can be drawn
         self.log_dir = str(log_dir)
-        self.x = x
+        self.x, self.condition = x, condition
         self.num_samples = checks.positive_int(num_samples, "num_samples")
         self.every = checks.positive_int(every, "every")
 
@@ -70,10 +72,17 @@ class ImageGrids(keras.callbacks.Callback):
         if (epoch + 1) % self.every:
             return
         model, columns = self.model, len(self.x)
-        pair = tf.concat([model.as_float(self.x), model.reconstruct(self.x)], axis=0)
+        given, drawn = {}, {}
+        if self.condition is not None:
+            turns = np.arange(self.num_samples) % columns
+            given = {"condition": self.condition}
+            drawn = {"condition": tf.nest.map_structure(lambda c: c[turns], self.condition)}
+        pair = tf.concat(
+            [model.as_float(self.x), model.reconstruct(self.x, **given)], axis=0
+        )
         grids = {"reconstructions": image_grid(pair, columns)}
         if not isinstance(model.posterior, Deterministic):
-            samples = model.sample(self.num_samples, seed=0, mean=True)
+            samples = model.sample(self.num_samples, seed=0, mean=True, **drawn)
             grids["samples"] = image_grid(samples, columns)
         with self.writer.as_default(step=epoch):
             for name, grid in grids.items():

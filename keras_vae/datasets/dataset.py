@@ -28,6 +28,7 @@ class Dataset(NamedTuple):
         x_val: array `[rows, *event]`, or a source, held out of the training data, or None.
         y_train: labels `[rows]`, or None.
         y_test: labels `[rows]`, or None.
+        y_val: labels `[rows]`, or None.
         value_range: (low, high) of the raw values that were scaled to [0, 1]; (0, 255) for
             uint8, which the training step scales; None if nothing is scaled.
         scaler: `Scaler` of a table, or None.
@@ -39,6 +40,7 @@ class Dataset(NamedTuple):
     x_val: Any = None
     y_train: Any = None
     y_test: Any = None
+    y_val: Any = None
     value_range: tuple[float, float] | None = None
     scaler: Scaler | None = None
 
@@ -120,7 +122,38 @@ class Dataset(NamedTuple):
             x_train=_part(self.x_train, train),
             x_val=self.x_train[held_out],
             y_train=None if y is None else y[train],
+            y_val=None if y is None else y[held_out],
         )
+
+    @property
+    def has_classes(self):
+        """Whether labels name classes, a few of them, rather than measure something."""
+        y = self.y_train
+        return y is not None and y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
+
+    @property
+    def classes(self):
+        """The labels that there are in training, sorted."""
+        return np.unique(self.y_train)
+
+    def class_numbers(self, part):
+        """Labels as places in `classes`: int32 `[rows]`.
+
+        Args:
+            part: `"train"`, `"val"` or `"test"`.
+
+        Raises:
+            ValueError: for a label that there is not in training.
+        """
+        y = getattr(self, f"y_{part}")
+        numbers = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
+        unknown = np.unique(y[self.classes[numbers] != y])
+        if len(unknown):
+            raise ValueError(
+                f"`data` must have labels of training in y_{part}. "
+                f"Received: {unknown[:5].tolist()}"
+            )
+        return numbers.astype(np.int32)
 
 
 def center(x, event_shape):

@@ -1,10 +1,9 @@
 """What a VAE is compared with, and by which error."""
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae import checks
+from keras_vae import checks, input
 
 
 class PCA:
@@ -60,7 +59,7 @@ class PCA:
         return self.pca.inverse_transform(codes).reshape(-1, *self.event_shape)
 
 
-def reconstruction_error(model, x, batch_size=1024):
+def reconstruction_error(model, x, batch_size=1024, condition=None):
     """The squared error of the reconstruction, summed over the event, mean over rows.
 
     For models whose likelihoods differ, and whose nats therefore do not compare.
@@ -69,6 +68,7 @@ def reconstruction_error(model, x, batch_size=1024):
         model: `keras_vae.VAE`, `Autoencoder` or `PCA`.
         x: array `[rows, *event]`, as given to `fit`; uint8 is divided by 255.
         batch_size: int, rows at a time.
+        condition: what a conditional model conditions on.
 
     Returns:
         float, in squared units of x.
@@ -81,10 +81,12 @@ def reconstruction_error(model, x, batch_size=1024):
     total = 0.0
     for start in range(0, len(x), size):
         part = x[start : start + size]
-        difference = np.asarray(tf.cast(model.reconstruct(part), tf.float64)) - _as_float(
-            part
-        )
-        total += np.sum(difference**2)
+        given = {}
+        if condition is not None:
+            rows = slice(start, start + size)
+            given = {"condition": input.part_of(condition, rows)}
+        found = np.asarray(model.reconstruct(part, **given), np.float64)
+        total += np.sum((found - _as_float(part)) ** 2)
     return float(total / len(x))
 
 

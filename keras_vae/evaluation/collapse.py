@@ -5,7 +5,7 @@ import numpy as np
 from keras_vae.objectives import Terms
 
 
-def active_units(model, x, threshold=0.01, batch_size=1024):
+def active_units(model, x, threshold=0.01, batch_size=1024, condition=None):
     """The units whose posterior mean varies with x: `Var_x(E[z|x]) > threshold`.
 
     Burda et al. (2016), section 5.2.
@@ -15,6 +15,7 @@ def active_units(model, x, threshold=0.01, batch_size=1024):
         x: array `[rows, *event]`.
         threshold: float, variance above which a unit counts as active.
         batch_size: int, rows that pass the encoder at a time.
+        condition: what a conditional model conditions on.
 
     Returns:
         NumPy bool `[*latent]`; `.sum()` is the number of active units.
@@ -22,11 +23,11 @@ def active_units(model, x, threshold=0.01, batch_size=1024):
     Raises:
         ValueError: for data that do not fit the likelihood.
     """
-    means = model.encode(x, batch_size).mean().numpy()
+    means = model.encode(x, batch_size, condition).mean().numpy()
     return means.var(axis=0) > threshold
 
 
-def kl_per_unit(model, x, batch_size=1024):
+def kl_per_unit(model, x, batch_size=1024, condition=None):
     """KL(q(z_j|x) || p(z_j)) of each latent unit, averaged over the data.
 
     A unit near 0 has collapsed to the prior.
@@ -35,6 +36,7 @@ def kl_per_unit(model, x, batch_size=1024):
         model: `keras_vae.VAE`.
         x: array `[rows, *event]`, taken as it is (grey values are not binarised).
         batch_size: int, rows that pass the encoder at a time.
+        condition: what a conditional model conditions on.
 
     Returns:
         NumPy float32 `[*latent]`, nats.
@@ -43,8 +45,10 @@ def kl_per_unit(model, x, batch_size=1024):
         ValueError: for data that do not fit the likelihood, and if posterior and prior
             have no KL per unit in closed form.
     """
-    posterior = model.encode(x, batch_size)
-    kl = Terms(None, None, posterior, model.prior.distribution(), None).kl_per_unit
+    posterior = model.encode(x, batch_size, condition)
+    given = model.embed(model.check_condition(condition, len(x)))
+    prior = model.prior.distribution(given)
+    kl = Terms(None, None, posterior, prior, None).kl_per_unit
     if kl is None:
         raise ValueError(
             "There is no KL per unit in closed form between the posterior "

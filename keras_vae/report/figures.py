@@ -29,36 +29,48 @@ def draw(run, model, data):
     pictures = Pictures(data.event_shape, data.shown_range)
     generative = not isinstance(model.posterior, Deterministic)
     figures = {"curves": chart(folder / "curves", curves, run.metrics())}
-    x = data.x_test[_spread(len(data.x_test), 12)]
-    pair = np.concatenate([model.as_float(x).numpy(), model.reconstruct(x).numpy()])
+    few = _spread(len(data.x_test), 12)
+    x, given = data.x_test[few], run.given(data, "test", few)
+    pair = np.concatenate(
+        [model.as_float(x).numpy(), model.reconstruct(x, **given).numpy()]
+    )
     figures["reconstructions"] = pictures.save(folder / "reconstructions.png", pair, len(x))
-    if generative:
+    if run.conditional:
+        few = np.arange(min(12, len(data.classes)))
+        samples = class_samples(model, few)
+        figures["classes"] = pictures.save(folder / "classes.png", samples, len(few))
+        changed = transferred(model, x, few, **given)
+        figures["transfer"] = pictures.save(folder / "transfer.png", changed, len(x))
+    elif generative:
         samples = model.sample(60, seed=1, mean=True).numpy()
         figures["samples"] = pictures.save(folder / "samples.png", samples, 12)
-        if data.scaler is not None:
-            draws = data.scaler.inverse(model.sample(2000, seed=1).numpy())
-            real = data.scaler.inverse(data.x_test)
-            figures["marginals"] = chart(
-                folder / "marginals", marginals, data.scaler.columns, real, draws
-            )
+    if generative and data.scaler is not None:
+        every = np.arange(2000) % len(data.x_test)
+        draws = model.sample(2000, seed=1, **run.given(data, "test", every))
+        draws = data.scaler.inverse(draws.numpy())
+        real = data.scaler.inverse(data.x_test)
+        figures["marginals"] = chart(
+            folder / "marginals", marginals, data.scaler.columns, real, draws
+        )
     rows = _spread(len(data.x_test), 3000)
-    posterior = model.encode(data.x_test[rows], batch_size=1024)
+    posterior = model.encode(data.x_test[rows], 1024, **run.given(data, "test", rows))
     means = posterior.mean().numpy()
     labels = None if data.y_test is None else data.y_test[rows]
     figures["latent"] = chart(folder / "latent", latent_map, means, labels)
-    if len(x) > 1:
+    if len(x) > 1 and not given:
         steps = interpolations(model, x)
         figures["interpolations"] = pictures.save(folder / "interpolations.png", steps, 11)
     kl, active = None, np.arange(means.shape[1])
     if generative:
         with contextlib.suppress(ValueError):
-            kl = evaluation.kl_per_unit(model, data.x_test)
+            kl = evaluation.kl_per_unit(model, data.x_test, **run.given(data, "test"))
             figures["kl"] = chart(folder / "kl", kl_bars, kl)
-        active = np.flatnonzero(evaluation.active_units(model, data.x_test))
+        varies = evaluation.active_units(model, data.x_test, **run.given(data, "test"))
+        active = np.flatnonzero(varies)
     spread = means.var(axis=0) if kl is None else kl
     units = active[np.argsort(-spread[active], kind="stable")][:32]
     if len(units):
-        values = traversals(model, means, units)
+        values = traversals(model, means, units, run.given(data, "test", rows))
         figures["traversals"] = pictures.save(folder / "traversals.png", values, 11)
     return figures
 
@@ -97,6 +109,20 @@ class Pictures:
         return [path]
 
 
+def class_samples(model, labels, count=6):
+    """Each label with the same seeds, so z in a row is one: `[count * labels, *event]`."""
+    seeds = np.repeat(np.arange(1, count + 1), len(labels))
+    every = np.tile(labels, count)
+    return model.sample(seeds=seeds, condition=every, mean=True).numpy()
+
+
+def transferred(model, x, labels, condition):
+    """Rows x, and below them each label with the z of the row: `[(1 + labels) * rows]`."""
+    z = model.encode(x, condition=condition).mean()
+    other = [model.decode(z, condition=label).mean().numpy() for label in labels]
+    return np.concatenate([model.as_float(x).numpy(), *other])
+
+
 def interpolations(model, x, steps=11):
     """Straight lines between the codes of pairs of rows: `[pairs * steps, *event]`."""
     codes = model.encode(x).mean().numpy()
@@ -108,13 +134,14 @@ def interpolations(model, x, steps=11):
     return model.decode(np.concatenate(lines)).mean().numpy()
 
 
-def traversals(model, means, units, steps=11):
+def traversals(model, means, units, given, steps=11):
     """Each unit over what it takes on the data, the others at a typical row's values.
 
     Args:
         model: `VAE`.
         means: `[rows, latent]`, posterior means.
         units: ints.
+        given: dict, the conditions of the rows as an argument of `decode`, or empty.
         steps: int.
 
     Returns:
@@ -122,13 +149,15 @@ def traversals(model, means, units, steps=11):
         much above.
     """
     centre = means.mean(axis=0)
-    typical = means[np.argmin(((means - centre) ** 2).sum(axis=1))]
+    row = np.argmin(((means - centre) ** 2).sum(axis=1))
+    typical = means[row]
+    given = {name: value[row] for name, value in given.items()}
     codes = np.tile(typical, (len(units), steps, 1))
     for i, unit in enumerate(units):
         codes[i, :, unit] = (
             centre[unit] + np.linspace(-2.5, 2.5, steps) * means[:, unit].std()
         )
-    return model.decode(codes.reshape(-1, means.shape[1])).mean().numpy()
+    return model.decode(codes.reshape(-1, means.shape[1]), **given).mean().numpy()
 
 
 def chart(path, function, *args):

@@ -34,25 +34,35 @@ def evaluate(run, model, data, num_samples, nll_rows):
             raise run.unreadable("evaluation.json", "no dict")
         if all(kept.get(name) == value for name, value in of.items()):
             return kept
-    test = model.evaluate(data.x_test, batch_size=500, verbose=0, return_dict=True)
+    given = run.given(data, "test")
+    test = model.evaluate(
+        data.x_test, given.get("condition"), 500, verbose=0, return_dict=True
+    )
     numbers = {f"test_{name}": value for name, value in test.items() if name != "loss"}
-    numbers["reconstruction_error"] = evaluation.reconstruction_error(model, data.x_test)
+    numbers["reconstruction_error"] = evaluation.reconstruction_error(
+        model, data.x_test, **given
+    )
     if not isinstance(model.posterior, Deterministic):
         if getattr(model.likelihood, "grey", None) != "soft":  # that is no log-likelihood
-            numbers |= _likelihood(model, data, num_samples, nll_rows)
-        active = evaluation.active_units(model, data.x_test)
+            numbers |= _likelihood(model, data, num_samples, nll_rows, given)
+        active = evaluation.active_units(model, data.x_test, **given)
         numbers |= {"active_units": active.sum(), "latent_units": active.size}
-    if _has_classes(data):
+    if data.has_classes and not given:  # codes that are made with the label say nothing
         numbers["probe_accuracy"] = _probe(model, data)
     numbers = {name: float(value) for name, value in numbers.items()} | of
     run.write_json("evaluation.json", numbers)
     return numbers
 
 
-def _likelihood(model, data, num_samples, nll_rows):
+def _likelihood(model, data, num_samples, nll_rows, given):
     # Spread over the test set, which may be sorted.
     rows = np.linspace(0, len(data.x_test) - 1, min(nll_rows, len(data.x_test))).astype(int)
-    estimate = evaluation.importance_weighted(model, data.x_test[rows], num_samples)
+    estimate = evaluation.importance_weighted(
+        model,
+        data.x_test[rows],
+        num_samples,
+        **{name: value[rows] for name, value in given.items()},
+    )
     nll = -estimate.log_likelihood.astype(np.float64)
     numbers = {
         "test_nll": nll.mean(),
@@ -70,12 +80,6 @@ def _likelihood(model, data, num_samples, nll_rows):
         low, high = data.value_range
         numbers["bits_per_dimension"] = bits + math.log2(high - low)
     return numbers
-
-
-def _has_classes(data):
-    """Whether labels name classes, a few of them, rather than measure something."""
-    y = data.y_train
-    return y is not None and y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
 
 
 def _probe(model, data, rows=10_000):
@@ -125,7 +129,7 @@ def compare(run, model, data, numbers, latents, tell):
 
 def _scores(model, data):
     scores = {"reconstruction_error": evaluation.reconstruction_error(model, data.x_test)}
-    if _has_classes(data):
+    if data.has_classes:
         scores["probe_accuracy"] = _probe(model, data)
     return scores
 

@@ -20,6 +20,15 @@ CAPTIONS = {
         "Test rows, and below them the mean of p(x | E[z|x]).",
     ),
     "samples": ("Samples", "Means of p(x|z), z from the prior, seed 1."),
+    "classes": (
+        "Samples of each class",
+        "Means of p(x|z, label): a column for each label, and in each row the same z, by "
+        "seed.",
+    ),
+    "transfer": (
+        "Another label",
+        "Test rows, and below them the same z with each label in turn.",
+    ),
     "marginals": ("Columns", "Test rows beside 2,000 samples, in the units of the data."),
     "latent": (
         "The latent map",
