@@ -269,6 +269,25 @@ function restartMap() {
   })
 }
 
+// ---- Labels ----
+
+/** The same z with another label. */
+function setLabel(label) {
+  model.label = label
+  $("label").selectedIndex = label
+}
+
+function makeLabels() {
+  $("labels").hidden = !model.classes.length
+  for (const name of model.classes) $("label").append(new Option(name))
+  $("label").addEventListener("change", () => {
+    setLabel($("label").selectedIndex)
+    setZ(state.z, state.caption)
+    restartMap()
+    for (const [end, z] of Object.entries(state.ends)) if (z) keep(end, z)
+  })
+}
+
 // ---- Samples ----
 
 function readSeed() {
@@ -411,7 +430,11 @@ function makeEncode() {
     button.setAttribute("aria-label", `Encode ${name}`)
     button.append(canvas)
     paint(canvas, toModel(image))
-    button.addEventListener("click", () => encodeNew(() => Float32Array.from(image), name))
+    button.addEventListener("click", () => {
+      const label = model.classes.indexOf(labels[place])
+      if (label >= 0) setLabel(label) // its own
+      encodeNew(() => Float32Array.from(image), name)
+    })
     $("examples").append(button)
   }
   $("examples").hidden = !images.length
@@ -530,6 +553,7 @@ async function start() {
   describe()
   makeSliders()
   makeMap()
+  makeLabels()
   makeSample()
   makeEncode()
   makeBetween()

@@ -33,14 +33,18 @@ export async function loadModel(say = () => {}) {
   }
   const signatures = compiled.signatures
   const { latent, shape } = shapes(signatures)
-  const run = (name, inputs) => runSignature(signatures, name, inputs)
+  const model = { label: 0 } // what a conditional model is given, by its number
+  const run = (name, inputs) =>
+    runSignature(signatures, name, { condition: model.label, ...inputs })
   const has = (name) => name in signatures
 
   const encodeMean = (x) =>
     has("encode_mean") ? run("encode_mean", { x }) : run("encode", { x, seed: 0 })
-  return {
+  return Object.assign(model, {
     card: card ?? {},
     examples: fitting(examples, shape, latent),
+    /** The names of the labels, none if the model takes none. */
+    classes: labelled(signatures) ? (examples?.classes ?? ["0"]) : [],
     signatures: Object.keys(signatures),
     latent,
     height: shape[0],
@@ -61,7 +65,17 @@ export async function loadModel(say = () => {}) {
         : null,
     /** x, seed -> { log_prob, elbo, kl, log_likelihood }, in nats. */
     score: has("score") ? (x, seed) => run("score", { x, seed }) : null,
+  })
+}
+
+/** Whether it takes a label; other conditions are refused. */
+function labelled(signatures) {
+  const others = signatures.decode.getInputDetails().filter(({ name }) => name !== "z")
+  if (others.some(({ name, dtype }) => name !== "condition" || dtype !== "int32")) {
+    const names = others.map(({ name }) => name).join(", ")
+    throw new ModelError(`The page shows models that take a label. This one takes: ${names}.`)
   }
+  return others.length > 0
 }
 
 async function fetchModel() {
@@ -117,7 +131,7 @@ function shapes(signatures) {
     const names = Object.keys(signatures).join(", ")
     throw new ModelError(`This model has no signature “decode” with a mean. It has: ${names}.`)
   }
-  const input = decode.getInputDetails()[0].shape
+  const input = decode.getInputDetails().find(({ name }) => name === "z").shape
   if (input[0] !== 1) {
     throw new ModelError(
       `This model takes ${input[0] > 0 ? input[0] : "any number of"} rows per call. ` +
