@@ -6,10 +6,11 @@ OUT := $(or $(OUT),runs/demo-$(shell date +%Y%m%d-%H%M%S))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-MORE = $(filter-out %/speed.py %/gpu.py %/faults.py,$(wildcard tests/benchmarks/[a-z]*.py))
+CVAE := $(addprefix tests/benchmarks/,quadrants.py labels.py semi_supervised.py)
+MORE = $(filter-out %/speed.py %/gpu.py %/faults.py $(CVAE),$(wildcard tests/benchmarks/[a-z]*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo web test test-slow bench bench-more bench-faults bench-gpu bench-nll lint format-check format types check dist clean
+.PHONY: help setup demo web test test-slow bench bench-more bench-faults bench-gpu bench-nll bench-cvae lint format-check format types check dist clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ bench-gpu: setup ## on a host with GPUs: what is there, the tests that need them
 
 bench-faults: setup ## kill training 125 times, a quarter of an hour: it must end alike
 	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
+
+bench-cvae: setup ## conditional models on MNIST: quadrants, labels, 100 labels; needs MNIST
+	@set -e; for script in $(CVAE); do echo "$$script"; $(BIN)/python $$script; done
 
 # The one-layer model of Burda et al. (2016) on a shorter schedule; what is killed goes on.
 bench-nll: setup ## test NLL on MNIST, half an hour: needs KERAS_VAE_DATA or a network

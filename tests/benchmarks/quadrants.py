@@ -1,0 +1,208 @@
+"""Structured prediction on MNIST: some quadrants of a digit are seen, the others answered.
+
+Sohn et al. (2015), section 5.2: a network that gives one answer, and a conditional VAE that
+gives many, whose likelihood of the right answer is estimated by Monte Carlo and by
+importance sampling with 100 samples. Seen are the lower left quadrant, the left half, all
+but the upper right. Values are in nats for each test image, of the pixels not seen.
+
+Two readings of grey pixels:
+
+* binary: answers are binary pixels, drawn anew from the grey ones in each step (in the test
+  with fixed noise), so that the value is a log-likelihood;
+* soft: grey answers are soft targets, a cross-entropy, as in Pyro's tutorial.
+
+    KERAS_VAE_DATA=DIR python tests/benchmarks/quadrants.py [--quadrants 1,2,3] [--out DIR]
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import matplotlib
+import numpy as np
+
+import keras_vae as kv
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+HALF, HELD_OUT = 14, 5_000
+
+
+def seen(quadrants):
+    """bool `[28, 28]`: the pixels that are the question."""
+    mask = np.zeros((28, 28), bool)
+    mask[HALF:, :HALF] = True
+    if quadrants >= 2:
+        mask[:HALF, :HALF] = True
+    if quadrants == 3:
+        mask[HALF:, HALF:] = True
+    return mask
+
+
+def split(images, mask):
+    """Images of uint8 -> (question, answer), each `[rows, pixels]`."""
+    return images[:, mask], images[:, ~mask]
+
+
+def train_baseline(train, held_out, epochs):
+    """The network with one answer: the probability of each pixel."""
+    x, y = (part / np.float32(255) for part in train)
+    layers = [keras.layers.Dense(500, "relu"), keras.layers.Dense(500, "relu")]
+    answer = keras.layers.Dense(y.shape[1], "sigmoid")
+    model = keras.Sequential([keras.Input(x.shape[1:]), *layers, answer])
+    model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", jit_compile=True)
+    stop = keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)
+    scaled = tuple(part / np.float32(255) for part in held_out)
+    model.fit(
+        x,
+        y,
+        100,
+        epochs,
+        verbose=0,
+        validation_data=scaled,
+        callbacks=[stop],
+        validation_batch_size=1000,
+    )
+    return model
+
+
+def train_cvae(train, held_out, baseline, grey, epochs, steps, beta):
+    """The conditional VAE, whose networks see the question and the one answer."""
+    (x, y), units = train, [500, 500]
+    latent = 50
+    model = kv.StructuredPredictor(
+        encoder=kv.nets.MLP(units),
+        decoder=kv.nets.MLP(units),
+        likelihood=kv.distributions.IndependentBernoulli(y.shape[1:], grey=grey),
+        latent_dim=latent,
+        condition=x.shape[1:],
+        prior=kv.distributions.PriorNetwork(kv.nets.MLP(units), (latent,)),
+        baseline=baseline,
+        seed=0,
+    )
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+    model.compile(keras.optimizers.Adam(rate), kv.objectives.ELBO(beta))
+    stop = keras.callbacks.EarlyStopping(
+        "val_elbo", patience=10, mode="max", restore_best_weights=True
+    )
+    history = model.fit(
+        x,
+        y,
+        100,
+        epochs,
+        verbose=0,
+        validation_data=held_out,
+        validation_batch_size=1000,
+        callbacks=[stop],
+    )
+    return model, len(history.epoch)
+
+
+def estimates(model, x, y, samples):
+    """-log p(y|x) in nats by both estimates: (mean, standard error over the rows)."""
+    found = {}
+    for proposal in ("prior", "posterior"):
+        estimate = kv.evaluation.importance_weighted(
+            model, y, samples, condition=x, proposal=proposal
+        )
+        found[proposal] = mean_and_error(-estimate.log_likelihood)
+    return found
+
+
+def mean_and_error(nats):
+    return float(nats.mean()), float(nats.std() / np.sqrt(len(nats)))
+
+
+def one_answer(baseline, model, x, y):
+    """-log p(y|x) of the baseline, of answers as the model's likelihood observes them."""
+    probabilities = baseline.predict(x / np.float32(255), 1000, verbose=0)
+    head = model.likelihood
+    draw = model.row_noise(np.arange(len(y), dtype=np.int32))
+    observed = head.observe(model.as_float(y), draw)
+    logits = np.log(probabilities.clip(1e-7, 1)) - np.log1p(
+        -probabilities.clip(0, 1 - 1e-7)
+    )
+    return mean_and_error(-head.distribution({"logits": logits}).log_prob(observed).numpy())
+
+
+def draw_answers(path, mask, x, y, baseline, model, digits=20, answers=10):
+    """Each row: the question, the digit, the one answer, several answers."""
+    x, y = x[:digits], y[:digits]
+
+    def whole(answer):
+        image = np.zeros((len(answer), 28, 28))
+        image[:, mask], image[:, ~mask] = x / 255, answer
+        return image
+
+    blank = np.where(mask, whole(y / 255), 0.5)
+    columns = [
+        blank,
+        whole(y / 255),
+        whole(baseline.predict(x / np.float32(255), verbose=0)),
+    ]
+    columns += [whole(model.sample(condition=x, seed=s)) for s in range(answers)]
+    names = ["question", "digit", "one answer", *[f"draw {i + 1}" for i in range(answers)]]
+    figure, axes = plt.subplots(
+        digits, len(columns), figsize=(len(columns), digits), layout="constrained"
+    )
+    for column, (images, name) in enumerate(zip(columns, names, strict=True)):
+        axes[0, column].set_title(name, fontsize=8)
+        for axis, image in zip(axes[:, column], images, strict=True):
+            axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+            axis.axis("off")
+    figure.savefig(path, dpi=60)
+    plt.close(figure)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quadrants", default="1,2,3")
+    parser.add_argument("--grey", default="binarize,soft")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--beta", type=float, default=1.0, help="weight of the KL")
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/quadrants"))
+    options = parser.parse_args()
+    data = kv.datasets.load("mnist")
+    images = data.x_train.reshape(-1, 28, 28)[: options.rows]
+    test = data.x_test.reshape(-1, 28, 28)
+    options.out.mkdir(parents=True, exist_ok=True)
+    held = min(HELD_OUT, len(images) // 10)
+    results = {}
+    print("| quadrants seen | grey | one answer | Monte Carlo | importance | epochs | s |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for quadrants in map(int, options.quadrants.split(",")):
+        mask = seen(quadrants)
+        train, held_out = split(images[:-held], mask), split(images[-held:], mask)
+        x, y = split(test, mask)
+        keras.utils.set_random_seed(0)
+        baseline = train_baseline(train, held_out, options.epochs)
+        for grey in options.grey.split(","):
+            begin = time.perf_counter()
+            steps = options.epochs * -(-len(train[0]) // 100)
+            model, epochs = train_cvae(
+                train, held_out, baseline, grey, options.epochs, steps, options.beta
+            )
+            took = time.perf_counter() - begin
+            found = {"baseline": one_answer(baseline, model, x, y)}
+            found |= estimates(model, x, y, options.samples)
+            results[f"{quadrants} {grey}"] = {**found, "epochs": epochs, "seconds": took}
+            cells = [f"{mean:.2f} +- {error:.2f}" for mean, error in found.values()]
+            print(
+                f"| {quadrants} | {grey} | {' | '.join(cells)} | {epochs} | {took:.0f} |",
+                flush=True,
+            )
+            name = f"quadrants-{quadrants}-{grey}.png"
+            draw_answers(options.out / name, mask, x, y, baseline, model)
+    (options.out / "results.json").write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
