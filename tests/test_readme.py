@@ -8,8 +8,12 @@ import numpy as np
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
+def examples():
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    example = examples()[0]
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (96, 28, 28, 1)).astype(np.uint8)
     names = {"x_train": images[:64], "x_test": images[64:]}
@@ -18,6 +22,16 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     assert names["p"].mean().shape == (32, 28, 28, 1)
     for path in ("vae.keras", "serving/vae/1/saved_model.pb", "vae.tflite"):
         assert (tmp_path / path).exists()
+
+
+def test_the_conditional_example_runs():
+    import keras_vae as kv
+
+    _, example = examples()
+    images = np.random.default_rng(0).integers(0, 256, (96, 28, 28, 1)).astype(np.uint8)
+    names = {"kv": kv, "images": images, "labels": np.arange(96) % 10}
+    exec(compile(example.replace("epochs=20", "epochs=1"), "README.md", "exec"), names)
+    assert names["z"].shape == (96, 20)
 
 
 def test_every_name_it_uses_exists():
