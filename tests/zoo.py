@@ -206,13 +206,6 @@ ZOO = [
         ("Autoencoder", "Deterministic", "Reconstruction"),
     ),
     Row(
-        "hybrid",
-        lambda: _vae(normal((6,))),
-        vectors(),
-        ("Hybrid",),
-        lambda: kv.objectives.Hybrid(0.7, num_samples=2),
-    ),
-    Row(
         "label",
         lambda: kv.ConditionalVAE(
             kv.nets.MLP([8], "tanh"), kv.nets.MLP([8], "tanh"), normal((6,)), 2, 3, seed=3
@@ -252,7 +245,8 @@ ZOO = [
             seed=3,
         ),
         binary(),
-        ("StructuredPredictor", "PriorNetwork"),
+        ("StructuredPredictor", "PriorNetwork", "Hybrid"),
+        lambda: kv.objectives.Hybrid(0.7, num_samples=2),
         condition=vectors(2),
     ),
     Row(

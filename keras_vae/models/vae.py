@@ -138,7 +138,7 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
 
     def embed(self, condition):
         """The condition as given -> tensors `[rows, ...]` for networks and prior."""
-        return None  # not left out: AutoGraph needs a body
+        return condition
 
     def unpack(self, data):
         """One batch, as `fit` gets it -> (observed, condition, weight)."""

@@ -72,7 +72,7 @@ def classifier(data):
     # On binary pixels, as samples are.
     rng = np.random.default_rng(0)
     x = (rng.random(data.x_train.shape) < data.x_train / 255).astype(np.float32)
-    model.fit(x, data.y_train, 128, 3, verbose=0)
+    model.fit(x, data.y_train.astype(int), 128, 3, verbose=0)
     return model
 
 
@@ -102,7 +102,7 @@ def main():
     judge = classifier(data)
     rng = np.random.default_rng(2)
     real = (rng.random(data.x_test.shape) < data.x_test / 255).astype(np.float32)
-    for name, images, truth in (("test digits", real, data.y_test),
+    for name, images, truth in (("test digits", real, data.y_test.astype(int)),
                                 ("samples", binary, labels)):  # fmt: skip
         right = np.mean(judge.predict(images, 500, verbose=0).argmax(1) == truth)
         found[f"recognised, {name}"] = float(right)

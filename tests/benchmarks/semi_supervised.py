@@ -55,12 +55,11 @@ def main():
     keras.utils.set_random_seed(options.seed)
     data = kv.datasets.load("mnist")
     x, y = data.x_train[: options.rows], data.y_train[: options.rows].astype(int)
+    truth = data.y_test.astype(int)
     chosen = choose(y, 10, np.random.default_rng(options.seed))
     others = np.setdiff1d(np.arange(len(x)), chosen)
     single = alone(x[chosen], y[chosen], 100)
-    print(
-        f"the classifier alone: {error(single(data.x_test), data.y_test):.2%}", flush=True
-    )
+    print(f"the classifier alone: {error(single(data.x_test), truth):.2%}", flush=True)
     # The labelled rows often enough for each batch to have some.
     many = np.tile(chosen, options.repeat)
     images = np.concatenate([x[others], x[many]])
@@ -82,7 +81,7 @@ def main():
     def show(epoch, logs):
         if epoch % 5 == 4 or epoch + 1 == options.epochs:
             q = np.concatenate([model.classify(part) for part in np.split(data.x_test, 10)])
-            wrong, took = error(q, data.y_test), time.perf_counter() - begin
+            wrong, took = error(q, truth), time.perf_counter() - begin
             bound = f"bound {logs['elbo']:.2f}, {took:.0f} s"
             print(f"epoch {epoch + 1}: test error {wrong:.2%}, {bound}", flush=True)
 
