@@ -117,8 +117,9 @@ def _steps(model, proposal, jit_compile):
 
 
 def _make_steps(model, proposal, jit_compile):
-    graph = functools.partial(tf.function, reduce_retracing=True)
-    compiled = functools.partial(graph, jit_compile=jit_compile)
+    compiled = functools.partial(
+        tf.function, reduce_retracing=True, jit_compile=jit_compile
+    )
 
     @compiled
     def prepare(x, condition, position):

@@ -117,11 +117,9 @@ class StructuredPredictor(ConditionalVAE):
         return tf.concat(parts, 0).numpy()
 
     def _mean_answer(self, x, seeds, num_samples):
-        prior, condition = self.prior, self.embed(x)
         draw = random.row_noise(*random.seed_words(seeds))
-        noise = draw(prior.noise, prior.event_shape, random.PRIOR, num_samples)
-        every = objectives.tile_rows(condition, num_samples)
-        z = prior.sample(tf.reshape(noise, (-1, *noise.shape[2:])), every)
+        every = objectives.tile_rows(self.embed(x), num_samples)
+        z = self.draw_prior(draw, every, num_samples)
         means = self.likelihood.distribution(self.generate(z, every)).mean()
         split = (num_samples, -1, *self.likelihood.event_shape)
         return tf.reduce_mean(tf.reshape(means, split), axis=0)

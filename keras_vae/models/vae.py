@@ -183,12 +183,17 @@ class VAE(ResumableModel, metaclass=_BuiltAtOnce):
             return Terms(x, z, posterior, prior, likelihood, **more)
 
         def draw_prior():
-            noise = draw(p.noise, latent, random.PRIOR, num_samples)
-            flat = p.sample(tf.reshape(noise, (-1, *noise.shape[2:])), each)
-            return of(prior, tf.reshape(flat, (num_samples, -1, *latent)))
+            rows = self.draw_prior(draw, each, num_samples)
+            return of(prior, tf.reshape(rows, (num_samples, -1, *latent)))
 
         z = q.sample(q_params, draw(q.noise, latent, random.POSTERIOR, num_samples))
         return of(q.distribution(q_params), z, draw_prior=draw_prior)
+
+    def draw_prior(self, draw, condition, num_samples):
+        """z of the prior, samples as rows like the condition: `[rows, *latent]`."""
+        prior = self.prior
+        noise = draw(prior.noise, prior.event_shape, random.PRIOR, num_samples)
+        return prior.sample(tf.reshape(noise, (-1, *noise.shape[2:])), condition)
 
     def as_float(self, x):
         """x as the likelihood's floats `[batch, *event]`; uint8 is divided by 255."""
