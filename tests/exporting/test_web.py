@@ -24,8 +24,11 @@ WEB = next(
 OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "network")
 
 
-def model_folder(tmp_path):
-    """A folder with model.tflite, model.card.json and examples.json."""
+def model_folder(tmp_path, classes=()):
+    """A folder with model.tflite, model.card.json and examples.json.
+
+    With names of classes the model is conditional: it takes one of so many labels.
+    """
     import keras
 
     import keras_vae as kv
@@ -35,8 +38,12 @@ def model_folder(tmp_path):
     encoder = keras.Sequential([kv.nets.ConvEncoder([8]), kv.nets.MLP([32])])
     decoder = keras.Sequential([kv.nets.MLP([32]), kv.nets.ConvDecoder([8], shape)])
     likelihood = kv.distributions.IndependentBernoulli(shape)
-    vae = kv.VAE(encoder, decoder, likelihood, latent_dim=10, seed=0)
-    vae(np.zeros((1, *shape), "float32"))
+    if classes:
+        planes = kv.nets.Planes(encoder)
+        vae = kv.ConditionalVAE(planes, decoder, likelihood, 10, len(classes), seed=0)
+    else:
+        vae = kv.VAE(encoder, decoder, likelihood, latent_dim=10, seed=0)
+    vae.build((None, *shape))
     # Without training, weights of some size: pictures must differ by more than one grey.
     rng = np.random.default_rng(0)
     for network in (encoder, decoder):
@@ -52,6 +59,8 @@ def model_folder(tmp_path):
     images = rng.uniform(size=(3, 64)).round(3).tolist()
     kl = rng.uniform(size=10).tolist()
     examples = {"event_shape": shape, "images": images, "kl_per_unit": kl}
+    if classes:
+        examples |= {"classes": classes, "labels": [classes[-1]] * 3}
     (tmp_path / "examples.json").write_text(json.dumps(examples))
     return tmp_path
 
@@ -98,9 +107,15 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(build, model):
-    """The address of a server, with the page at /page/ and without a model at /empty/."""
+def labelled(tmp_path_factory):
+    return model_folder(tmp_path_factory.mktemp("labelled"), ["cat", "dog", "owl"])
+
+
+@pytest.fixture(scope="module")
+def served(build, model, labelled):
+    """The address of a server: /page/, /labelled/, and without a model /empty/, /text/."""
     root = build("page", model).parent
+    build("labelled", labelled)
     build("empty")
     (build("text") / "model.tflite").write_text("not a model at all")
 
@@ -316,6 +331,34 @@ def test_between_two_begins_at_a_and_ends_at_b(page):
         np.testing.assert_array_equal(pixels(page), picture)
     page.fill("#mix", "0.5")
     np.testing.assert_allclose(numbers(page, "vae.state.z"), (a + b) / 2, atol=1e-6)
+
+
+def test_a_label_is_picked(chromium, served, labelled):
+    page = chromium.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{served}/labelled/")
+    page.wait_for_selector("body[data-state=ready], body[data-state=failed]")
+    assert page.get_attribute("body", "data-state") == "ready", page.inner_text("#status")
+    assert page.inner_text("#label").split() == ["cat", "dog", "owl"]
+    sample(page, 7)
+    z, first = numbers(page, "vae.state.z"), pixels(page)
+    page.select_option("#label", "owl")
+    condition = np.array([2], np.int32)
+    decoded = python(labelled, "decode", z=z[None].astype(np.float32), condition=condition)
+    np.testing.assert_allclose(pixels(page), 255 * decoded["mean"], atol=0.6)
+    assert (pixels(page) != first).any()
+    np.testing.assert_array_equal(numbers(page, "vae.state.z"), z)
+    page.select_option("#label", "dog")
+    sample(page, 8)
+    seed = np.array([8], np.int32)
+    drawn = python(labelled, "sample", seed=seed, condition=np.array([1], np.int32))
+    np.testing.assert_array_equal(numbers(page, "vae.state.sample.x"), drawn["x"])
+    page.click("[aria-label='Encode example owl']" + " >> nth=0")
+    wait(page, "vae.state.caption.includes('example owl')")
+    assert page.input_value("#label") == "owl"
+    assert errors == []
+    page.close()
 
 
 def test_nothing_is_wider_than_a_small_phone(page):
