@@ -67,8 +67,11 @@ bench-gpu: setup ## on a host with GPUs: what is there, the tests that need them
 bench-faults: setup ## kill training 125 times, a quarter of an hour: it must end alike
 	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
 
-bench-cvae: setup ## conditional models on MNIST: quadrants, labels, 100 labels; needs MNIST
-	@set -e; for script in $(CVAE); do echo "$$script"; $(BIN)/python $$script; done
+bench-cvae: setup ## conditional models on MNIST, an hour, into docs/conditional.md; needs MNIST
+	@mkdir -p build && echo "# Conditional models on MNIST, by \`make bench-cvae\`" >build/cvae.md
+	@set -e; for script in $(CVAE); do \
+	  echo "$$script" >&2; echo >>build/cvae.md; $(BIN)/python $$script >>build/cvae.md; done
+	@mv build/cvae.md docs/conditional.md
 
 # The one-layer model of Burda et al. (2016) on a shorter schedule; what is killed goes on.
 bench-nll: setup ## test NLL on MNIST, half an hour: needs KERAS_VAE_DATA or a network

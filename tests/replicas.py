@@ -44,6 +44,7 @@ def cases(kv, folder):
     batches = tf.data.Dataset.from_tensor_slices(bad).batch(BATCH)
     all_bad = tf.data.Dataset.from_tensors(bad[3 * BATCH : 4 * BATCH]).repeat(30)
     ema = keras.optimizers.Adam(0.01, use_ema=True)
+    y = {"label": np.arange(257) % 3, "angle": weight}
     return {
         "sgd": ({"optimizer": sgd()}, x, ten),
         "adam": ({"optimizer": adam()}, x, {**ten, "validation_data": x[:50]}),
@@ -54,6 +55,7 @@ def cases(kv, folder):
             shards,
             {"epochs": 4, "steps_per_epoch": 3, "sample_weight": weight},
         ),
+        "conditional": ({"optimizer": adam()}, x, {"y": y, "epochs": 4}),
         "xla": ({"optimizer": adam(), "jit_compile": True}, x, {"epochs": 4}),
         "bad": ({"optimizer": adam()}, batches, {"epochs": 2}),
         "all_bad": ({"optimizer": sgd(), "max_skipped": 7}, all_bad, {"epochs": 1}),
@@ -64,14 +66,19 @@ def cases(kv, folder):
     }
 
 
-def model(kv):
+def model(kv, name="sgd"):
     keras.utils.set_random_seed(2)
-    return kv.VAE(
+    kind, condition = kv.VAE, {}
+    if name == "conditional":
+        kind = kv.ConditionalVAE
+        condition = {"condition": {"label": 3, "angle": ()}, "condition_dropout": 0.3}
+    return kind(
         kv.nets.MLP([8], "tanh"),
         kv.nets.MLP([8], "tanh"),
         kv.distributions.IndependentBernoulli((6,)),
         latent_dim=2,
         seed=5,
+        **condition,
     )
 
 
@@ -80,7 +87,7 @@ def train(kv, strategy, folder, name):
     keras.mixed_precision.set_dtype_policy(policy)
     with strategy.scope():
         options, data, fit = cases(kv, folder)[name]
-        vae = model(kv)
+        vae = model(kv, name)
         vae.compile(**options)
     if name == "unlike_weights" and "ROWS" in os.environ:
         vae.trainable_weights[0].assign_add(np.full((6, 8), float(os.environ["ROWS"])))

@@ -17,7 +17,7 @@ import keras_vae as kv
 from keras_vae import distribute
 from tests import replicas
 
-SAME = ["sgd", "adam", "sgd_iwae", "adam_iwae", "all_at_once", "xla", "bad"]
+SAME = ["sgd", "adam", "sgd_iwae", "adam_iwae", "conditional", "all_at_once", "xla", "bad"]
 MODES = {
     "one": [*SAME, "in_a_loop"],
     "mirrored": [*SAME, "all_bad", "in_a_loop"],
@@ -96,8 +96,8 @@ def test_they_do_what_one_device_does(reports, mode, case):
 
 def test_the_cases_train(reports):
     """Else all of them would be equal."""
-    start = replicas.flat(replicas.model(kv).trainable_weights)
     for case in MODES["one"]:
+        start = replicas.flat(replicas.model(kv, case).trainable_weights)
         assert difference(reports["one"][case]["weights"], start) > 0.005
 
 

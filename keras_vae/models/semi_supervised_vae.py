@@ -110,8 +110,9 @@ class SemiSupervisedVAE(ConditionalVAE):
         tiled = objectives.tile_rows(x, classes)  # class by class
 
         def draw_each(kind, shape, stream, num_samples=1):
-            noise = draw(kind, shape, stream, num_samples * classes)
-            return tf.reshape(noise, (num_samples, -1, *noise.shape[2:]))
+            # The same noise for each label: only differences of bounds teach q(y|x).
+            noise = draw(kind, shape, stream, num_samples)
+            return tf.concat([noise] * classes, axis=1)
 
         q_params = self.infer(tiled, each, training)
         given = self.terms_given(tiled, q_params, draw_each, each, num_samples, training)

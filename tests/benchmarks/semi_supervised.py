@@ -1,9 +1,12 @@
 """MNIST with 100 labels, ten of each digit: the model M2 of Kingma et al. (2014).
 
-Beside it the same classifier trained on the 100 labels alone. Theirs (table 1, M2): a test
-error of 11.97 +- 1.71 %.
+Beside it its own classifier, trained on the 100 labels alone. Theirs (table 1, M2): a test
+error of 11.97 +- 1.71 %, after thousands of epochs. To get there in minutes, each part
+begins where the one before it has come to: the classifier learns the 100 labels, encoder
+and decoder learn from its guesses as a conditional VAE, then all learn together. Dense
+networks; the label modulates those of encoder and decoder (`nets.FiLM`).
 
-    KERAS_VAE_DATA=DIR python tests/benchmarks/semi_supervised.py [--epochs 40]
+    KERAS_VAE_DATA=DIR python tests/benchmarks/semi_supervised.py [--seed 0]
 """
 
 import argparse
@@ -17,7 +20,7 @@ import numpy as np
 
 import keras_vae as kv
 
-CLASSES = 10
+CLASSES, BATCH = 10, 200
 
 
 def choose(labels, each, rng):
@@ -26,68 +29,96 @@ def choose(labels, each, rng):
     return np.concatenate(places)
 
 
-def classifier():
-    return kv.nets.MLP([500, 500])
+def make_model(data, alpha, seed):
+    layers = keras.layers
+    classifier = keras.Sequential(
+        [
+            layers.Flatten(),
+            layers.Dropout(0.2),
+            layers.Dense(500, "relu"),
+            layers.Dropout(0.5),
+            layers.Dense(500, "relu"),
+            layers.Dropout(0.5),
+        ]
+    )
+    return kv.SemiSupervisedVAE(
+        encoder=kv.nets.FiLM(kv.nets.MLP([300, 300])),
+        decoder=kv.nets.FiLM(kv.nets.MLP([300, 300])),
+        likelihood=kv.distributions.IndependentBernoulli(data.event_shape),
+        latent_dim=50,
+        condition=CLASSES,
+        classifier=classifier,
+        alpha=alpha,
+        seed=seed,
+    )
 
 
-def alone(x, y, epochs):
-    """The classifier on the labelled rows alone: a function of images."""
-    scaled = x.reshape(len(x), -1) / np.float32(255)
-    model = keras.Sequential([classifier(), keras.layers.Dense(CLASSES)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss)
-    model.fit(scaled, y, 50, epochs, verbose=0)
-    return lambda x: model.predict(x.reshape(len(x), -1) / np.float32(255), 1000, verbose=0)
+def learn_labels(model, x, y, epochs):
+    """Trains the classifier of a model on the rows with a label alone."""
+    logits = keras.Sequential([model.classifier, model.class_logits])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    logits.compile(keras.optimizers.Adam(1e-3), loss)
+    logits.fit(x / np.float32(255), np.eye(CLASSES)[y], 50, epochs, verbose=0)
 
 
-def error(logits, y):
-    return np.mean(np.argmax(logits, axis=1) != y)
+def learn_guesses(model, x, guesses, epochs):
+    """Trains encoder and decoder of a model on (x, guessed label)."""
+    vae = kv.ConditionalVAE(
+        model.encoder,
+        model.decoder,
+        model.likelihood,
+        condition=CLASSES,
+        posterior=model.posterior,
+        seed=model.seed,
+    )
+    vae.compile(keras.optimizers.Adam(2e-3))
+    vae.fit(x, guesses, batch_size=BATCH, epochs=epochs, verbose=0)
+
+
+def classes(model, x):
+    """The likeliest label of each row."""
+    parts = np.array_split(x, -(-len(x) // 1000))
+    return np.concatenate([np.argmax(model.classify(part), axis=1) for part in parts])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=10, help="of all parts together")
+    parser.add_argument("--first-epochs", type=int, default=8, help="on guesses")
     parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--repeat", type=int, default=100, help="of labelled rows")
-    parser.add_argument("--alpha", type=float, default=50.0)
+    parser.add_argument("--repeat", type=int, default=20, help="of labelled rows")
+    parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    begin = time.perf_counter()
     keras.utils.set_random_seed(options.seed)
     data = kv.datasets.load("mnist")
     x, y = data.x_train[: options.rows], data.y_train[: options.rows].astype(int)
-    truth = data.y_test.astype(int)
     chosen = choose(y, 10, np.random.default_rng(options.seed))
-    others = np.setdiff1d(np.arange(len(x)), chosen)
-    single = alone(x[chosen], y[chosen], 100)
-    print(f"the classifier alone: {error(single(data.x_test), truth):.2%}", flush=True)
+    print("## 100 labels\n\nM2 of Kingma et al. (2014); theirs: 11.97 ± 1.71 %.\n")
+    print("| trained | wrong of 10,000 test digits | s |\n|---|---|---|")
+
+    def note(name):
+        error = np.mean(classes(model, data.x_test) != data.y_test.astype(int))
+        print(f"| {name} | {error:.2%} | {time.perf_counter() - begin:.0f} |", flush=True)
+
+    model = make_model(data, options.alpha, options.seed)
+    learn_labels(model, x[chosen], y[chosen], epochs=150)
+    note("the classifier alone, on 100 labels")
+    guesses = classes(model, x)
+    guesses[chosen] = y[chosen]
+    learn_guesses(model, x, guesses, options.first_epochs)
     # The labelled rows often enough for each batch to have some.
-    many = np.tile(chosen, options.repeat)
-    images = np.concatenate([x[others], x[many]])
-    labels = np.concatenate([np.full(len(others), -1), y[many]])
-    model = kv.SemiSupervisedVAE(
-        encoder=kv.nets.MLP([400]),
-        decoder=kv.nets.MLP([400]),
-        likelihood=kv.distributions.IndependentBernoulli(data.event_shape),
-        latent_dim=50,
-        condition=CLASSES,
-        classifier=classifier(),
-        alpha=options.alpha,
-        seed=options.seed,
-    )
-    steps = options.epochs * -(-len(images) // 200)
+    images = np.concatenate([x, *[x[chosen]] * options.repeat])
+    labels = np.full(len(images), -1)
+    labels[len(x) :] = np.tile(y[chosen], options.repeat)
+    steps = options.epochs * -(-len(images) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     model.compile(keras.optimizers.Adam(rate))
-
-    def show(epoch, logs):
-        if epoch % 5 == 4 or epoch + 1 == options.epochs:
-            q = np.concatenate([model.classify(part) for part in np.split(data.x_test, 10)])
-            wrong, took = error(q, truth), time.perf_counter() - begin
-            bound = f"bound {logs['elbo']:.2f}, {took:.0f} s"
-            print(f"epoch {epoch + 1}: test error {wrong:.2%}, {bound}", flush=True)
-
-    begin = time.perf_counter()
-    watch = keras.callbacks.LambdaCallback(on_epoch_end=show)
-    model.fit(images, labels, 200, options.epochs, verbose=0, callbacks=[watch])
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda e, _: note(f"all, epoch {e + 1}")
+    )
+    model.fit(images, labels, BATCH, options.epochs, verbose=0, callbacks=[watch])
 
 
 if __name__ == "__main__":

@@ -57,6 +57,15 @@ def test_both_bounds_are_their_equations():
     )
 
 
+def test_the_noise_of_a_row_is_that_of_each_of_its_labels():
+    vae, (x, labels) = model(), rows()
+    given = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=2).given
+    q = given.posterior
+    noise = ((given.z - q.mean()) / q.stddev()).numpy().reshape(2, CLASSES, -1, LATENT)
+    np.testing.assert_allclose(noise, noise[:, :1].repeat(CLASSES, 1), atol=1e-4)
+    assert noise[:, 0].std() > 0.5
+
+
 def test_a_loss_has_the_classifiers_own_where_there_is_a_label():
     vae, (x, labels) = model(alpha=7.0), rows()
     vae.compile("adam")
