@@ -83,7 +83,7 @@ def classes(model, x):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=10, help="of all parts together")
+    parser.add_argument("--epochs", type=int, default=6, help="of all parts together")
     parser.add_argument("--first-epochs", type=int, default=8, help="on guesses")
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--repeat", type=int, default=20, help="of labelled rows")
