@@ -1,6 +1,7 @@
 """Structured prediction: several answers y to one question x."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks, input, objectives, random
@@ -86,8 +87,8 @@ class StructuredPredictor(ConditionalVAE):
         """The mean answer: of p(y|x, z), over draws of z from the prior p(z|x).
 
         Args:
-            x: arrays as given to `fit`.
-            batch_size: int, rows at a time, 32 by default.
+            x: arrays as given to `fit`, or a dataset of batches of x or (x, y).
+            batch_size: int, rows of arrays at a time, 32 by default.
             num_samples: int, draws of z for each row.
             seed: int, of the draws.
 
@@ -97,24 +98,30 @@ class StructuredPredictor(ConditionalVAE):
         Raises:
             ValueError: for an x that does not fit.
         """
-        expected = "arrays; of a dataset, map `predict` over its batches"
-        checks.that(not input.is_source(x), "x", expected, type(x).__name__)
         num_samples = checks.positive_int(num_samples, "num_samples")
         size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
-        rows = len(tf.nest.flatten(x)[0])
-        x = self.check_condition(x, rows, "x")
-        seeds = random.sample_seeds(rows, checks.int32(seed, "seed"))
+        seed = checks.int32(seed, "seed")
+        if input.is_source(x):
+            batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x)
+        else:
+            rows = len(tf.nest.flatten(x)[0])
+            x = self.check_condition(x, rows, "x")
+            batches = (input.part_of(x, slice(i, i + size)) for i in range(0, rows, size))
         means = self.__dict__.setdefault("_means_of_answers", {})
         if num_samples not in means:
             means[num_samples] = tf.function(
                 lambda x, seeds: self._mean_answer(x, seeds, num_samples),
                 reduce_retracing=True,
             )
-        parts = [
-            means[num_samples](*input.part_of((x, seeds), slice(i, i + size)))
-            for i in range(0, rows, size)
-        ]
-        return tf.concat(parts, 0).numpy()
+        answers, first = [], 0
+        for batch in batches:
+            rows = len(tf.nest.flatten(batch)[0])
+            seeds = random.sample_seeds(rows, seed) + np.int32(first)
+            answers.append(
+                means[num_samples](self.check_condition(batch, rows, "x"), seeds)
+            )
+            first += rows
+        return tf.concat(answers, 0).numpy()
 
     def _mean_answer(self, x, seeds, num_samples):
         draw = random.row_noise(*random.seed_words(seeds))

@@ -85,18 +85,20 @@ def test_the_hybrid_objective_is_its_equation():
 
 
 def test_predict_is_the_mean_of_the_answers():
-    model, (x, _) = linear(), data()
+    model, (x, y) = linear(), data()
     found = model.predict(x, num_samples=4000)
     stddev = exact(model, x).stddev().numpy()
     np.testing.assert_array_less(
         np.abs(found - exact(model, x).mean()), 5 * stddev / np.sqrt(4000)
     )
-    np.testing.assert_allclose(
+    pairs = tf.data.Dataset.from_tensor_slices((x, y)).batch(7)
+    for same in (
         model.predict(x, batch_size=3, num_samples=50),
-        model.predict(x, num_samples=50),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+        model.predict(pairs, num_samples=50),
+        model.predict(pairs.map(lambda x, y: x), num_samples=50),
+    ):
+        expected = model.predict(x, num_samples=50)
+        np.testing.assert_allclose(same, expected, rtol=1e-5, atol=1e-5)
     one = model.predict(x, num_samples=1)
     np.testing.assert_allclose(
         one, model.sample(condition=x, seed=0, mean=True), rtol=1e-5, atol=1e-5
@@ -168,8 +170,6 @@ def test_wrong_data_are_named_as_they_were_given():
             model.fit(*args, verbose=0)
     with pytest.raises(ValueError, match="`baseline` must be a Keras model"):
         linear(baseline=len)
-    with pytest.raises(ValueError, match="`x` must be arrays"):
-        model.predict(tf.data.Dataset.from_tensor_slices(x).batch(2))
     with pytest.raises(ValueError, match="`num_samples` must be a positive int"):
         model.predict(x, num_samples=0)
     with pytest.raises(ValueError, match="`alpha` must be at most 1"):
