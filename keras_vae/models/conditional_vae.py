@@ -158,7 +158,7 @@ class ConditionalVAE(VAE):
 
     def terms(self, x, draw, condition=None, num_samples=1, training=False):
         if training and self.condition_dropout:
-            count = len(self._kinds) if isinstance(self._kinds, dict) else 1
+            count = len(tf.nest.flatten(self._kinds))
             noise = draw("uniform", (count,), random.CONDITION)[0]
             kept = iter(tf.unstack(noise >= self.condition_dropout, axis=1))
             condition = self._each(
@@ -168,12 +168,7 @@ class ConditionalVAE(VAE):
 
     def _each(self, function, *conditions):
         """`function(kind, value)` of each condition, in the structure that they have."""
-        if not isinstance(self._kinds, dict):
-            return function(self._kinds, *conditions)
-        return {
-            key: function(kind, *(condition[key] for condition in conditions))
-            for key, kind in self._kinds.items()
-        }
+        return tf.nest.map_structure(function, self._kinds, *conditions, check_types=False)
 
     # How it reaches the networks.
 
