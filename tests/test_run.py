@@ -237,6 +237,9 @@ def test_a_conditional_model_is_given_the_labels(data, tmp_path):
     assert "--label must be one of cat, dog, eel. Received: label=fox" in said
     invoke("export", out, "--to", "litert")
     assert "gives what the model gives" in invoke("verify", out / "model.tflite", out)
+    with np.load(data) as arrays:  # the same rows, other labels
+        np.savez(tmp_path / "named.npz", x=arrays["x"], y=names[::-1])
+    assert "has changed since" in invoke("evaluate", out, code=2)
 
 
 def test_labels_are_needed_to_be_given(run, data, tmp_path):

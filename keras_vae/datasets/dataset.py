@@ -88,15 +88,22 @@ class Dataset(NamedTuple):
             return 0.0, 1.0
         return float(x.min()), float(x.max())
 
-    @property
-    def fingerprint(self):
-        """A hash of all arrays, of some rows of sources: of what a run was made with."""
+    def fingerprint(self, labels=False):
+        """A hash of all arrays, of some rows of sources: of what a run was made with.
+
+        Args:
+            labels: bool, whether the labels count, too.
+        """
         digest = hashlib.sha256()
         for array in (self.x_train, self.x_val, self.x_test):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())
                 seen = array.look() if isinstance(array, sources.Source) else array
                 digest.update(np.ascontiguousarray(seen).data)
+        if labels:
+            parts = (self.y_train, self.y_val, self.y_test)
+            listed = [None if y is None else np.asarray(y).tolist() for y in parts]
+            digest.update(repr(listed).encode())
         return digest.hexdigest()[:16]
 
     def hold_out(self, fraction):

@@ -18,7 +18,13 @@ class SemiSupervisedVAE(ConditionalVAE):
 
     `p(x, y) = p(y) p(x|y)`: a label of equal probabilities, and a conditional VAE. A
     classifier q(y|x) stands in for the labels that are missing, over whose values the bound
-    is summed (equations 6 and 7). In `fit(x, labels)` they are -1.
+    is summed (equations 6 and 7). In `fit(x, labels)` they are -1. All else is given a
+    label, as in any conditional VAE: `log_likelihood(x, condition=y)` is log p(x|y).
+
+    Of few labels it learns sooner if each part begins where another has come to: train
+    the classifier on the labels, encoder and decoder on its guesses, then all together
+    (tests/benchmarks/semi_supervised.py), with networks that the label modulates
+    (`nets.FiLM`).
 
     Args:
         encoder: Keras layer or model, (x, label) -> features, see `ConditionalVAE`.
