@@ -8,7 +8,8 @@ from keras_vae.objectives import Terms
 def active_units(model, x, threshold=0.01, batch_size=1024, condition=None):
     """The units whose posterior mean varies with x: `Var_x(E[z|x]) > threshold`.
 
-    Burda et al. (2016), section 5.2.
+    Burda et al. (2016), section 5.2. Of a conditional model it is the mean less that of
+    the prior p(z|c), which varies, too, where a network gives it.
 
     Args:
         model: `keras_vae.VAE`.
@@ -23,8 +24,10 @@ def active_units(model, x, threshold=0.01, batch_size=1024, condition=None):
     Raises:
         ValueError: for data that do not fit the likelihood.
     """
-    means = model.encode(x, batch_size, condition).mean().numpy()
-    return means.var(axis=0) > threshold
+    means = model.encode(x, batch_size, condition).mean()
+    if condition is not None:
+        means -= _prior(model, x, condition).mean()
+    return np.var(means, axis=0) > threshold
 
 
 def kl_per_unit(model, x, batch_size=1024, condition=None):
@@ -46,8 +49,7 @@ def kl_per_unit(model, x, batch_size=1024, condition=None):
             have no KL per unit in closed form.
     """
     posterior = model.encode(x, batch_size, condition)
-    given = model.embed(model.check_condition(condition, len(x)))
-    prior = model.prior.distribution(given)
+    prior = _prior(model, x, condition)
     kl = Terms(None, None, posterior, prior, None).kl_per_unit
     if kl is None:
         raise ValueError(
@@ -55,3 +57,8 @@ def kl_per_unit(model, x, batch_size=1024, condition=None):
             f"{posterior.name} and the prior {type(model.prior).__name__}."
         )
     return np.mean(kl, axis=0)
+
+
+def _prior(model, x, condition):
+    given = model.embed(model.check_condition(condition, len(x)))
+    return model.prior.distribution(given)
