@@ -134,8 +134,11 @@ def score(model, x, seed, condition=None, num_samples=16):
         K draws (Burda et al., 2016, equation 8). An autoencoder has `"log_likelihood"`.
     """
     x, valid = _checked_x(model, x)
-    valid = _embedded(model, condition, valid)[1]
-    terms = model.terms(x, _noise(seed, x), condition, num_samples)
+    condition, valid = _embedded(model, condition, valid)
+    draw = _noise(seed, x)
+    x = model.likelihood.observe(x, draw)
+    q_params = model.infer(x, condition)
+    terms = model.terms_given(x, q_params, draw, condition, num_samples)
     outputs = {"log_likelihood": -terms.reconstruction}
     if not _is_autoencoder(model):
         log_prob = tf.reduce_logsumexp(terms.log_weight, axis=0) - math.log(num_samples)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_vae import checks, input, objectives
 from keras_vae.models.conditional_vae import ConditionalVAE
+from keras_vae.nets.conditional import as_vector
 from keras_vae.objectives import Terms
 
 
@@ -86,12 +87,22 @@ class SemiSupervisedVAE(ConditionalVAE):
         self._logits(keras.KerasTensor(input_shape))
 
     def _logits(self, x, training=False):
-        return self.class_logits(self.classifier(x, training=training))
+        return self.class_logits(as_vector(self.classifier(x, training=training)))
 
     def check_labels(self, y, rows, name):
         self.unpack((None, y))
         input.check_labels(y, rows, name)
-        return self._kinds.check(np.asarray(y), name, may_miss=True)
+        y = np.asarray(y)
+        checks.that(y.shape == (rows,), name, f"labels of shape ({rows},)", y.shape)
+        return self._kinds.check(y, name, may_miss=True)
+
+    def compile(self, optimizer="adam", objective=None, **kwargs):
+        """As `VAE.compile`; an objective must be one of the reconstruction and the KL."""
+        others = isinstance(objective, (objectives.IWAE, objectives.Hybrid))
+        fits = not others and not getattr(objective, "free_bits", 0)
+        expected = "one of the reconstruction and the KL, such as ELBO(beta=2.0)"
+        checks.that(fits, "objective", expected, objective)
+        super().compile(optimizer, objective, **kwargs)
 
     def classify(self, x):
         """The probabilities of the labels, q(y|x).

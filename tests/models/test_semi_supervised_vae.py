@@ -111,6 +111,28 @@ def test_it_finds_the_labels_that_are_missing():
     assert np.mean(found == truth) > 0.9
 
 
+def test_a_score_is_of_x_given_the_label():
+    vae, (x, labels) = model(), rows()
+    seeds, known = np.arange(len(x)), np.maximum(labels, 0)
+    score = kv.signatures.score(vae, x, seeds, known, num_samples=2000)
+    found = kv.evaluation.importance_weighted(vae, x, 2000, condition=known)
+    difference = score["log_prob"] - found.log_likelihood
+    np.testing.assert_array_less(np.abs(difference), 6 * found.standard_error)
+    assert abs(np.mean(difference)) < 0.2  # log 3 would be 1.1
+
+
+def test_a_classifier_may_be_convolutional():
+    planes, mlp = kv.nets.Planes(kv.nets.ConvEncoder([4])), kv.nets.MLP([8])
+    shape = (8, 8, 1)
+    likelihood = kv.distributions.IndependentBernoulli(shape)
+    classifier = kv.nets.ConvEncoder([4])
+    vae = kv.SemiSupervisedVAE(planes, mlp, likelihood, LATENT, CLASSES, classifier)
+    x = np.zeros((6, *shape), np.float32)
+    vae.compile("adam")
+    vae.fit(x, np.arange(6) % CLASSES, verbose=0)
+    assert vae.classify(x).shape == (6, CLASSES)
+
+
 def test_what_is_wrong_is_named():
     x, labels = rows()
     for make, said in (
@@ -122,7 +144,18 @@ def test_what_is_wrong_is_named():
         with pytest.raises(ValueError, match=said):
             make()
     vae = model()
+    for objective in (
+        kv.objectives.IWAE(2),
+        kv.objectives.Hybrid(),
+        kv.objectives.ELBO(free_bits=0.1),
+    ):
+        with pytest.raises(
+            ValueError, match="`objective` must be one of the reconstruction"
+        ):
+            vae.compile("adam", objective)
     vae.compile("adam")
+    with pytest.raises(ValueError, match=r"`y` must be labels of shape \(12,\).*\(12, 1\)"):
+        vae.fit(x, labels[:, None], verbose=0)
     with pytest.raises(ValueError, match=r"`y` must hold labels from 0 to 2, or -1"):
         vae.fit(x, labels + 5, verbose=0)
     with pytest.raises(ValueError, match=r"labels from 0 to 2\. Received: \[-1\]"):
