@@ -253,7 +253,7 @@ class Hybrid(Objective):
     """The bound, and the same with z from the prior: what a conditional model predicts by.
 
     `loss = alpha * -ELBO + (1 - alpha) * -E_p(z|c) log p(x|z,c)`; Sohn et al. (2015),
-    equation 7. The second part is the Gaussian stochastic neural network of equation 6:
+    equation 9. The second part is the Gaussian stochastic neural network of equation 8:
     training draws z as prediction does. `alpha=0` is that network, which uses no encoder.
 
     Args:

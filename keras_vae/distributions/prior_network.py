@@ -12,7 +12,7 @@ from keras_vae.nets.conditional import as_vector
 class PriorNetwork(Prior):
     """p(z|c), a normal whose parameters a network reads from the condition.
 
-    The prior network of Sohn et al. (2015), section 3.1.
+    The prior network of Sohn et al. (2015), section 4.
 
     Args:
         network: Keras layer or model, condition -> features. To a `keras.Sequential`

@@ -47,7 +47,7 @@ def importance_weighted(
         batch_size: int, how many rows (examples times samples) pass the decoder at once.
         condition: what a conditional model conditions on.
         proposal: `"posterior"`, or `"prior"`: then `w_k = p(x | z_k)`, the Monte Carlo
-            estimate, of far larger error (both: Sohn et al., 2015, section 4.2).
+            estimate, of far larger error (both: Sohn et al., 2015, section 4.1).
 
     Returns:
         `ImportanceWeighted`: the estimate, its standard error and the effective sample

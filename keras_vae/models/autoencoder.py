@@ -5,7 +5,7 @@ import keras
 from keras_vae import checks
 from keras_vae.distributions import Deterministic
 from keras_vae.models.vae import VAE
-from keras_vae.objectives import ELBO, IWAE, Reconstruction
+from keras_vae.objectives import ELBO, IWAE, Hybrid, Reconstruction
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -39,7 +39,7 @@ class Autoencoder(VAE):
 
     def compile(self, optimizer="adam", objective=None, **kwargs):
         """As `VAE.compile`; an objective must do without the KL."""
-        fits = not isinstance(objective, (ELBO, IWAE))
+        fits = not isinstance(objective, (ELBO, IWAE, Hybrid))
         checks.that(
             fits, "objective", "Reconstruction() or a function, without KL", objective
         )

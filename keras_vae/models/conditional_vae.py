@@ -122,14 +122,19 @@ class ConditionalVAE(VAE):
         """
         if not isinstance(self._kinds, dict):
             return self._checked_condition(self._kinds, condition, rows, name)
-        given = {} if condition is None else condition
-        known = isinstance(given, dict) and {*given} <= {*self._kinds}
-        received = list(given) if isinstance(given, dict) else type(given).__name__
-        checks.that(known, name, f"a dict with the keys {list(self._kinds)}", received)
+        given = self._named(condition, name)
         return {
             key: self._checked_condition(kind, given.get(key), rows, f"{name}[{key!r}]")
             for key, kind in self._kinds.items()
         }
+
+    def _named(self, condition, name):
+        """Several conditions, of which some may be left out: a dict with names we know."""
+        given = {} if condition is None else condition
+        known = isinstance(given, dict) and {*given} <= {*self._kinds}
+        received = list(given) if isinstance(given, dict) else type(given).__name__
+        checks.that(known, name, f"a dict with the keys {list(self._kinds)}", received)
+        return given
 
     def _checked_condition(self, kind, value, rows, name):
         if tf.is_symbolic_tensor(value):
@@ -184,12 +189,15 @@ class ConditionalVAE(VAE):
         `logits` and `loc` are those without the condition and `guidance` times what it
         adds to them (as Ho and Salimans, 2021, equation 6, extrapolate scores). Under a
         Bernoulli that is `p(x|z, c)**g * p(x|z)**(1 - g)`, normalised, and under a Normal
-        whose scale does not depend on c.
+        whose scale does not depend on c. z is that of p(z|c) in any case.
         """
         params = self.generate(z, condition)
+        named = {"logits", "loc"} & {*params}
+        expected = "1.0: the likelihood has neither `logits` nor `loc`"
+        checks.that(named, "guidance", expected, guidance)
         nothing = tf.nest.map_structure(tf.zeros_like, condition)  # as `embed` has it
         without = self.generate(z, nothing)
-        for name in {"logits", "loc"} & {*params}:
+        for name in named:
             difference = params[name] - without[name]
             params = {**params, name: without[name] + guidance * difference}
         return params
@@ -206,8 +214,9 @@ class ConditionalVAE(VAE):
             mean: bool, return the means of p(x|z, c) rather than draws.
             condition: as in `fit`, with n rows, or one for all; None, or a name that a dict
                 leaves out, is missing.
-            guidance: number of 0 or more, how much the condition counts: 0 nothing, 1 as
-                learned, more than that exaggerates it. Needs `condition_dropout`.
+            guidance: number of 0 or more, how much the condition counts in p(x|z, c): 0
+                nothing, 1 as learned, more than that exaggerates it. Needs
+                `condition_dropout`.
 
         Returns:
             float32 tensor `[rows, *event]`.
@@ -229,13 +238,16 @@ class ConditionalVAE(VAE):
         """How many rows a condition has, or None if it is one for all."""
         single = not isinstance(self._kinds, dict)
         kinds = {None: self._kinds} if single else self._kinds
-        given = {None: condition} if single else condition or {}
+        given = {None: condition} if single else self._named(condition, "condition")
         rows = [len(v) for k, v in given.items() if np.ndim(v) > len(kinds[k].shape)]
         return rows[0] if rows else None
 
     def predict(self, x, batch_size=None, condition=None, **kwargs):
         """`keras.Model.predict`: reconstructions of (x, condition), `[rows, *event]`."""
-        if not input.is_source(x):
+        if input.is_source(x):
+            expected = "part of a dataset of (x, condition)"
+            checks.that(condition is None, "condition", expected, condition)
+        else:
             x = self.check_data(x)
             checks.positive_ints_or_none(batch_size=batch_size)
             pair = x, self.check_condition(condition, len(x))

@@ -25,8 +25,8 @@ class StructuredPredictor(ConditionalVAE):
         condition: the shape of x, a tuple, or what else `ConditionalVAE` takes.
         prior: prior p(z|x), such as `PriorNetwork(nets.MLP([500]), (50,))`.
         baseline: Keras model, x -> its one answer, trained before, which is frozen here.
-            Then the networks get `{"x": x, "baseline": baseline(x)}` for a condition
-            (section 3.2 of the paper, without its recurrence beyond the first guess).
+            Then all networks get `{"x": x, "baseline": baseline(x)}` for a condition
+            (section 4 of the paper, where the first guess goes to the prior network).
         **kwargs: the other arguments of `ConditionalVAE`.
 
     Raises:
@@ -60,6 +60,8 @@ class StructuredPredictor(ConditionalVAE):
         )
         self.baseline = baseline
         if baseline is not None:
+            taken = isinstance(self._kinds, dict) and "baseline" in self._kinds
+            checks.that(not taken, "condition", "without a baseline of its own", "baseline")
             baseline.trainable = False
 
     def unpack(self, data):
@@ -71,7 +73,10 @@ class StructuredPredictor(ConditionalVAE):
         if y is None:
             self.unpack((x,))
         y = self.check_data(y, f"{prefix}y")
+        given, expected = x, f"one row for each of y, {len(y)}"
         x = self.check_condition(x, len(y), f"{prefix}x")
+        several = self._rows_of(given) or len(y) == 1
+        checks.that(several, f"{prefix}x", expected, "one for all")
         return x, y, input.check_weight(weight, len(y), f"{prefix}sample_weight")
 
     def embed(self, condition):
@@ -104,7 +109,7 @@ class StructuredPredictor(ConditionalVAE):
         if input.is_source(x):
             batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x)
         else:
-            rows = len(tf.nest.flatten(x)[0])
+            rows = self._rows_of(x) or 1
             x = self.check_condition(x, rows, "x")
             batches = (input.part_of(x, slice(i, i + size)) for i in range(0, rows, size))
         means = self.__dict__.setdefault("_means_of_answers", {})
@@ -115,12 +120,12 @@ class StructuredPredictor(ConditionalVAE):
             )
         answers, first = [], 0
         for batch in batches:
-            rows = len(tf.nest.flatten(batch)[0])
+            rows = self._rows_of(batch) or 1
             seeds = random.sample_seeds(rows, seed) + np.int32(first)
-            answers.append(
-                means[num_samples](self.check_condition(batch, rows, "x"), seeds)
-            )
+            part = self.check_condition(batch, rows, "x")
+            answers.append(means[num_samples](part, seeds))
             first += rows
+        checks.that(answers, "x", "of one row or more", x)
         return tf.concat(answers, 0).numpy()
 
     def _mean_answer(self, x, seeds, num_samples):

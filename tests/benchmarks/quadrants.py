@@ -1,6 +1,6 @@
 """Structured prediction on MNIST: some quadrants of a digit are seen, the others answered.
 
-Sohn et al. (2015), section 5.2: a network that gives one answer, and a conditional VAE that
+Sohn et al. (2015), section 5.1: a network that gives one answer, and a conditional VAE that
 gives many, whose likelihood of the right answer is estimated by Monte Carlo and by
 importance sampling. Seen are the lower left quadrant, the left half, all but the lower
 right. Values are in nats for each test image, of the pixels not seen.

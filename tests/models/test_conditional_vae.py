@@ -391,6 +391,8 @@ def test_what_a_condition_can_be(condition, said):
 
 def test_wrong_uses_are_named():
     model, vae = small(3), kv.VAE(kv.nets.MLP([4]), kv.nets.MLP([4]), normal((DIM,)), 2)
+    both = small({"label": 3, "angle": ()})
+    batches = tf.data.Dataset.from_tensors((X, LABELS))
     for use, said in (
         (lambda: model.sample(2), "`condition` must be given"),
         (lambda: model.encode(X), "`condition` must be given"),
@@ -399,6 +401,12 @@ def test_wrong_uses_are_named():
         (lambda: model.sample(2, condition=1, guidance=2.0), "`guidance` must be 1.0"),
         (lambda: model.sample(2, condition=1, guidance=-1), "`guidance` must be"),
         (lambda: model.predict(X), "`condition` must be given"),
+        (lambda: model.predict(batches, condition=1), "`condition` must be part of a data"),
+        (
+            lambda: both.sample(condition={"labl": LABELS}),
+            "`condition` must be a dict with",
+        ),
+        (lambda: both.sample(condition=LABELS), "`condition` must be a dict with"),
         (lambda: vae.sample(2, condition=1), "`condition` must be left out: VAE has none"),
         (lambda: vae.encode(X, condition=LABELS), "`condition` must be left out"),
         (lambda: small(3, condition_dropout=1.0), "`condition_dropout` must be below 1"),

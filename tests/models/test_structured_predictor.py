@@ -84,6 +84,17 @@ def test_the_hybrid_objective_is_its_equation():
         np.testing.assert_allclose(loss, want, rtol=1e-4)
 
 
+def test_a_posterior_that_is_the_prior_has_no_active_unit():
+    model, (x, y) = linear(), data()
+    assert kv.evaluation.active_units(model, y, condition=x).all()
+    of_x = {name: d.kernel.numpy() for name, d in model.prior.head._projections.items()}
+    for name, dense in model.posterior._projections.items():  # of the vector (y, x)
+        dense.kernel.assign(np.concatenate([np.zeros((DIM, LATENT)), of_x[name]]))
+        dense.bias.assign(model.prior.head._projections[name].bias)
+    assert model.encode(y, condition=x).mean().numpy().var(0).min() > 0.01
+    assert not kv.evaluation.active_units(model, y, condition=x).any()
+
+
 def test_predict_is_the_mean_of_the_answers():
     model, (x, y) = linear(), data()
     found = model.predict(x, num_samples=4000)
@@ -162,6 +173,7 @@ def test_wrong_data_are_named_as_they_were_given():
         ((x,), r"takes pairs: `fit\(x, y\)`.*y=None"),
         ((x[:, :2], y), r"`x` must have the shape \(20, 3\).*\(20, 2\)"),
         ((x, y[:, :2]), r"`y` must have shape \('batch', 4\).*\(20, 2\)"),
+        ((x[0], y), "`x` must be one row for each of y, 20.*Received: x='one for all'"),
         ((x[:5], y), r"`x` must have the shape \(20, 3\).*\(5, 3\)"),
         ((x, np.full_like(y, np.nan)), "`y` must be finite"),
         ((np.full_like(x, np.nan), y), "`x` must be finite"),
@@ -170,8 +182,15 @@ def test_wrong_data_are_named_as_they_were_given():
             model.fit(*args, verbose=0)
     with pytest.raises(ValueError, match="`baseline` must be a Keras model"):
         linear(baseline=len)
+    with pytest.raises(ValueError, match="`condition` must be without a baseline"):
+        mlp, taken = kv.nets.MLP([4]), {"baseline": (3,)}
+        single = keras.Sequential()
+        kv.StructuredPredictor(mlp, mlp, normal((DIM,)), 2, taken, baseline=single)
     with pytest.raises(ValueError, match="`num_samples` must be a positive int"):
         model.predict(x, num_samples=0)
+    with pytest.raises(ValueError, match="`x` must be of one row or more"):
+        model.predict(tf.data.Dataset.from_tensor_slices(x).batch(2).take(0))
+    np.testing.assert_array_equal(model.predict(x[0].tolist()), model.predict(x[:1]))
     with pytest.raises(ValueError, match="`alpha` must be at most 1"):
         kv.objectives.Hybrid(1.5)
     with pytest.raises(ValueError, match="`network` must be a Keras layer"):
