@@ -119,7 +119,7 @@ class Run:
             "options": self.options,
             "data": {
                 "name": data.name,
-                "fingerprint": data.fingerprint(labels=self.conditional),
+                "fingerprint": data.fingerprint(self.conditional),
                 "event_shape": data.event_shape,
                 "value_range": data.value_range,
                 "shown_range": data.shown_range,
@@ -214,7 +214,7 @@ class Run:
             ValueError: if they are not what they were.
         """
         data = load_data(self.options)
-        if data.fingerprint(labels=self.conditional) != self.info["data"]["fingerprint"]:
+        if data.fingerprint(self.conditional) != self.info["data"]["fingerprint"]:
             raise ValueError(
                 f"`data` must be what the run was made with. Received: {data.name}, which "
                 "has changed since"
@@ -233,9 +233,7 @@ class Run:
             "code": f"{keras_vae.__version__}, {code.hexdigest()[:12]}",
             **{name: importlib.metadata.version(name) for name in packages},
             **options,
-            "data": data.fingerprint(
-                labels=self.conditional
-            ),  # whose path may be another one
+            "data": data.fingerprint(self.conditional),  # whose path may be another one
             "folder": "with a run" if self.exists else "without a run",
         }
 
