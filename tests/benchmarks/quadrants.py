@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import matplotlib
 import numpy as np
+import PIL.Image
 
 import keras_vae as kv
 
@@ -178,6 +179,7 @@ def draw_answers(path, mask, x, y, baseline, model, digits=20, answers=10):
             axis.axis("off")
     figure.savefig(path, dpi=60)
     plt.close(figure)
+    PIL.Image.open(path).convert("L").save(path, optimize=True)
 
 
 def main():
