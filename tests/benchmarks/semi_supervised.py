@@ -100,16 +100,14 @@ def learn(data, seed, options):
     images = np.concatenate([x, *[x[chosen]] * options.repeat])
     labels = np.full(len(images), -1)
     labels[len(x) :] = np.tile(y[chosen], options.repeat)
-    steps = options.epochs * -(-len(images) // BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
-    model.compile(keras.optimizers.Adam(rate))
+    model.compile(keras.optimizers.Adam(1e-3))
     model.fit(images, labels, BATCH, options.epochs, verbose=0)
     return alone, error(model, data)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=4, help="of all parts together")
+    parser.add_argument("--epochs", type=int, default=6, help="of all parts together")
     parser.add_argument("--first-epochs", type=int, default=8, help="on guesses")
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--repeat", type=int, default=20, help="of labelled rows")
