@@ -101,6 +101,15 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+# The others differ in how they are read, which the tests below see sooner.
+FIT = {"mapped", "shards", "records", "a part", "images"}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [pytest.param(kind, marks=[] if kind in FIT else pytest.mark.slow) for kind in KINDS],
+    indirect=True,
+)
 def test_a_fit_is_that_of_the_array(pair):
     source, x = pair
     options = {"steps_per_epoch": 3, "sample_weight": RNG.uniform(size=len(x))}
