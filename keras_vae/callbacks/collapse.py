@@ -16,10 +16,10 @@ class PosteriorCollapse(keras.callbacks.Callback):
 
     Args:
         x: `[rows, *event]`, the data to look at: some hundred held-out rows will do.
-        condition: what a conditional model conditions on, of these rows.
         threshold: float, the variance above which a unit counts as active.
         min_active: float, the share of active units below which to warn.
         patience: int, for how many epochs in a row before it warns.
+        condition: what a conditional model conditions on, of these rows.
 
     Attributes:
         active: bool `[*latent]`, which units were active after the last epoch.

@@ -86,7 +86,7 @@ def train_baseline(train, held_out, epochs):
     model.fit(
         x,
         y,
-        100,
+        BATCH,
         epochs,
         verbose=0,
         validation_data=scaled,
