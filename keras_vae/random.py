@@ -17,10 +17,17 @@ way out of families without a formula.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_vae import ciphers
+
+# draw(kind, shape, stream, num_samples=1) -> float32 `[num_samples, rows, *shape]`.
+Draw = Callable[..., tf.Tensor]
 
 # The streams of the file format: the second counter word. Sample k of a stream uses the
 # word `stream + STREAMS * k`, so that the first sample is the one of the file format.
@@ -29,13 +36,8 @@ STREAMS = 16
 # Added to a stream in evaluation, whose keys are also those of sampled rows.
 EVALUATION = 8
 
-# Threefry-2x32 (Salmon et al., 2011): rotations of the eight-round cycle, and
-# the parity constant of the key schedule.
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
 
-
-def fresh_seed():
+def fresh_seed() -> int:
     """Returns a new seed (int), drawn from Keras' global seed."""
     # Keras' own default seeds come from there too: from Python's generator, which
     # `keras.utils.set_random_seed` resets.
@@ -43,7 +45,7 @@ def fresh_seed():
     return int(generator.state.numpy()[0])
 
 
-def order(seed, epoch, rows):
+def order(seed: int, epoch: int, rows: int) -> np.ndarray:
     """The order of the rows in an epoch: a permutation, a function of (seed, epoch).
 
     Not `tf.random.experimental.index_shuffle`: for 60,000 rows that reads 8 bits of each
@@ -57,7 +59,7 @@ def order(seed, epoch, rows):
     Returns:
         NumPy int32 `[rows]`.
     """
-    words = philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows).numpy()
+    words = ciphers.philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows).numpy()
     # Word and place as the high and the low half of one number: sorting those is ten times
     # faster than argsort, and stable where words are equal. The low half comes first.
     pairs = np.stack([np.arange(rows, dtype=np.int32), words], axis=1)
@@ -74,18 +76,18 @@ class KeyedSeeds(keras.random.SeedGenerator):
         batch: int64 scalar tensor, the place of the batch in the pass.
     """
 
-    def __init__(self, seed, epoch, batch):
+    def __init__(self, seed: int, epoch: tf.Tensor, batch: tf.Tensor):
         # Not Keras' constructor, which makes the variable that this one does without.
-        self.word = philox_4x32(seed, batch, epoch * STREAMS + AUGMENTATION, 1)[0]
+        self.word = ciphers.philox_4x32(seed, batch, epoch * STREAMS + AUGMENTATION, 1)[0]
         self.drawn = 0
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> tf.Tensor:
         """The next seed, int32 `[2]`."""
         self.drawn += 1
         return tf.stack([self.word, self.drawn])
 
 
-def step_noise(seed, step, rows, offset=0):
+def step_noise(seed: int, step: tf.Tensor, rows: tf.Tensor, offset: Any = 0) -> Draw:
     """Base noise of one training step.
 
     Args:
@@ -105,7 +107,7 @@ def step_noise(seed, step, rows, offset=0):
         blocks = n if kind == "normal" else -(-n // 4)
         first = tf.cast(offset, tf.int64) * num_samples * blocks
         high = step * STREAMS + stream
-        words = philox_blocks(seed, first, high, rows * num_samples * blocks)
+        words = ciphers.philox_blocks(seed, first, high, rows * num_samples * blocks)
         words = [tf.reshape(word, (rows, num_samples, blocks)) for word in words]
         if kind == "normal":
             noise = _polar(*words[:2])[0]
@@ -120,76 +122,7 @@ def step_noise(seed, step, rows, offset=0):
     return draw
 
 
-def philox_4x32(seed, low, high, size):
-    """The words of Philox-4x32 with 10 rounds (Salmon et al., 2011), by TensorFlow.
-
-    Its kernel is the same on every device, with and without XLA; not so the normals and
-    uniforms that TensorFlow makes of these words, nor its default algorithm.
-
-    Args:
-        seed: int of 32 bits, the key, without its sign.
-        low: int64 scalar tensor, the counter of the first block of four words.
-        high: int64 scalar tensor, the counter's other half.
-        size: int32 scalar tensor.
-
-    Returns:
-        int32 `[size]`.
-    """
-    counter = tf.stack([tf.cast(low, tf.int64), tf.cast(high, tf.int64)])
-    return tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[size],
-        key=tf.constant([seed % 2**32], tf.uint64),
-        counter=tf.cast(counter, tf.uint64),
-        alg=1,  # Philox
-        dtype=tf.int32,
-    )
-
-
-# Philox-4x32: what a round multiplies by, and what it adds to the key.
-_MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
-_WEYL = 0x9E3779B9, 0xBB67AE85
-
-
-def philox_blocks(seed, low, high, blocks):
-    """The blocks of `philox_4x32`, of plain operations.
-
-    For the inside of XLA, which makes one loop of them: 15 times faster on a CPU than what
-    it has in place of TensorFlow's kernel.
-
-    Args:
-        seed: int of 32 bits, the key.
-        low: int64 scalar tensor, the counter of the first block.
-        high: int64 scalar tensor, the counter's other half.
-        blocks: int32 scalar tensor.
-
-    Returns:
-        The four words of each block: a list of four int32 `[blocks]`.
-    """
-    place = tf.cast(low, tf.int64) + tf.range(tf.cast(blocks, tf.int64))
-    high = tf.fill(tf.shape(place), tf.cast(high, tf.int64))
-    (b, a), (d, c) = _halves(tf.cast(place, tf.uint64)), _halves(tf.cast(high, tf.uint64))
-    for i in range(10):
-        keys = [(k + i * w) % 2**32 for k, w in zip((seed % 2**32, 0), _WEYL, strict=True)]
-        (p, q), (r, s) = _products(a, _MULTIPLIERS[0]), _products(c, _MULTIPLIERS[1])
-        a, b, c, d = _xor(r, b, keys[0]), s, _xor(p, d, keys[1]), q
-    return [tf.cast(word, tf.int32) for word in (a, b, c, d)]
-
-
-def _products(word, factor):
-    return _halves(tf.cast(word, tf.uint64) * tf.constant(factor, tf.uint64))
-
-
-def _halves(words):
-    """The high and the low 32 bits of uint64."""
-    high = tf.bitwise.right_shift(words, tf.constant(32, tf.uint64))
-    return tf.cast(high, tf.uint32), tf.cast(words, tf.uint32)
-
-
-def _xor(a, b, key):
-    return tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(a, b), tf.constant(key, tf.uint32))
-
-
-def row_noise(low, high, xla=False):
+def row_noise(low: tf.Tensor, high: tf.Tensor, xla: bool = False) -> Draw:
     """Base noise from one 64-bit seed per row: the file format of seeded sampling.
 
     Threefry-2x32 with 20 rounds (Salmon et al., 2011, "Parallel Random Numbers: As Easy
@@ -209,7 +142,6 @@ def row_noise(low, high, xla=False):
         A function `draw(kind, shape, stream, num_samples=1, first=0)` for the samples
         `first` .. `first + num_samples - 1` of each row.
     """
-    rotate = _rotate_left_by_shifts if xla else _rotate_left
 
     def draw(kind, shape, stream, num_samples=1, first=0):
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
@@ -221,7 +153,7 @@ def row_noise(low, high, xla=False):
             (stream + STREAMS * (first + tf.range(num_samples)))[:, None, None],
         )
         key = low[None, :, None], high[None, :, None]
-        pair = _FROM_WORDS[kind](*threefry_2x32(key, counter, rotate))
+        pair = _FROM_WORDS[kind](*ciphers.threefry_2x32(key, counter, xla))
         # [num_samples, rows, n]
         noise = tf.where(place < blocks, *pair) if xla else tf.concat(pair, 2)[..., :n]
         return tf.reshape(noise, (num_samples, tf.shape(low)[0], *event))
@@ -251,45 +183,7 @@ _FROM_WORDS = {
 }
 
 
-def _rotate_left(word, distance):
-    # (word << d) + (word >>> (32 - d)); the arithmetic shift leaves -1s above a negative
-    # word, and subtracting them before the multiplication takes them away again.
-    sign = tf.bitwise.right_shift(word, 31)
-    return (word - sign) * 2**distance + tf.bitwise.right_shift(word, 32 - distance)
-
-
-def _rotate_left_by_shifts(word, distance):
-    low = tf.bitwise.right_shift(word, 32 - distance) & (2**distance - 1)
-    return tf.bitwise.left_shift(word, distance) | low
-
-
-def threefry_2x32(key, counter, rotate=_rotate_left):
-    """Threefry-2x32 with 20 rounds, on int32 tensors that broadcast.
-
-    Only add, subtract, multiply, xor and arithmetic right shift are used: what LiteRT
-    has among its builtin operators. int32 arithmetic wraps, as the cipher wants.
-
-    Args:
-        key: pair of int32 tensors.
-        counter: pair of int32 tensors.
-        rotate: function of a word and a distance in bits.
-
-    Returns:
-        Pair of int32 tensors: the two random words.
-    """
-    xor = tf.bitwise.bitwise_xor
-    keys = (*key, xor(xor(key[0], key[1]), _PARITY))
-    a, b = counter[0] + keys[0], counter[1] + keys[1]
-    for group in range(5):
-        for distance in _ROTATIONS[group % 2]:
-            a = a + b
-            b = xor(rotate(b, distance), a)
-        a = a + keys[(group + 1) % 3]
-        b = b + keys[(group + 2) % 3] + (group + 1)
-    return a, b
-
-
-def seed_words(seeds):
+def seed_words(seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits seeds into the two words of a Threefry key.
 
     Args:
@@ -307,7 +201,7 @@ def seed_words(seeds):
     return low, tf.cast((seeds - tf.cast(low, tf.int64)) // 2**32, tf.int32) + sign
 
 
-def sample_seeds(n, seed):
+def sample_seeds(n: int, seed: int) -> np.ndarray:
     """The row seeds of `sample(n, seed=seed)`: `seed * 1000003 + i` in int32.
 
     Args:

@@ -1,0 +1,123 @@
+"""Atomic writes: a file or folder appears complete on the disk, or not at all.
+
+Everything is written beside its final path, flushed to the disk (fsync), and then renamed.
+A process that is killed leaves hidden files or folders, never a half-written result.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+
+_HIDDEN = ".keras-vae-"
+DAY = 24 * 3600.0  # seconds
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a temporary path; the file written there replaces `path` at the end.
+
+    The temporary file has the suffix of `path`. If an error is raised, `path` is unchanged.
+
+    Args:
+        path: of a file that may exist, in a folder that exists.
+    """
+    part = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+        sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file in UTF-8, with the line ends of `text`."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+
+
+@contextlib.contextmanager
+def creating(path: pathlib.Path, stale_after: float = DAY) -> Iterator[pathlib.Path]:
+    """Gives a temporary path; what is written there becomes `path`, which must be new.
+
+    The temporary path lies in a hidden folder of its own beside `path`. Other files in that
+    folder are moved beside `path` first. Nothing is overwritten.
+
+    Args:
+        path: of a file or folder that does not exist.
+        stale_after: float, seconds after which hidden folders of killed processes are
+            removed. Process numbers mean nothing on a disk that several hosts share.
+
+    Raises:
+        FileExistsError: if something was created at `path`, or beside it, meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path.parent, stale_after)
+    folder = path.parent / f"{_HIDDEN}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    moved = []
+    try:
+        yield folder / path.name
+        sync_tree(folder)
+        for name in sorted(os.listdir(folder), key=lambda name: name == path.name):
+            _move(folder / name, path.parent / name)
+            moved.append(path.parent / name)
+        sync(path.parent)
+    except BaseException:
+        if path not in moved:  # it is moved last: if it is there, all is complete
+            for other in moved:
+                other.unlink(missing_ok=True)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(source, target):
+    """Moves a file or folder to a path that does not exist."""
+    try:
+        if source.is_dir():
+            os.rename(source, target)  # fails for a folder that is not empty
+        else:
+            os.link(source, target)  # fails for a file; a rename would replace it
+    except OSError as error:
+        if target.exists():
+            raise FileExistsError(f"{target} was created meanwhile") from error
+        if source.is_dir():
+            raise
+        os.rename(source, target)  # a file system without hard links
+
+
+def _remove_stale(parent, age):
+    for folder in parent.glob(f"{_HIDDEN}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime >= age:
+                shutil.rmtree(folder)
+
+
+def sync_tree(folder: pathlib.Path) -> None:
+    """Flushes a folder and all files in it to the disk."""
+    for top, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync(pathlib.Path(top, name))
+        sync(pathlib.Path(top))
+
+
+def sync(path: pathlib.Path) -> None:
+    """Flushes a file, or the names in a folder, to the disk.
+
+    Raises:
+        OSError: if a file cannot be written, such as on a full disk.
+    """
+    # Some systems and disks cannot do it for a folder.
+    quiet = contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext()
+    with quiet:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
