@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_vae import sources
+from keras_vae.datasets.rows import RowsOnDisk
 from keras_vae.datasets.tables import Scaler
 
 # Of rows that stay on the disk, what is held in memory to validate, to test, to look at.
@@ -22,10 +22,10 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: str, how it was asked for.
-        x_train: array `[rows, *event]`, or a `keras_vae.sources.Source` where it would
+        x_train: array `[rows, *event]`, or a `RowsOnDisk` where it would
             take too much memory.
-        x_test: array `[rows, *event]`, or a source.
-        x_val: array `[rows, *event]`, or a source, held out of the training data, or None.
+        x_test: array `[rows, *event]`, or `RowsOnDisk`.
+        x_val: array `[rows, *event]`, or `RowsOnDisk`, held out for validation, or None.
         y_train: labels `[rows]`, or None.
         y_test: labels `[rows]`, or None.
         y_val: labels `[rows]`, or None.
@@ -52,7 +52,7 @@ class Dataset(NamedTuple):
     @property
     def streamed(self):
         """Whether the training rows stay on the disk."""
-        return isinstance(self.x_train, sources.Source)
+        return isinstance(self.x_train, RowsOnDisk)
 
     @property
     def x_seen(self):
@@ -98,7 +98,7 @@ class Dataset(NamedTuple):
         for array in (self.x_train, self.x_val, self.x_test):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                seen = array.look() if isinstance(array, sources.Source) else array
+                seen = array.sample_rows() if isinstance(array, RowsOnDisk) else array
                 digest.update(np.ascontiguousarray(seen).data)
         if labels:
             parts = (self.y_train, self.y_val, self.y_test)
@@ -167,7 +167,7 @@ def center(x, event_shape):
     """The middle of images `[rows, height, width, channels]`, or x if it is of the size."""
     if x is None or x.shape[1:] == tuple(event_shape):
         return x
-    if isinstance(x, sources.Source):
+    if isinstance(x, RowsOnDisk):
         raise ValueError(
             "`crop` must be left out for test images that take too much memory. Received: "
             f"images of shape {x.shape}"
@@ -186,7 +186,7 @@ def permuted(rows, count):
 def with_test_rows(name, x, y=None, fraction=0.2, **more):
     """A `Dataset` of data without a split: a fifth of the rows are for testing.
 
-    Of a `Source` they are 10,000 at most.
+    Of `RowsOnDisk` they are 10,000 at most.
     """
     rows = len(x)
     if rows < 2:
@@ -200,15 +200,15 @@ def with_test_rows(name, x, y=None, fraction=0.2, **more):
 
 
 def _held(x, count):
-    """How many of so many rows of x can be held in memory: all, unless it is a `Source`."""
-    if not isinstance(x, sources.Source):
+    """How many of `count` rows of x are held in memory: all, unless x is on the disk."""
+    if not isinstance(x, RowsOnDisk):
         return count
     size = x.dtype.itemsize * math.prod(x.shape[1:])
     return min(count, MOST_ROWS, max(1, MOST_BYTES // size))
 
 
 def _part(x, rows):
-    return x.part(rows) if isinstance(x, sources.Source) else x[rows]
+    return x.part(rows) if isinstance(x, RowsOnDisk) else x[rows]
 
 
 @functools.lru_cache(maxsize=1)

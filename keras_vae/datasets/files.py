@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from keras_vae import sources
+from keras_vae.datasets import image_files
 from keras_vae.datasets.dataset import Dataset, with_test_rows
+from keras_vae.datasets.rows import MappedRows, RowsOnDisk, too_large
 
 
 def load_arrays(path, value_range=None):
@@ -18,10 +19,10 @@ def load_arrays(path, value_range=None):
         path: `pathlib.Path`.
         value_range: (low, high), scaled to [0, 1]; None leaves the values.
     """
-    if path.suffix.lower() == ".npy" and sources.too_large(path.stat().st_size):
+    if path.suffix.lower() == ".npy" and too_large(path.stat().st_size):
         x = read_arrays(path, mmap_mode="r")["x"]
         if value_range is None or (x.dtype == np.uint8 and value_range == (0, 255)):
-            x = sources.Mapped(_as_rows(x, f"x of {path.name}"), "data")
+            x = MappedRows(_as_rows(x, f"x of {path.name}"), "data")
             return with_test_rows(str(path), x, value_range=_range(x, value_range))
     arrays = read_arrays(path)
     expected = "x, or x_train and x_test, and optionally labels under y"
@@ -83,12 +84,12 @@ def load_images(path, resize=None):
         )
     if parts[:2] == ["train", "test"]:
         x, y = _read_images([path / part for part in parts], resize)
-        unlabelled = y[0] is None or y[1] is None or isinstance(x[0], sources.Source)
+        unlabelled = y[0] is None or y[1] is None or isinstance(x[0], RowsOnDisk)
         y = [None, None] if unlabelled else y
         x_val = x[2] if len(x) == 3 else None
         return Dataset(str(path), x[0], x[1], x_val, y[0], y[1], value_range=(0, 255))
     (x,), (y,) = _read_images([path], resize)
-    y = None if isinstance(x, sources.Source) else y
+    y = None if isinstance(x, RowsOnDisk) else y
     return with_test_rows(str(path), x, y, value_range=(0, 255))
 
 
@@ -161,11 +162,11 @@ def _labels(y, rows, name):
 
 def _read_images(folders, resize):
     """The images and the labels of each folder, all of one size and one mode."""
-    files = [sources.images_in(folder) for folder in folders]
+    files = [image_files.images_in(folder) for folder in folders]
     for folder, found in zip(folders, files, strict=True):
         if not found:
             raise ValueError(
-                f"`data` must be a folder with images ({', '.join(sources.IMAGES)}). "
+                f"`data` must be a folder with images ({', '.join(image_files.IMAGES)}). "
                 f"Received: {folder}, which has none"
             )
     every = [path for found in files for path in found]
@@ -181,9 +182,9 @@ def _read_images(folders, resize):
     shape = (*size, 1 if all(grey for _, grey in kinds) else 3)
     xs, ys = [], []
     for folder, found in zip(folders, files, strict=True):
-        x = sources.ImageFiles(found, shape)
+        x = image_files.ImageFiles(found, shape)
         x.name = "data"
-        xs.append(x if sources.too_large(math.prod(x.shape)) else x[:])
+        xs.append(x if too_large(math.prod(x.shape)) else x[:])
         inside = all(path.parent != folder for path in found)
         ys.append(np.array([path.parent.name for path in found]) if inside else None)
     return xs, ys
@@ -191,5 +192,5 @@ def _read_images(folders, resize):
 
 def _kind(path):
     """((height, width), whether it is grey) of an image."""
-    with sources.open_image(path, "data") as image:
+    with image_files.open_image(path, "data") as image:
         return image.size[::-1], image.mode in ("1", "L", "LA")

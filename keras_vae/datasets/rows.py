@@ -1,0 +1,275 @@
+"""Rows that stay on the disk: read when a batch needs them, never all at once.
+
+Read, not mapped: the pages of a mapped file count as the memory of the process. What is
+read once stays in the page cache of the system, as far as it has room.
+"""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import checks
+
+
+class RowsOnDisk:
+    """Base of `Shards`, `TFRecords` and `ImageFiles`: rows that are read when needed.
+
+    `fit`, `evaluate` and the other methods of a model take it in place of an array, and
+    compute what they compute for the array: the same order of rows, the same numbers, for
+    one device and for many workers, each of which reads only its own share of a batch. Some
+    rows are checked beforehand, not all. `np.asarray` reads all rows.
+
+    A subclass sets `shape` and `dtype` and writes `rows`.
+
+    Attributes:
+        shape: `(rows, *event)`.
+        dtype: NumPy dtype of the rows that are returned: float64 becomes float32.
+    """
+
+    shape: tuple
+    dtype: np.dtype
+    most_sampled = 1000
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """Reads the rows with the numbers `index`, int64 `[n]`: a new NumPy array."""
+        raise NotImplementedError
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Reads the rows of a slice or of an array of numbers: a NumPy array."""
+        return self.rows(self._numbers(rows))
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def part(self, rows: slice | np.ndarray) -> "RowsOnDisk":
+        """Selects the rows of a slice or of an array of numbers, without reading them."""
+        return _SelectedRows(self, self._numbers(rows))
+
+    def _numbers(self, rows):
+        if isinstance(rows, slice):
+            return np.arange(*rows.indices(len(self)))
+        rows = np.asarray(rows)
+        # Not an IndexError, which would end an iteration silently.
+        checks.require(
+            rows.ndim == 1
+            and rows.dtype.kind in "iu"
+            and ((-len(self) <= rows) & (rows < len(self))).all(),
+            "rows",
+            f"a slice or an int array [n] below {len(self)}",
+            rows,
+        )
+        return rows % len(self)
+
+    def sample_rows(self) -> np.ndarray:
+        """Reads some rows, spread over all data, to be checked in place of all."""
+        size = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
+        count = max(1, min(len(self), self.most_sampled, 2**24 // size))
+        return self.rows(np.linspace(0, len(self) - 1, count).astype(np.int64))
+
+    def gather(self, index: tf.Tensor) -> tf.Tensor:
+        """`rows` for tensors."""
+        rows = tf.numpy_function(self.rows, [index], tf.as_dtype(self.dtype))
+        return tf.ensure_shape(rows, (None, *self.shape[1:]))
+
+
+class _SelectedRows(RowsOnDisk):
+    """Some rows of other `RowsOnDisk`."""
+
+    def __init__(self, source, index):
+        self.source = source
+        self.index = index.astype(np.min_scalar_type(len(source)))
+        self.shape, self.dtype = (len(index), *source.shape[1:]), source.dtype
+        self.most_sampled = source.most_sampled
+
+    def rows(self, index):
+        return self.source.rows(self.index[index].astype(np.int64))
+
+
+class MappedRows(RowsOnDisk):
+    """Rows of an array that is mapped from a file, `np.load(path, mmap_mode="r")`.
+
+    Args:
+        mapped: `np.memmap` of numbers, or a slice of one.
+        name: str, the argument's name for errors.
+
+    Raises:
+        ValueError: unless the file holds the same values, and each row in one piece.
+    """
+
+    def __init__(self, mapped: np.memmap, name: str):
+        if mapped.mode == "c":
+            raise ValueError(
+                f"`{name}` must be mapped from a file in mode 'r' or 'r+': changes made "
+                f"in mode 'c' are not in the file. Received: {name} of {mapped.filename}"
+            )
+        if not mapped.size or not mapped.ndim:
+            raise ValueError(f"`{name}` is empty. Received: shape {mapped.shape}")
+        if not mapped[:1].flags.c_contiguous:
+            raise ValueError(
+                f"`{name}` must have each row in one piece (C order): save it again with "
+                f"np.save(path, np.ascontiguousarray(x)). Received: {mapped.filename} with "
+                f"strides {mapped.strides}"
+            )
+        root = mapped
+        while isinstance(root.base, np.memmap):
+            root = root.base
+        self.path = mapped.filename
+        self.offset = root.offset + mapped.ctypes.data - root.ctypes.data
+        self.stride, self.stored = mapped.strides[0], mapped.dtype
+        self.shape, self.dtype = mapped.shape, returned_dtype(mapped.dtype, name)
+
+    def rows(self, index):
+        size = self.stored.itemsize * int(np.prod(self.shape[1:]))
+        begins = np.diff(index, prepend=-2) != 1  # of runs, each of which is read at once
+        begins[:: max(1, 2**30 // size)] = True  # the system's limit is 2 GiB
+        if self.stride != size:
+            begins[:] = True
+        (begins,) = np.nonzero(begins)
+        sizes = np.diff(begins, append=len(index)) * size
+        parts = read_bytes(self.path, self.offset + index[begins] * self.stride, sizes)
+        rows = np.frombuffer(bytearray().join(parts), self.stored)
+        return cast(self.dtype, rows.reshape(len(index), *self.shape[1:]))
+
+
+class Shards(RowsOnDisk):
+    """Rows of several .npy files, one file after the other, read when they are needed.
+
+    For data that do not fit into memory. A single file needs no `Shards`:
+    `np.load(path, mmap_mode="r")` is read in the same way.
+
+    Args:
+        paths: list of paths, in the order of the rows.
+
+    Attributes:
+        shape: `(rows, *event)`.
+        dtype: NumPy dtype of the rows that are returned: float64 becomes float32.
+
+    Raises:
+        ValueError: for no path, and unless all files hold rows of one shape and dtype, in
+            C order.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for i in range(3):
+    ...     np.save(folder / f"{i}.npy", np.zeros((10, 8), "uint8"))
+    >>> Shards(sorted(folder.glob("*.npy"))).shape
+    (30, 8)
+    """
+
+    def __init__(self, paths: Sequence):
+        paths = check_paths(paths, ".npy")
+        self.files = [self._open(path) for path in paths]
+        kinds = {
+            (file.stored, file.shape[1:]): path
+            for file, path in zip(self.files, paths, strict=True)
+        }
+        if len(kinds) > 1:
+            seen = ", ".join(f"{p} {dtype} {shape}" for (dtype, shape), p in kinds.items())
+            raise ValueError(
+                f"`paths` must hold rows of one dtype and shape. Received: {seen}"
+            )
+        self.dtype = self.files[0].dtype
+        self.starts = np.cumsum([0, *map(len, self.files)])
+        self.shape = (int(self.starts[-1]), *self.files[0].shape[1:])
+
+    @staticmethod
+    def _open(path):
+        try:
+            file = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"`paths` must be .npy files. Received: {path}: {error}"
+            ) from error
+        if not isinstance(file, np.memmap) or not file.ndim or not file.size:
+            shape = getattr(file, "shape", "several arrays")
+            raise ValueError(
+                "`paths` must be .npy files of one row or more. "
+                f"Received: {path} with {shape}"
+            )
+        return MappedRows(file, "paths")
+
+    def rows(self, index):
+        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
+        return fill_rows(rows, index, self.starts, [file.rows for file in self.files])
+
+
+def too_large(size: int) -> bool:
+    """Whether `size` bytes are more than a quarter of the memory of this machine."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return False
+    with contextlib.suppress(OSError, ValueError):  # the limit of a container
+        limit = pathlib.Path("/sys/fs/cgroup/memory.max").read_text()
+        memory = min(memory, int(limit))
+    return size > memory / 4
+
+
+def check_paths(paths: Any, kind: str) -> list[pathlib.Path]:
+    """Returns a list of one or more paths, or raises a ValueError."""
+    is_list = not isinstance(paths, (str, os.PathLike))
+    checks.require(is_list, "paths", f"a list of {kind} files", paths)
+    paths = [pathlib.Path(path) for path in paths]
+    checks.require(paths, "paths", f"one {kind} file or more", paths)
+    return paths
+
+
+def returned_dtype(dtype: np.dtype, name: str) -> np.dtype:
+    """The dtype in which stored rows are returned, in the byte order of this machine."""
+    checks.dtype(dtype, name)
+    return dtype.newbyteorder("=") if dtype.kind in "bui" else np.dtype(np.float32)
+
+
+def cast(dtype: np.dtype, rows: np.ndarray) -> np.ndarray:
+    """Rows in a dtype that they are returned in."""
+    with np.errstate(over="ignore"):  # too large for float32: infinite
+        return rows.astype(dtype, copy=False)
+
+
+def fill_rows(rows, index, starts, readers):
+    """Fills `rows` with those of the numbers `index`, each from the file it lies in."""
+    files = np.searchsorted(starts, index, side="right") - 1
+    for i in np.unique(files):
+        here = files == i
+        rows[here] = readers[i](index[here] - starts[i])
+    return rows
+
+
+def read_bytes(path: Any, offsets: np.ndarray, sizes: np.ndarray) -> list[bytes]:
+    """Reads parts of a file, a list of bytes.
+
+    The file is closed again at once, so that thousands of files do not exceed a limit.
+
+    Raises:
+        ValueError: if the file is shorter than when it was opened first.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        places = [*zip(offsets.tolist(), sizes.tolist(), strict=True)]
+        if len(places) > 1 and hasattr(os, "posix_fadvise"):  # not on macOS
+            for place in places:  # the disk serves many at once: four times as fast
+                os.posix_fadvise(file, *place, os.POSIX_FADV_WILLNEED)
+        parts = [os.pread(file, size, offset) for offset, size in places]
+    finally:
+        os.close(file)
+    if sum(map(len, parts)) != sizes.sum():
+        raise ValueError(
+            f"`{path}` changed while it was being read: it is shorter than when it was "
+            f"opened. Received: {sum(map(len, parts))} of {sizes.sum()} bytes"
+        )
+    return parts
