@@ -1,0 +1,138 @@
+"""Arrays as `fit` and the other methods take them: checked, read as NumPy, split."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import checks
+from keras_vae.datasets.rows import MappedRows, RowsOnDisk
+
+
+def yields_batches(data: Any) -> bool:
+    """Whether `data` yields batches by itself: tf.data, PyDataset, a generator."""
+    plain = (list, tuple, dict, str, bytes, numbers.Number, type(None))
+    sparse = (tf.SparseTensor, tf.RaggedTensor)
+    return not (hasattr(data, "__array__") or isinstance(data, (*plain, *sparse)))
+
+
+def is_mapped(value: Any) -> bool:
+    """Whether `value` is an array that is mapped from a file, or a slice of one."""
+    return isinstance(value, np.memmap) and value.filename is not None
+
+
+def as_array(value: Any, name: str) -> np.ndarray | RowsOnDisk:
+    """Returns an array as NumPy (bool, an integer type or float32), or as `RowsOnDisk`.
+
+    `RowsOnDisk` are returned unchanged; an array that is mapped from a file becomes such.
+
+    Args:
+        value: array of any library that NumPy understands.
+        name: str, the argument's name for errors.
+
+    Raises:
+        ValueError: for anything that is not an array of numbers, and for an empty one.
+    """
+    if isinstance(value, RowsOnDisk):
+        return value
+    if is_mapped(value):
+        return MappedRows(value, name)
+    if not hasattr(value, "__array__"):
+        raise ValueError(
+            f"`{name}` must be an array of numbers (NumPy, TensorFlow, pandas, ...). "
+            f"Received: {name} of type {type(value).__name__}"
+        )
+    array = np.asarray(value)
+    checks.dtype(array.dtype, name)
+    if array.dtype.kind not in "bui":
+        with np.errstate(over="ignore"):  # too large for float32: infinite
+            array = array.astype(np.float32, copy=False)
+    if not array.size:
+        raise ValueError(f"`{name}` is empty. Received: shape {array.shape}")
+    return array
+
+
+def plain_array(value: Any, name: str) -> Any:
+    """Returns a number or a list of numbers as a NumPy array; anything else unchanged."""
+    if not isinstance(value, (list, tuple, numbers.Number)):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # ragged
+        kind = type(value).__name__
+        raise ValueError(
+            f"`{name}` must be a rectangular array. Received: a {kind}: {error}"
+        ) from None
+
+
+def select_rows(values: Any, rows: Any) -> Any:
+    """Selects rows of each array or tensor in a structure; None stays None."""
+    return map_arrays(lambda a: a[rows], values)
+
+
+def check_labels(y: Any, rows: int, name: str) -> None:
+    """Raises a ValueError unless `y` is None or a structure of arrays of `rows` rows."""
+    if isinstance(y, list):
+        raise ValueError(f"`{name}` must be an array. Received: {name} of type list")
+    for array in tf.nest.flatten(y):
+        if array is not None and (np.ndim(array) == 0 or len(array) != rows):
+            raise ValueError(
+                f"`{name}` must have one row for each row of x, {rows}. "
+                f"Received: {name} of shape {np.shape(array)}"
+            )
+
+
+def check_weight(weight: Any, rows: int, name: str) -> np.ndarray | None:
+    """Returns sample weights as an array `[rows]` or None, or raises a ValueError."""
+    if weight is None:
+        return None
+    if np.shape(weight) != (rows,):
+        raise ValueError(
+            f"`{name}` must hold one number for each row of x: shape ({rows},). "
+            f"Received: {name} of shape {np.shape(weight)}"
+        )
+    weight = as_array(np.asarray(weight), name)
+    if weight.dtype.kind == "f" and not np.isfinite(weight).all():
+        raise ValueError(
+            f"`{name}` must be finite. Received: {(~np.isfinite(weight)).sum()} values of "
+            "NaN or infinity"
+        )
+    return weight
+
+
+def split_last(data: Any, fraction: float) -> tuple[Any, Any]:
+    """Splits off the last rows, as Keras does for `validation_split`.
+
+    Args:
+        data: structure of arrays with equal numbers of rows, or None.
+        fraction: float in (0, 1), the share of the rows to split off.
+
+    Returns:
+        (first, last): two structures like `data`.
+
+    Raises:
+        ValueError: if the fraction is out of range or leaves one side empty.
+    """
+    inside = isinstance(fraction, (int, float)) and 0 < fraction < 1
+    checks.require(inside, "validation_split", "between 0 and 1", fraction)
+    rows = len(tf.nest.flatten(data)[0])
+    at = int(rows * (1 - fraction))
+    if at in (0, rows):
+        raise ValueError(
+            f"`validation_split` leaves one side of the {rows} rows empty. "
+            f"Received: validation_split={fraction}"
+        )
+
+    def part(rows):
+        return map_arrays(
+            lambda a: a.part(rows) if isinstance(a, RowsOnDisk) else a[rows], data
+        )
+
+    return part(slice(at)), part(slice(at, None))
+
+
+def map_arrays(function: Callable, data: Any) -> Any:
+    """Applies a function to each array of a structure; None stays None."""
+    return tf.nest.map_structure(lambda a: None if a is None else function(a), data)

@@ -1,0 +1,321 @@
+"""How the steps of `fit` and `evaluate` run: compiled, and many steps in one call.
+
+Keras calls a function for each execution, with an iterator of `tf.data`. For arrays it is
+called here with a `Part` of a `Chunk` instead: batches that were gathered together and lie
+on the device. A loop over them, inside what XLA compiles, keeps the weights in place, and
+is faster than a loop around a compiled step.
+"""
+
+import collections
+import concurrent.futures
+import functools
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import random
+from keras_vae.training import keras_private, replicas
+from keras_vae.training.arrays import map_arrays
+from keras_vae.training.batches import row_gatherer, steps_per_epoch
+
+# Seconds that an execution should take: callbacks, progress bars and Ctrl-C are served
+# between executions, and each costs about a millisecond of Python.
+SHORTEST, LONGEST = 0.1, 0.4
+# Bytes of a chunk, at most: little beside a model, and enough that its steps outweigh the
+# cost of gathering it.
+CHUNK_BYTES = 2**22
+# Errors that XLA raises for what it cannot compile.
+NOT_COMPILED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+
+
+class Pace:
+    """The number of steps of an execution: fixed, or adapted to the time that it takes.
+
+    Args:
+        steps: int, or "auto".
+        callbacks: Keras callbacks, a list or one. With "auto", an execution is one step if
+            a callback other than Keras' own is called for each batch.
+
+    Attributes:
+        steps: int, of the next execution.
+        most: int, the largest number that `steps` can become.
+    """
+
+    def __init__(self, steps: int | str, callbacks: Any = None):
+        callbacks = tf.nest.flatten(getattr(callbacks, "callbacks", callbacks or []))
+        self.adapts = steps == "auto" and not any(map(_watches_batches, callbacks))
+        self.steps = 1 if steps == "auto" else int(steps)
+        self.most = 512 if self.adapts else self.steps
+
+    def record(self, seconds: float, steps: int) -> None:
+        """Adapts to the time that an execution of `steps` steps took."""
+        if not self.adapts or steps < self.steps:
+            return  # the last execution of a chunk or an epoch tells nothing
+        if seconds < SHORTEST:
+            self.steps = min(2 * self.steps, self.most)
+        elif seconds > LONGEST:
+            self.steps = math.ceil(self.steps / 2)
+
+
+def _watches_batches(callback):
+    hooks = (
+        getattr(callback, f"on_{kind}batch_{when}")
+        for kind in ("", "train_", "test_")
+        for when in ("begin", "end")
+    )
+    modules = [getattr(hook, "__func__", hook).__module__ for hook in hooks]
+    return not all(module.startswith(("keras.", "keras_vae.")) for module in modules)
+
+
+class Chunk(NamedTuple):
+    """Batches `[steps or more, batch, ...]`, of which the first `steps` count.
+
+    Attributes:
+        batches: structure of tensors.
+        steps: int.
+        is_rest: bool, whether it is the smaller last batch of the data.
+    """
+
+    batches: Any
+    steps: int
+    is_rest: bool
+
+
+class Part(NamedTuple):
+    """Some batches of a chunk: `steps` of them, beginning with batch `first`.
+
+    Attributes:
+        batches: structure of tensors `[steps, batch, ...]`.
+        first: int.
+        steps: int.
+        is_rest: bool, whether it is the smaller last batch of the data, which occurs too
+            rarely to be worth a compilation by XLA of its own.
+    """
+
+    batches: Any
+    first: int
+    steps: int
+    is_rest: bool = False
+
+
+class Chunks(keras_private.DataAdapter):
+    """The batches of `batches`, several at once: what one device trains on.
+
+    The batches of a chunk are gathered together, from the memory of the device if the data
+    fit into it, and the next chunk is gathered while this one is used.
+
+    Args:
+        pace: `Pace`, whose `most` limits the batches of a chunk.
+        data, batch_size, steps, seed, shuffle, epoch: see `batches`.
+    """
+
+    def __init__(
+        self,
+        pace: Pace,
+        data: Any,
+        batch_size: int,
+        steps: int | None = None,
+        seed: int = 0,
+        shuffle: bool = False,
+        epoch: Callable | None = None,
+    ):
+        self.pace = pace
+        arrays = tf.nest.flatten(data)
+        self.rows, self.size = len(arrays[0]), batch_size
+        self.count = -(-self.rows // batch_size)  # batches of a pass
+        self.steps = steps_per_epoch(steps, self.count, epoch)
+        self.seed, self.shuffle = seed, shuffle
+        self.epoch = (lambda: 0) if epoch is None else epoch
+        row_bytes = sum(a.dtype.itemsize * math.prod(a.shape[1:]) for a in arrays)
+        full = max(1, min(self.rows // batch_size, self.steps))
+        limit = max(1, min(pace.most, full, CHUNK_BYTES // (batch_size * row_bytes or 1)))
+        self.chunk_steps = -(-full // -(-full // limit))  # chunks of nearly equal sizes
+        self.gatherers = map_arrays(row_gatherer, data)
+        self.order = functools.lru_cache(maxsize=2)(self._order)
+
+    @property
+    def num_batches(self) -> int:
+        return self.steps
+
+    def get_tf_dataset(self):
+        return self  # Keras hands it through to its epoch iterator
+
+    def __iter__(self) -> Iterator[Chunk]:
+        ahead: collections.deque = collections.deque()
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        try:
+            for number, begin, end, steps in self._plan():
+                gathered = pool.submit(self._gather, number, begin, end)
+                ahead.append((gathered, steps, end - begin < self.size))
+                if len(ahead) > 2:
+                    yield self._next(ahead)
+            while ahead:
+                yield self._next(ahead)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    @staticmethod
+    def _next(ahead):
+        gathered, steps, is_rest = ahead.popleft()
+        return Chunk(gathered.result(), steps, is_rest)
+
+    def _plan(self):
+        """The chunks of an epoch: pass, first and last row in its order, and steps."""
+        k = int(self.epoch()) * self.steps
+        end = k + self.steps
+        full = self.rows // self.size
+        while k < end:
+            number, i = divmod(k, self.count)
+            # 1: the smaller last batch of a pass.
+            steps = min(self.chunk_steps, full - i, end - k) or 1
+            begin = i * self.size
+            yield number, begin, min(begin + steps * self.size, self.rows), steps
+            k += steps
+
+    def _order(self, number):
+        return random.order(self.seed, number, self.rows)
+
+    def _gather(self, number, begin, end):
+        """Rows `[steps, batch, ...]`, with the shape of a full chunk unless a pass ends."""
+        rows = self.order(number)[begin:end] if self.shuffle else np.arange(begin, end)
+        batch = min(self.size, len(rows))
+        steps = self.chunk_steps if batch == self.size else 1
+        # XLA compiles for each shape: gathering unused rows costs less.
+        rows = np.pad(rows, (0, steps * batch - len(rows)))
+
+        def gather(gatherer):
+            gathered = gatherer(tf.constant(rows, tf.int64))
+            return tf.reshape(gathered, (steps, batch, *gathered.shape[1:]))
+
+        return map_arrays(gather, self.gatherers)
+
+    def parts(self) -> Iterator[tuple[int, int, Part]]:
+        """The executions of an epoch: (first step, last step, `Part`)."""
+        done = 0
+        for chunk in self:
+            first = 0
+            while first < chunk.steps:
+                count = min(self.pace.steps, chunk.steps - first)
+                begin = time.perf_counter()
+                yield (
+                    done,
+                    done + count - 1,
+                    Part(chunk.batches, first, count, chunk.is_rest),
+                )
+                self.pace.record(time.perf_counter() - begin, count)
+                first, done = first + count, done + count
+
+
+def execution_function(model: keras_private.Model, step: Callable) -> Callable:
+    """Makes what Keras calls for each execution: a function of an iterator or a `Part`.
+
+    Args:
+        model: compiled `ResumableModel`.
+        step: its `train_step` or `test_step`.
+    """
+    strategy = model.distribute_strategy
+    if replicas.several_workers(strategy):
+        return replicas.step_function(strategy, step)
+    run_iterator = model.iterator_function(step)
+
+    @functools.cache
+    def part_function(jit_compile):
+        return loop(step, jit_compile, model.run_eagerly)
+
+    def function(data):
+        if not isinstance(data, Part):
+            return run_iterator(data)
+        return model.try_xla(lambda xla: part_function(xla and not data.is_rest)(data))
+
+    return function
+
+
+def loop(step: Callable, jit_compile: bool, eager: bool = False) -> Callable:
+    """Makes a function of a `Part` that runs a step for each of its batches.
+
+    Args:
+        step: function of a batch that returns a dict of scalars.
+        jit_compile: bool, whether XLA compiles the loop.
+        eager: bool, whether to run without any graph.
+
+    Returns:
+        Function of a `Part` that returns what the last step returned.
+    """
+    if eager:
+        return functools.partial(_eager_loop, step)
+    compiled = _compiled_loop(step, jit_compile)
+    return lambda part: compiled(
+        part.batches, tf.constant(part.first), tf.constant(part.steps)
+    )
+
+
+def _eager_loop(step, part):
+    for i in range(part.first, part.first + part.steps):
+        outputs = step(_batch(part.batches, i))
+    return outputs
+
+
+def _batch(batches, i):
+    return tf.nest.map_structure(lambda a: tf.gather(a, i), batches)
+
+
+def _compiled_loop(step, jit_compile):
+    step = tf.function(step, autograph=False)  # traced once for the two uses below
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def loop(batches, first, count):
+        spec = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), batches)
+        outputs = step.get_concrete_function(spec).structured_outputs
+        outputs = tf.nest.map_structure(lambda a: tf.zeros(a.shape, a.dtype), outputs)
+        return tf.while_loop(
+            lambda i, _: i < first + count,
+            lambda i, _: (i + 1, step(_batch(batches, i))),
+            (first, outputs),
+        )[1]
+
+    return loop
+
+
+def try_xla(model: keras.Model, run: Callable[[bool], Any], required: bool) -> Any:
+    """Calls `run(model.jit_compile)`, and once more without XLA if XLA cannot compile it.
+
+    Args:
+        model: Keras model; its `jit_compile` becomes False if XLA failed.
+        run: function of a bool that changes nothing if XLA cannot compile it.
+        required: bool, whether the error of XLA is raised.
+
+    Returns:
+        What `run` returned.
+    """
+    xla = model.jit_compile
+    try:
+        return run(xla)
+    except NOT_COMPILED as error:
+        if not xla or required:
+            raise
+        warnings.warn(
+            "XLA cannot compile this model, which is slower without XLA. "
+            "compile(jit_compile=False) avoids this warning. The reason: "
+            f"{str(error).splitlines()[0]}",
+            stacklevel=3,
+        )
+        model.jit_compile = False
+        return run(False)
+
+
+def slow_in_xla(model: keras.Model) -> bool:
+    """Whether a built model has layers that XLA is slow with on a CPU.
+
+    XLA's convolutions are slower than oneDNN's, and its loops over time are slower than
+    TensorFlow's (measured: docs/speed.md).
+    """
+    return any(
+        hasattr(layer, "kernel_size") or isinstance(layer, keras.layers.RNN)
+        for layer in keras_private.flatten_layers(model, include_self=False)
+    )

@@ -1,0 +1,119 @@
+"""The data of a model: checked, and turned into what Keras iterates over."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.training import chunks, replicas
+from keras_vae.training.arrays import check_labels, check_weight, yields_batches
+from keras_vae.training.batches import batches
+from keras_vae.training.step import StepModel
+
+
+class DataModel(StepModel):
+    """Model that checks arrays before it trains, and gathers their batches by index.
+
+    Args:
+        seed: see `StepModel`.
+        **kwargs: `name` and `dtype` of `keras.Model`.
+    """
+
+    _requested: dict[str, Any] = {"steps_per_execution": "auto", "jit_compile": "auto"}
+
+    # What a subclass writes.
+
+    def check_data(self, x: Any, name: str = "x", augmentation: Any = ()) -> Any:
+        """Returns data as a NumPy array or `RowsOnDisk`, or raises a ValueError."""
+        raise NotImplementedError
+
+    def check_batch(self, x: Any, name: str = "x") -> None:
+        """Raises a ValueError unless x, a tensor or its spec, is a batch for the model."""
+        raise NotImplementedError
+
+    def unpack(self, data: Any) -> tuple[Any, Any, Any]:
+        """Splits a batch, as `fit` gets it, into (observed, condition, weight)."""
+        raise NotImplementedError
+
+    def check_labels(self, y: Any, rows: int, name: str) -> Any:
+        """Returns the second argument of `fit`, checked; only its rows count here."""
+        check_labels(y, rows, name)
+        return y
+
+    def _checked(self, x, y, weight, prefix="", augmentation=()):
+        x = self.check_data(x, f"{prefix}x", augmentation)
+        y = self.check_labels(y, len(x), f"{prefix}y")
+        weight = check_weight(weight, len(x), f"{prefix}sample_weight")
+        return x, y, weight
+
+    def _validation(self, data, batch_size, steps, callbacks):
+        if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
+            raise ValueError(
+                "`validation_data` must be x, (x, y) or (x, y, sample_weight). "
+                f"Received: a {type(data).__name__} of {len(data)}"
+            )
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if yields_batches(x):
+            self._check_own_batches(x, "validation_data")
+            return data, steps
+        return self._batches(
+            x, y, weight, batch_size, steps, prefix="validation_data: ", callbacks=callbacks
+        )
+
+    def _check_own_batches(self, x, name, layers=()):
+        """Checks data that yield batches by themselves, as far as their spec is known."""
+        if layers:
+            raise ValueError(
+                "`augmentation` is for arrays: map the layers over a tf.data.Dataset "
+                f"yourself. Received: x of type {type(x).__name__}"
+            )
+        if isinstance(x, tf.data.Dataset):
+            if x.cardinality() == 0:
+                raise ValueError(f"`{name}` is empty. Received: a Dataset without batches")
+            self.check_batch(self.unpack(x.element_spec)[0], name)
+
+    def _batches(
+        self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
+        class_weight=None, callbacks=None, fit=False,
+    ):  # fmt: skip
+        """Checks arrays; returns them as batches, and `steps` if those have no end."""
+        packed, rows = self._packed(*self._checked(x, y, weight, prefix, layers))
+        if batch_size is None:
+            batch_size = -(-rows // steps) if steps else 32  # as in Keras
+        epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None
+        options = {
+            "data": packed, "batch_size": batch_size, "steps": steps, "seed": self.seed,
+            "shuffle": shuffle, "epoch": epoch,
+        }  # fmt: skip
+        strategy = self.distribute_strategy
+        has_none = any(a is None for a in tf.nest.flatten(packed))
+        distributed = self.made_under_strategy or tf.distribute.has_strategy()
+        if not (layers or class_weight or has_none or distributed):
+            pace = chunks.Pace(self._requested["steps_per_execution"], callbacks)
+            return chunks.Chunks(pace, **options), None
+        options["augmentation"] = layers
+        if not replicas.several_workers(strategy):
+            return batches(**options), None
+        # Each worker reads its own share. Without an end, because TensorFlow asks all
+        # workers before each step whether one has reached it.
+        count = -(-rows // batch_size)
+        steps = (steps or count) if fit else min(steps or count, count)
+        dataset = strategy.distribute_datasets_from_function(
+            lambda context: batches(**options, replicas=replicas.pipeline_replicas(context))
+        )
+        return dataset, steps
+
+    def _packed(self, x, y, weight):
+        """Checked arrays as one structure for `batches`, and the number of rows."""
+        rows = len(tf.nest.flatten(x)[0])
+        y = tf.nest.map_structure(lambda a: None if a is None else np.asarray(a), y)
+        kinds = {getattr(a, "dtype", np.dtype(bool)).kind for a in tf.nest.flatten(y)}
+        if self.jit_compile and kinds - set("buif"):
+            # XLA has no strings: labels are left out unless the model reads them.
+            y = y if self.unpack((x, y, weight))[1] is not None else None
+        # Not Keras' own packing, which drops weights without labels. No None, which a
+        # distributed dataset does not accept.
+        if weight is None:
+            return (x if y is None else (x, y)), rows
+        return (x, np.zeros(rows, bool) if y is None else y, weight), rows

@@ -1,0 +1,243 @@
+"""Functions that make several replicas and workers train as one device does.
+
+Keras sums gradients over replicas and does not rescale a custom loss, so a step divides
+its local sum by the rows of the *global* batch: exact for any split, an empty share
+included (but layers that average over their rows, such as BatchNormalization, need some).
+With one replica these functions cost nothing.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae import checks
+from keras_vae.training import keras_private
+
+_PARAMETER_SERVER = (
+    tf.distribute.ParameterServerStrategy,
+    tf.distribute.experimental.ParameterServerStrategy,
+    tf.compat.v1.distribute.experimental.ParameterServerStrategy,
+)
+
+
+def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: Any) -> None:
+    """Raises a ValueError for options that several replicas cannot follow exactly.
+
+    Args:
+        strategy: `tf.distribute.Strategy`.
+        optimizer: Keras optimizer.
+        objective: of `keras_vae.objectives`, or a function.
+    """
+    checks.require(
+        not isinstance(strategy, _PARAMETER_SERVER),
+        "strategy",
+        "synchronous, such as MultiWorkerMirroredStrategy for several hosts",
+        type(strategy).__name__,
+    )
+    if strategy.num_replicas_in_sync == 1:
+        return
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    clip = "compile(global_clipnorm=...) clips the sum over the replicas; Keras each share"
+    alternatives = {
+        "clipnorm": clip,
+        "clipvalue": clip,
+        "global_clipnorm": clip,
+        "gradient_accumulation_steps": "a larger batch on more replicas does the same",
+        "ema_overwrite_frequency": "`use_ema` alone applies the average at the end",
+    }
+    for name, alternative in alternatives.items():
+        value = getattr(inner, name, None)
+        expected = f"None in an optimizer under several replicas ({alternative})"
+        checks.require(value is None, name, expected, value)
+    checks.require(
+        not getattr(objective, "compares_rows", False),
+        "objective",
+        "one that does not compare rows, under several replicas: each sees only its own",
+        objective,
+    )
+
+
+def steps_per_execution(strategy: tf.distribute.Strategy, steps: int) -> int:
+    """The steps per execution that a strategy supports: `steps`, or 1.
+
+    It is 1 for several workers, and for replicas whose collectives run on the CPU, where
+    TensorFlow cannot place them in a loop.
+    """
+    if steps == 1 or strategy.num_replicas_in_sync == 1:
+        return steps
+    devices = strategy.extended.worker_devices
+    on_cpu = all("CPU" in device.upper() for device in devices)
+    loops = keras_private.loops_on_cpu(strategy)
+    if several_workers(strategy) or (on_cpu and not loops):
+        return 1
+    return steps
+
+
+def several_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether other processes train the same model."""
+    return len(_workers(strategy)) > 1
+
+
+def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
+    """Whether this process writes the files that all workers share. True for one worker."""
+    strategy = strategy or tf.distribute.get_strategy()
+    tasks, resolver = _workers(strategy), strategy.cluster_resolver
+    return len(tasks) < 2 or (resolver.task_type, resolver.task_id) == tasks[0]
+
+
+def _workers(strategy):
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if resolver is None or not isinstance(
+        strategy, tf.distribute.MultiWorkerMirroredStrategy
+    ):
+        return []
+    cluster = resolver.cluster_spec()
+    return [
+        (job, i)
+        for job in ("chief", "worker")
+        if job in cluster.jobs
+        for i in cluster.task_indices(job)
+    ]
+
+
+def pipeline_replicas(context: tf.distribute.InputContext) -> tuple[int, int, int]:
+    """The replicas that an input pipeline feeds: (first, last, all), see `batches`."""
+    count = context.num_replicas_in_sync
+    local = count // context.num_input_pipelines
+    first = context.input_pipeline_id * local
+    return first, first + local, count
+
+
+def check_same(
+    facts: dict[str, str], strategy: tf.distribute.Strategy | None = None
+) -> None:
+    """Raises a ValueError, on every worker, unless the facts of all workers are equal.
+
+    Args:
+        facts: dict of str by name, with equal names on all workers.
+        strategy: `tf.distribute.Strategy`. Default: the one in scope.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    if not several_workers(strategy):
+        return
+    words = [_hash(f"{name}={value}") for name, value in facts.items()]
+    here = tf.constant([len(facts), *words], tf.int32)
+
+    def gather():
+        return tf.distribute.get_replica_context().all_gather(here[None], axis=0)
+
+    seen = strategy.run(tf.function(gather))
+    seen = strategy.experimental_local_results(seen)[0].numpy()
+    differ = [name for i, name in enumerate(facts) if len({*seen[:, i + 1].tolist()}) > 1]
+    if differ:
+        raise ValueError(
+            "All workers must train the same model, by the same code, on the same data. "
+            f"Received: workers that differ in {', '.join(differ)}; here: "
+            + "; ".join(f"{name} {checks.short(facts[name])}" for name in differ[:3])
+        )
+
+
+def _hash(text):
+    return zlib.crc32(text.encode()) - 2**31
+
+
+def share(rows: tf.Tensor) -> tuple[Any, Any]:
+    """Where this replica's rows lie in the global batch.
+
+    Args:
+        rows: int32 scalar tensor, the rows of this replica.
+
+    Returns:
+        (offset, total): int32 scalars, the position of the first row in the global batch,
+        and the number of rows of the global batch.
+    """
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return 0, rows
+    replica = context.replica_id_in_sync_group
+    counts = context.all_reduce("SUM", tf.one_hot(replica, replicas, on_value=rows))
+    return tf.cumsum(counts, exclusive=True)[replica], tf.reduce_sum(counts)
+
+
+def sum_over_replicas(tensors: list) -> list:
+    """Sums tensors over the replicas; the sums are equal on all of them.
+
+    Args:
+        tensors: list of tensors, `tf.IndexedSlices` or None.
+
+    Returns:
+        A list like `tensors`.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return tensors
+    sums = iter(context.all_reduce("SUM", [t for t in tensors if t is not None]))
+    return [t if t is None else next(sums) for t in tensors]
+
+
+def apply_if(
+    flag: tf.Tensor, optimizer: Any, gradients: Sequence, variables: Sequence
+) -> None:
+    """Applies gradients if `flag` is true; otherwise no weight and no slot changes.
+
+    Args:
+        flag: bool scalar tensor, equal on all replicas.
+        optimizer: built Keras optimizer.
+        gradients: list of tensors (or None), one for each of `variables`, from
+            `sum_over_replicas`.
+        variables: list of trainable Keras variables.
+    """
+    context = tf.distribute.get_replica_context()
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        # It skips the step by itself, and lowers its scale.
+        gradients = [g if g is None else tf.where(flag, g, math.nan) for g in gradients]
+        with keras_private.summed_gradients(optimizer.inner_optimizer):
+            optimizer.apply(gradients, variables)
+    elif context.num_replicas_in_sync == 1:
+        tf.cond(flag, lambda: _apply(optimizer, gradients, variables), lambda: False)
+    else:
+        # `apply` synchronises the replicas, which is impossible inside a conditional of
+        # one replica: the conditional is around all of them.
+        def all_apply(strategy, flag, gradients):
+            each = strategy.extended.call_for_each_replica
+            tf.cond(
+                strategy.experimental_local_results(flag)[0],
+                lambda: each(_apply, (optimizer, gradients, variables)) is None,
+                lambda: False,
+            )
+
+        context.merge_call(all_apply, (flag, gradients))
+
+
+def _apply(optimizer, gradients, variables):
+    with keras_private.summed_gradients(optimizer):
+        optimizer.apply(gradients, variables)
+    return True
+
+
+def step_function(strategy: tf.distribute.Strategy, step: Callable) -> Callable:
+    """Makes a train or test function for several workers, in place of Keras' own.
+
+    Keras' `reduce_per_replica` averages metrics over `axis=0`, which a scalar does not
+    have. No collective is needed here: Keras reads the metrics once an epoch is over.
+
+    Args:
+        strategy: `tf.distribute.Strategy`.
+        step: function of a batch that returns a dict of scalars.
+
+    Returns:
+        Function of an iterator that runs one step and returns this worker's scalars.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def one_step(iterator):
+        outputs = strategy.run(step, (next(iterator),))
+        results = strategy.experimental_local_results
+        return tf.nest.map_structure(lambda value: results(value)[0], outputs)
+
+    return one_step

@@ -1,0 +1,60 @@
+"""Saving and loading that resume exactly: atomic files, state of seed generators."""
+
+import os
+import pathlib
+from typing import Any
+
+import keras
+
+from keras_vae import atomic
+
+
+class ExactSaving(keras.Model):
+    """Mixin: saves the state of seed generators, and never leaves half a file or a load."""
+
+    def save(
+        self,
+        filepath: str | os.PathLike,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`keras.Model.save`, atomic: an existing file stays until the new one is complete.
+
+        Remote paths, folders and other formats are left to Keras.
+        """
+        path = pathlib.Path(filepath)
+        local_file = "://" not in str(filepath) and not path.is_dir()
+        if not local_file or path.suffix != ".keras" or (path.exists() and not overwrite):
+            super().save(filepath, overwrite, zipped, **kwargs)
+            return
+        with atomic.replacing(path) as part:
+            super().save(part, True, zipped, **kwargs)
+
+    def load_weights(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """`keras.Model.load_weights`; weights that do not fit leave the model unchanged."""
+        variables = [*self.variables, *(self.optimizer.variables if self.compiled else [])]
+        before = [v.numpy() for v in variables]
+        try:
+            super().load_weights(filepath, *args, **kwargs)
+        except Exception:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            raise
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        # Keras does not save the state of seed generators, such as Dropout's.
+        for i, state in enumerate(self._seed_states()):
+            store[f"seed_state_{i}"] = state
+
+    def load_own_variables(self, store: Any) -> None:
+        states = {key: store[key] for key in store.keys() if key.startswith("seed_")}
+        own = {key: store[key] for key in store.keys() if key not in states}
+        super().load_own_variables(own)
+        for i, state in enumerate(self._seed_states()):
+            state.assign(states[f"seed_state_{i}"])
+
+    def _seed_states(self):
+        weights = {id(w) for w in self.weights}
+        return [v for v in self.variables if id(v) not in weights]

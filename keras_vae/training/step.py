@@ -1,0 +1,272 @@
+"""A training step: its noise, its guarded update of the weights, and its metrics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae import checks, random
+from keras_vae.training import keras_private, replicas
+
+_LOSS_SCALING = keras.optimizers.LossScaleOptimizer
+
+
+class StepModel(keras_private.Model):
+    """Model whose step is a function of its weights, its seed and the batch.
+
+    The counters that key the noise are weights, so that every way of saving keeps them. A
+    step whose gradients are not finite changes nothing and is counted.
+
+    Args:
+        seed: int of 32 bits, the root of all noise and of the order of the data.
+            Default: drawn from Keras' global seed.
+        **kwargs: `name` and `dtype` of `keras.Model`.
+
+    Raises:
+        ValueError: if the seed is no such int.
+    """
+
+    # What `fit` and `evaluate` report beside the loss.
+    reported: tuple[str, ...] = ()
+    max_skipped = 20
+    global_clipnorm: float | None = None
+
+    def __init__(self, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.seed = random.fresh_seed() if seed is None else checks.int32(seed, "seed")
+        self.step = self._add_counter("step")
+        self.epochs_begun = self._add_counter("epochs_begun")
+        self.skipped_in_a_row = self._add_counter("skipped_in_a_row")
+        self._means = {name: _Mean(name, "float64") for name in ("loss", *self.reported)}
+        self._skipped_steps = keras.metrics.Sum(name="skipped_steps")
+        self._rows_seen = _RowCount(name="rows_seen")
+        self._evaluating = False
+
+    def _add_counter(self, name):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer="zeros",
+            dtype="int64",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    # Noise.
+
+    def step_noise(self, rows: tf.Tensor, offset: Any = 0) -> random.Draw:
+        """Noise of a training step, for this replica's rows of the global batch.
+
+        Args:
+            rows: int32 scalar tensor, the number of rows of this replica.
+            offset: int32 scalar tensor, where they begin in the global batch.
+
+        Returns:
+            Function `draw`, see `keras_vae.random.step_noise`.
+        """
+        step = tf.convert_to_tensor(self.step)
+        return random.step_noise(self.seed, step, rows, offset)
+
+    def next_positions(self, rows: tf.Tensor) -> tf.Tensor:
+        """Positions of the next rows in the evaluated data, int32 `[rows]`."""
+        offset, total = replicas.share(rows)
+        return tf.cast(self._rows_seen.count(total), tf.int32) + offset + tf.range(rows)
+
+    def row_noise(self, position: tf.Tensor, xla: bool = False) -> random.Draw:
+        """Noise of evaluation, keyed by the seed and the position of a row in the data.
+
+        Args:
+            position: int32 `[rows]`, the position of each row in the evaluated data.
+            xla: bool, see `keras_vae.random.row_noise`.
+
+        Returns:
+            Function `draw`, see `keras_vae.random.row_noise`.
+        """
+        draw = random.row_noise(position, tf.fill(tf.shape(position), self.seed), xla)
+
+        def shifted(kind, shape, stream, *args, **kwargs):
+            return draw(kind, shape, stream + random.EVALUATION, *args, **kwargs)
+
+        return shifted
+
+    # The update.
+
+    def moving_state(self) -> list:
+        """Non-trainable state that a forward pass updates, with its values.
+
+        Returns:
+            List of (variable, value): what `update` restores if the step is skipped.
+        """
+        return [(v, tf.identity(v)) for v in keras_private.moving_variables(self)]
+
+    def update(
+        self, loss: tf.Tensor, gradients: Sequence, moving_state: Sequence = ()
+    ) -> tf.Tensor:
+        """Applies one step of the optimizer if the loss and all gradients are finite.
+
+        Args:
+            loss: scalar tensor, this replica's part.
+            gradients: list of tensors (or None), one for each trainable variable; they are
+                summed over the replicas.
+            moving_state: what `moving_state` returned before the forward pass.
+
+        Returns:
+            bool scalar tensor, equal on all replicas: whether the step was applied.
+        """
+        loss, *gradients = replicas.sum_over_replicas([loss, *gradients])
+        finite = _all_finite([loss, *gradients])
+        if self.global_clipnorm is not None:
+            # Rows of an embedding that occur twice count once, as their sum.
+            gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
+            # Gradients are multiplied by the loss scale, and so is the limit.
+            longest = self.optimizer.scale_loss(self.global_clipnorm)
+            gradients, _ = tf.clip_by_global_norm(gradients, longest)
+        variables = self.trainable_variables
+        if self.jit_compile and not isinstance(self.optimizer, _LOSS_SCALING):
+            # XLA fuses a choice between old and new values into the loop that computes
+            # them, so it is free. A conditional would copy all weights.
+            changed = [*variables, *self.optimizer.variables]
+            moving_state = [*moving_state, *((v, tf.identity(v)) for v in changed)]
+            self.optimizer.apply(gradients, variables)
+        else:
+            replicas.apply_if(finite, self.optimizer, gradients, variables)
+        for variable, before in moving_state:
+            variable.assign(tf.where(finite, tf.convert_to_tensor(variable), before))
+        skipped = tf.cast(~finite, tf.int64)
+        with tf.control_dependencies([finite]):  # a step that raises is not counted
+            self.step.assign_add(1)
+        self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
+        # Each replica adds its part: the metric sums over the replicas.
+        count = self.distribute_strategy.num_replicas_in_sync
+        self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / count)
+        return finite
+
+    # Metrics.
+
+    def report(
+        self,
+        losses: tf.Tensor,
+        terms: dict[str, tf.Tensor],
+        weight: tf.Tensor | None = None,
+        finite: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """Adds a batch to the metrics, unless it was skipped, and returns their values.
+
+        Args:
+            losses: `[batch]`.
+            terms: dict by the names of `reported`, each `[batch]`.
+            weight: `[batch]` or None; metrics are weighted means, the loss is a mean.
+            finite: what `update` returned, in training.
+
+        Returns:
+            dict of scalars by name; in training `skipped_steps` is one of them.
+        """
+        metrics = list(self._means.values())
+        if finite is None:
+            finite = True
+        else:
+            metrics.append(self._skipped_steps)
+        count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
+        self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
+        if weight is not None:
+            count *= tf.cast(weight, count.dtype)
+        for name in self.reported:
+            value = tf.where(finite, terms[name], 0.0)
+            self._means[name].update_state(value, count)
+        return {metric.name: metric.result() for metric in metrics}
+
+    @property
+    def metrics(self) -> list:
+        # Exactly what a step returns, or Keras takes one replica's values for all.
+        means = list(self._means.values())
+        return means if self._evaluating else [*means, self._skipped_steps]
+
+    def reset_metrics(self) -> None:
+        super().reset_metrics()
+        self._rows_seen.reset_state()
+
+
+class _Mean(keras.metrics.Mean):
+    """Mean that is NaN, not 0, while there is nothing to average."""
+
+    def result(self):
+        return tf.math.divide(self.total, self.count)
+
+
+class _RowCount(keras.metrics.Metric):
+    """Number of rows that an evaluation has seen on all replicas; resets as metrics do."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.rows = self.add_variable((), "zeros", dtype="int64", name="rows")
+
+    def count(self, rows):
+        """Adds `rows` and returns the number before."""
+        before = tf.convert_to_tensor(self.rows)
+        self.rows.assign_add(tf.cast(rows, tf.int64))
+        return before
+
+    def update_state(self, rows):
+        self.count(rows)
+
+    def result(self):
+        return tf.convert_to_tensor(self.rows)
+
+
+class _Guard(keras.callbacks.Callback):
+    """Counts the epochs begun, and stops a `fit` that skips every step."""
+
+    async_safe = True  # reads one weight, in whatever thread
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epochs_begun.assign_add(1)
+        self.checked = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Not at each batch: reading a weight waits for the device.
+        if batch + 1 - self.checked >= self.model.max_skipped:
+            self.checked = batch + 1
+            self.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check()
+
+    def check(self):
+        skipped = int(self.model.skipped_in_a_row.numpy())
+        if skipped >= self.model.max_skipped:
+            raise RuntimeError(
+                f"{skipped} training steps in a row were skipped, because the loss or a "
+                "gradient was NaN or infinite. The weights are those before the first "
+                "skipped step. Check, in this order: the data (NaN, infinite, or outside "
+                "the support of the likelihood), a learning rate that is too high, and a "
+                "scale that shrinks towards its floor."
+            )
+
+
+def guarded_callbacks(callbacks: Any, model: StepModel) -> Any:
+    """The callbacks of a `fit` with the guard first, and History and backups last."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not any(isinstance(c, _Guard) for c in callbacks.callbacks):
+            guard = _Guard()
+            guard.set_model(model)
+            callbacks.callbacks.insert(0, guard)
+        callbacks.callbacks.sort(key=_rank)
+        return callbacks
+    callbacks = tf.nest.flatten(callbacks) if callbacks else []
+    if not any(isinstance(c, keras.callbacks.History) for c in callbacks):
+        callbacks.append(keras.callbacks.History())  # Keras would add it at the end
+    return sorted([_Guard(), *callbacks], key=_rank)
+
+
+def _rank(callback):
+    history = isinstance(callback, keras.callbacks.History)
+    return 2 * hasattr(callback, "around_fit") + history
+
+
+def _all_finite(tensors):
+    # By the sum, which is NaN or infinite if any element is: one pass over each. Along the
+    # first axis first: XLA adds up in the order of the axes, and is vectorised only so.
+    tensors = [getattr(t, "values", t) for t in tensors if t is not None]
+    sums = [tf.reduce_sum(tf.reduce_sum(t, 0) if t.shape.rank else t) for t in tensors]
+    return tf.math.is_finite(tf.add_n([tf.cast(s, tf.float64) for s in sums]))
