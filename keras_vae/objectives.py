@@ -11,123 +11,14 @@ posterior, prior, likelihood and network. Three attributes are read, if present:
   weights are trained and saved with the model.
 """
 
-import functools
 import inspect
 import math
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_vae import checks, schedules
-
-tfd = tfp.distributions
-
-
-class Terms:
-    """The terms of the bound for one batch, computed when first asked for.
-
-    Args:
-        x: `[batch, *event]`, the data, as the likelihood observes it.
-        z: `[samples, batch, *latent]`, samples of the posterior.
-        posterior: `tfd.Distribution` q(z|x), batch `[batch]`.
-        prior: `tfd.Distribution` p(z), batch `[]` or `[batch]`.
-        likelihood: `tfd.Distribution` p(x|z), batch `[samples * batch]`: samples are
-            rows for the decoder.
-        draw_prior: function without arguments that gives the terms for z from the prior.
-    """
-
-    def __init__(self, x, z, posterior, prior, likelihood, draw_prior=None):
-        self.x = x
-        self.z = z
-        self.posterior = posterior
-        self.prior = prior
-        self.likelihood = likelihood
-        self._draw_prior = draw_prior
-
-    @functools.cached_property
-    def from_prior(self):
-        """The `Terms` with as many samples of the prior in place of the posterior's."""
-        return self._draw_prior()
-
-    @functools.cached_property
-    def log_likelihood(self):
-        """log p(x|z) in nats, summed over the event: `[samples, batch]`."""
-        samples = self.z.shape[0]
-        x = tile_rows(self.x, samples)
-        return tf.reshape(self.likelihood.log_prob(x), (samples, -1))
-
-    @functools.cached_property
-    def log_prior(self):
-        """log p(z) in nats: `[samples, batch]`."""
-        return self.prior.log_prob(self.z)
-
-    @functools.cached_property
-    def log_posterior(self):
-        """log q(z|x) in nats: `[samples, batch]`."""
-        return self.posterior.log_prob(self.z)
-
-    @functools.cached_property
-    def log_weight(self):
-        """log p(x, z) - log q(z|x) in nats, the log importance weights `[samples, batch]`.
-
-        Its mean over samples estimates the ELBO, and its log-mean-exp log p(x).
-        """
-        return self.log_likelihood + self.log_prior - self.log_posterior
-
-    @functools.cached_property
-    def kl_per_unit(self):
-        """KL(q || p) of each latent unit in nats, `[batch, *latent]`.
-
-        None unless posterior and prior are independent over the units and TFP knows the
-        KL in closed form.
-        """
-        q, p = self.posterior, self.prior
-        if not (isinstance(q, tfd.Independent) and isinstance(p, tfd.Independent)):
-            return None
-        if q.event_shape != p.event_shape or q.distribution.event_shape.rank != 0:
-            return None
-        return _analytic_kl(q.distribution, p.distribution)
-
-    @functools.cached_property
-    def kl(self):
-        """KL(q || p) in nats, `[batch]`: analytic where TFP has it, else Monte Carlo."""
-        if self.kl_per_unit is not None:
-            return tf.reduce_sum(self.kl_per_unit, tf.range(1, self.kl_per_unit.shape.rank))
-        analytic = _analytic_kl(self.posterior, self.prior)
-        if analytic is not None:
-            return analytic
-        return tf.reduce_mean(self.log_posterior - self.log_prior, axis=0)
-
-    @functools.cached_property
-    def reconstruction(self):
-        """-E[log p(x|z)] in nats, `[batch]`, the mean over the samples."""
-        return -tf.reduce_mean(self.log_likelihood, axis=0)
-
-    @property
-    def elbo(self):
-        """The evidence lower bound in nats, `[batch]`: `-(reconstruction + kl)`."""
-        return -(self.reconstruction + self.kl)
-
-
-def tile_rows(values, samples):
-    """A structure of tensors `[batch, ...]`, or None, -> `[samples * batch, ...]`."""
-    if samples == 1 or values is None:
-        return values
-
-    def tile(value):
-        # Along a new axis: LiteRT's converter loses a tile of an axis of unknown size.
-        tiled = tf.tile(value[None], [samples, *[1] * value.shape.rank])
-        return tf.reshape(tiled, (-1, *value.shape[1:]))
-
-    return tf.nest.map_structure(tile, values)
-
-
-def _analytic_kl(q, p):
-    try:
-        return tfd.kl_divergence(q, p)
-    except NotImplementedError:
-        return None
+from keras_vae.terms import Terms
 
 
 class Objective:
@@ -142,7 +33,7 @@ class Objective:
     def __init__(self, num_samples=1):
         self.num_samples = checks.positive_int(num_samples, "num_samples")
 
-    def __call__(self, terms, step):
+    def __call__(self, terms: Terms, step: tf.Tensor) -> tf.Tensor:
         """The loss of each example in nats, `[batch]`.
 
         Args:
@@ -198,7 +89,7 @@ class ELBO(Objective):
                 f"Received: free_bits={free_bits}, capacity={capacity}"
             )
 
-    def __call__(self, terms, step):
+    def __call__(self, terms: Terms, step: tf.Tensor) -> tf.Tensor:
         kl = terms.kl
         if self.free_bits:
             kl = self._with_free_bits(terms)
@@ -243,7 +134,7 @@ class IWAE(Objective):
     def __init__(self, num_samples):
         super().__init__(num_samples)
 
-    def __call__(self, terms, step):
+    def __call__(self, terms: Terms, step: tf.Tensor) -> tf.Tensor:
         bound = tf.reduce_logsumexp(terms.log_weight, axis=0)
         return math.log(self.num_samples) - bound
 
@@ -267,9 +158,9 @@ class Hybrid(Objective):
     def __init__(self, alpha=0.5, num_samples=1):
         super().__init__(num_samples)
         self.alpha = checks.non_negative(alpha, "alpha")
-        checks.that(self.alpha <= 1, "alpha", "at most 1", alpha)
+        checks.require(self.alpha <= 1, "alpha", "at most 1", alpha)
 
-    def __call__(self, terms, step):
+    def __call__(self, terms: Terms, step: tf.Tensor) -> tf.Tensor:
         predicted = terms.from_prior.reconstruction
         return (1.0 - self.alpha) * predicted - self.alpha * terms.elbo
 
@@ -281,7 +172,7 @@ class Hybrid(Objective):
 class Reconstruction(Objective):
     """-E[log p(x|z)] alone, in nats: what an autoencoder minimises."""
 
-    def __call__(self, terms, step):
+    def __call__(self, terms: Terms, step: tf.Tensor) -> tf.Tensor:
         return terms.reconstruction
 
 
@@ -295,7 +186,7 @@ def check(objective):
     expected = (
         "an instance from keras_vae.objectives or a function (terms, step) -> [batch]"
     )
-    checks.that(fits, "objective", expected, objective)
+    checks.require(fits, "objective", expected, objective)
 
 
 def per_example(objective, terms, step):

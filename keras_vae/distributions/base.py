@@ -6,8 +6,10 @@ needed. Nothing outside this folder knows how a family is parameterised.
 """
 
 import math
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks
@@ -48,6 +50,7 @@ class Head(keras.layers.Layer):
 
     projected: tuple = ()
     noise = "seed"
+    is_point = False  # whether the distribution has all its mass on one point
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class Head(keras.layers.Layer):
         self.event_shape = checks.shape(event_shape, "event_shape")
         if projection is not None:
             fits = isinstance(projection, (keras.layers.Layer, dict))
-            checks.that(
+            checks.require(
                 fits, "projection", "a Keras layer, or a dict of layers", projection
             )
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -108,6 +111,39 @@ class Head(keras.layers.Layer):
 
     def check(self, x, name):
         """Raises a ValueError if the NumPy array `x` has values without a density."""
+
+    # The data of a likelihood.
+
+    def check_batch(self, x: Any, name: str = "x") -> None:
+        """Raises a ValueError unless x, an array, tensor or spec, is a batch of events."""
+        if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+            raise ValueError(
+                f"`{name}` must be one tensor or array. "
+                f"Received: {name} of type {type(x).__name__}"
+            )
+        checks.dtype(x.dtype, name)
+        shape = tf.TensorShape(x.shape)
+        if not shape.is_compatible_with((None, *self.event_shape)):
+            raise ValueError(
+                f"`{name}` must have shape {('batch', *self.event_shape)}, the event shape "
+                f"of the likelihood in each row. Received: shape {tuple(shape)}"
+            )
+
+    def check_values(self, x: np.ndarray, name: str = "x") -> None:
+        """Raises a ValueError if the NumPy array `x` cannot be data of this likelihood."""
+        if x.dtype == "uint8" and x.max() == 1:
+            raise ValueError(
+                f"`{name}` must not be uint8 with only 0 and 1: uint8 is divided by 255. "
+                "Pass binary data as bool or float32. Received: largest value 1"
+            )
+        self.check(x, name)
+
+    def as_float(self, x: Any) -> tf.Tensor:
+        """x as floats `[batch, *event_shape]`; uint8 is divided by 255."""
+        self.check_batch(x)
+        x = tf.ensure_shape(x, (None, *self.event_shape))
+        scale = 255.0 if x.dtype == tf.uint8 else 1.0
+        return tf.cast(x, self.compute_dtype) / scale
 
     # Layer.
 

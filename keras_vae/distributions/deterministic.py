@@ -20,6 +20,7 @@ class Deterministic(Head):
     """
 
     projected = ("loc",)
+    is_point = True
     noise = "normal"  # only its shape matters; the graph drops the numbers
 
     def distribution(self, params):

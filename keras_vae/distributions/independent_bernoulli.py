@@ -49,7 +49,7 @@ class IndependentBernoulli(Head):
     def __init__(self, event_shape, grey="binarize", **kwargs):
         super().__init__(event_shape, **kwargs)
         fits = isinstance(grey, str) and grey in ("binarize", "soft", "error")
-        checks.that(fits, "grey", '"binarize", "soft" or "error"', grey)
+        checks.require(fits, "grey", '"binarize", "soft" or "error"', grey)
         self.grey = grey
 
     def distribution(self, params):

@@ -65,14 +65,14 @@ class IndependentNormal(Head):
             fits = not isinstance(scale, bool) and isinstance(scale, numbers.Real)
             fits = fits and math.isfinite(scale) and scale > 0
         expected = '"per_element", "shared" or a positive number (the standard deviation)'
-        checks.that(fits, "scale", expected, scale)
+        checks.require(fits, "scale", expected, scale)
         fits = isinstance(min_scale, float) and 0 < min_scale < 1
-        checks.that(fits, "min_scale", "a float between 0 and 1", min_scale)
+        checks.require(fits, "min_scale", "a float between 0 and 1", min_scale)
         self.scale = scale if scale is None or isinstance(scale, str) else float(scale)
         self.min_scale = min_scale
         self.initial_scale = checks.non_negative(initial_scale, "initial_scale")
         fits = self.initial_scale > min_scale
-        checks.that(fits, "initial_scale", f"above {min_scale=}", initial_scale)
+        checks.require(fits, "initial_scale", f"above {min_scale=}", initial_scale)
 
     def as_likelihood(self):
         self.scale = self.scale or "shared"

@@ -29,7 +29,7 @@ class PriorNetwork(Prior):
         super().__init__(event_shape, **kwargs)
         fits = isinstance(network, keras.layers.Layer) and not isinstance(network, Prior)
         expected = "a Keras layer or model, condition -> features"
-        checks.that(fits, "network", expected, network)
+        checks.require(fits, "network", expected, network)
         self.network = network
         self.head = IndependentNormal(self.event_shape)
         self.built = False

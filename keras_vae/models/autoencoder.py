@@ -1,9 +1,12 @@
 """The deterministic autoencoder."""
 
+from collections.abc import Callable
+from typing import Any, NoReturn
+
 import keras
 
 from keras_vae import checks
-from keras_vae.distributions import Deterministic
+from keras_vae.distributions import Deterministic, Head
 from keras_vae.models.vae import VAE
 from keras_vae.objectives import ELBO, IWAE, Hybrid, Reconstruction
 
@@ -31,28 +34,37 @@ class Autoencoder(VAE):
     reported = ("reconstruction",)
     default_objective = Reconstruction
 
-    def __init__(self, encoder, decoder, likelihood, latent_dim, seed=None, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        likelihood: Head,
+        latent_dim: int,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         posterior = Deterministic((checks.positive_int(latent_dim, "latent_dim"),))
         super().__init__(
             encoder, decoder, likelihood, latent_dim, posterior, seed=seed, **kwargs
         )
 
-    def compile(self, optimizer="adam", objective=None, **kwargs):
-        """As `VAE.compile`; an objective must do without the KL."""
-        fits = not isinstance(objective, (ELBO, IWAE, Hybrid))
-        checks.that(
-            fits, "objective", "Reconstruction() or a function, without KL", objective
-        )
+    def compile(
+        self, optimizer: Any = "adam", objective: Callable | None = None, **kwargs: Any
+    ) -> None:
+        """`VAE.compile` with an objective that does not use the KL."""
+        with_kl = isinstance(objective, (ELBO, IWAE, Hybrid))
+        expected = "Reconstruction() or a function, without the KL"
+        checks.require(not with_kl, "objective", expected, objective)
         super().compile(optimizer, objective, **kwargs)
 
-    def sample(self, *args, **kwargs):
+    def sample(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises NotImplementedError: an autoencoder has no prior. See `decode`."""
         raise NotImplementedError(
-            "An Autoencoder has no prior to sample from: decode(z) takes codes, and a "
-            "VAE has samples."
+            "An Autoencoder has no prior to sample from. Decode latents with decode(z), or "
+            "train a VAE."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         config = super().get_config()
         del config["posterior"], config["prior"]
         return config

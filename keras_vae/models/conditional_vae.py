@@ -1,13 +1,18 @@
-"""The conditional variational autoencoder: what is conditional, and nothing else."""
+"""The conditional variational autoencoder: a VAE with a condition, and nothing else."""
 
-import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, input, nets, random
+from keras_vae import checks, conditions, nets, random
+from keras_vae.distributions import Head, Prior
 from keras_vae.models.vae import VAE
+from keras_vae.terms import Terms
+from keras_vae.training.arrays import check_labels, plain_array, yields_batches
+from keras_vae.training.batches import batches
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -66,20 +71,20 @@ class ConditionalVAE(VAE):
 
     def __init__(
         self,
-        encoder,
-        decoder,
-        likelihood,
-        latent_dim=None,
-        condition=None,
-        condition_dropout=0.0,
-        posterior=None,
-        prior=None,
-        seed=None,
-        **kwargs,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        likelihood: Head,
+        latent_dim: int | None = None,
+        condition: Any = None,
+        condition_dropout: float = 0.0,
+        posterior: Head | None = None,
+        prior: Prior | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
-        kinds = _kinds(condition)
+        parsed = conditions.parse(condition)
         rate = checks.non_negative(condition_dropout, "condition_dropout")
-        checks.that(rate < 1, "condition_dropout", "below 1", condition_dropout)
+        checks.require(rate < 1, "condition_dropout", "below 1", condition_dropout)
         encoder, decoder = (
             nets.Concatenated(part) if isinstance(part, keras.Sequential) else part
             for part in (encoder, decoder)
@@ -88,11 +93,11 @@ class ConditionalVAE(VAE):
             encoder, decoder, likelihood, latent_dim, posterior, prior, seed, **kwargs
         )
         self.condition_dropout = rate
-        self._kinds = kinds
+        self._conditions = parsed
 
-    # How the condition is read.
+    # The condition as users give it.
 
-    def unpack(self, data):
+    def unpack(self, data: Any) -> tuple[Any, Any, Any]:
         x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
         if condition is None:
             raise ValueError(
@@ -101,18 +106,18 @@ class ConditionalVAE(VAE):
             )
         return x, condition, weight
 
-    def check_labels(self, y, rows, name):
+    def check_labels(self, y: Any, rows: int, name: str) -> Any:
         self.unpack((None, y))
-        input.check_labels(y, rows, name)
+        check_labels(y, rows, name)
         return self.check_condition(y, rows, name)
 
-    def check_condition(self, condition, rows, name="condition"):
-        """A condition as arrays with a row for each row, checked.
+    def check_condition(self, condition: Any, rows: int, name: str = "condition") -> Any:
+        """Returns a condition as arrays with one row for each row of x, checked.
 
         Args:
-            condition: an array or a dict of them, as was said when the model was made; of
-                one that has no rows, each row gets all. None, or a name that the dict
-                leaves out, is missing.
+            condition: an array or a dict of arrays, like the constructor's `condition`. An
+                array without rows counts for all rows. None, or a name that the dict leaves
+                out, is missing.
             rows: int.
             name: str, the argument's name for errors.
 
@@ -120,102 +125,104 @@ class ConditionalVAE(VAE):
             ValueError: for a name, a shape, a dtype or a value that does not fit, and for
                 a missing condition, unless there is `condition_dropout`.
         """
-        if not isinstance(self._kinds, dict):
-            return self._checked_condition(self._kinds, condition, rows, name)
-        given = self._named(condition, name)
+        if not isinstance(self._conditions, dict):
+            return self._checked_condition(self._conditions, condition, rows, name)
+        values = self._by_name(condition, name)
         return {
-            key: self._checked_condition(kind, given.get(key), rows, f"{name}[{key!r}]")
-            for key, kind in self._kinds.items()
+            key: self._checked_condition(one, values.get(key), rows, f"{name}[{key!r}]")
+            for key, one in self._conditions.items()
         }
 
-    def _named(self, condition, name):
-        """Several conditions, of which some may be left out: a dict with names we know."""
-        given = {} if condition is None else condition
-        known = isinstance(given, dict) and {*given} <= {*self._kinds}
-        received = list(given) if isinstance(given, dict) else type(given).__name__
-        checks.that(known, name, f"a dict with the keys {list(self._kinds)}", received)
-        return given
+    def _by_name(self, condition, name):
+        """Several conditions, some of which may be left out: a dict with known names."""
+        values = {} if condition is None else condition
+        known = isinstance(values, dict) and {*values} <= {*self._conditions}
+        received = list(values) if isinstance(values, dict) else type(values).__name__
+        expected = f"a dict with the keys {list(self._conditions)}"
+        checks.require(known, name, expected, received)
+        return values
 
-    def _checked_condition(self, kind, value, rows, name):
+    def _checked_condition(self, condition, value, rows, name):
         if tf.is_symbolic_tensor(value):
             return value
-        wanted = (rows, *kind.shape)
+        shape = (rows, *condition.shape)
         if value is None:
             expected = f"given: {type(self).__name__} has no `condition_dropout`"
-            checks.that(self.condition_dropout, name, expected, None)
-            return np.full(wanted, kind.missing)
-        array = np.asarray(input.plain_array(value, name))
-        if array.shape not in (wanted, kind.shape):
+            checks.require(self.condition_dropout, name, expected, None)
+            return np.full(shape, condition.missing)
+        array = np.asarray(plain_array(value, name))
+        if array.shape not in (shape, condition.shape):
             raise ValueError(
-                f"`{name}` must have the shape {wanted}, or {kind.shape} for all rows "
-                f"alike. Received: {name} of shape {array.shape}"
+                f"`{name}` must have the shape {shape}, or {condition.shape} for one that "
+                f"counts for all rows. Received: {name} of shape {array.shape}"
             )
-        array = kind.check(array, name, self.condition_dropout > 0)
-        return np.broadcast_to(array, wanted)
+        array = condition.check(array, name, self.condition_dropout > 0)
+        return np.broadcast_to(array, shape)
 
-    def example_condition(self, rows):
-        return self._each(lambda kind: kind.example(rows))
+    def example_condition(self, rows: int) -> Any:
+        return self._map(lambda condition: condition.example(rows))
 
-    def embed(self, condition):
-        return self._each(
-            lambda kind, value: kind.embed(value, self.condition_dropout > 0), condition
-        )
+    def embed(self, condition: Any) -> Any:
+        optional = self.condition_dropout > 0
+        return self._map(lambda one, value: one.embed(value, optional), condition)
 
-    def terms(self, x, draw, condition=None, num_samples=1, training=False):
+    def terms(
+        self, x: Any, draw: random.Draw, condition: Any = None, num_samples: int = 1,
+        training: bool = False,
+    ) -> Terms:  # fmt: skip
         if training and self.condition_dropout:
-            count = len(tf.nest.flatten(self._kinds))
+            count = len(tf.nest.flatten(self._conditions))
             noise = draw("uniform", (count,), random.CONDITION)[0]
             kept = iter(tf.unstack(noise >= self.condition_dropout, axis=1))
-            condition = self._each(
-                lambda kind, value: kind.keep(value, next(kept)), condition
-            )
+            condition = self._map(lambda one, value: one.keep(value, next(kept)), condition)
         return super().terms(x, draw, condition, num_samples, training)
 
-    def _each(self, function, *conditions):
-        """`function(kind, value)` of each condition, in the structure that they have."""
-        return tf.nest.map_structure(function, self._kinds, *conditions, check_types=False)
+    def _map(self, function: Callable, *values: Any) -> Any:
+        """Calls `function(condition, value)` for one condition, or for each of a dict."""
+        return tf.nest.map_structure(function, self._conditions, *values, check_types=False)
 
-    # How it reaches the networks.
+    # The condition in the networks.
 
-    def infer(self, x, condition=None, training=False):
+    def infer(self, x: tf.Tensor, condition: Any = None, training: bool = False) -> dict:
         return self.posterior(self.encoder((x, condition), training=training))
 
-    def generate(self, z, condition=None, training=False):
+    def generate(self, z: tf.Tensor, condition: Any = None, training: bool = False) -> dict:
         return self.likelihood(self.decoder((z, condition), training=training))
 
-    def guided(self, z, condition, guidance):
-        """Parameters of p(x|z, c) that say more of c, or less, than was learned.
+    def guided(self, z: tf.Tensor, condition: Any, guidance: float) -> dict:
+        """Parameters of p(x|z, c) in which the condition counts more or less than learned.
 
-        `logits` and `loc` are those without the condition and `guidance` times what it
-        adds to them (as Ho and Salimans, 2021, equation 6, extrapolate scores). Under a
-        Bernoulli that is `p(x|z, c)**g * p(x|z)**(1 - g)`, normalised, and under a Normal
-        whose scale does not depend on c. z is that of p(z|c) in any case.
+        `logits` and `loc` are those without the condition, plus `guidance` times what the
+        condition adds to them (as Ho and Salimans, 2021, equation 6, extrapolate scores).
+        Under a Bernoulli, and a Normal whose scale does not depend on c, that is
+        `p(x|z, c)**g * p(x|z)**(1 - g)`, normalised. z is drawn from p(z|c) in any case.
         """
         params = self.generate(z, condition)
-        named = {"logits", "loc"} & {*params}
+        names = {"logits", "loc"} & {*params}
         expected = "1.0: the likelihood has neither `logits` nor `loc`"
-        checks.that(named, "guidance", expected, guidance)
-        nothing = tf.nest.map_structure(tf.zeros_like, condition)  # as `embed` has it
-        without = self.generate(z, nothing)
-        for name in named:
+        checks.require(names, "guidance", expected, guidance)
+        missing = tf.nest.map_structure(tf.zeros_like, condition)  # what `embed` returns
+        without = self.generate(z, missing)
+        for name in names:
             difference = params[name] - without[name]
             params = {**params, name: without[name] + guidance * difference}
         return params
 
     def sample(
-        self, n=None, seed=None, seeds=None, mean=False, condition=None, guidance=1.0
-    ):
+        self, n: int | None = None, seed: int | None = None, seeds: Any = None,
+        mean: bool = False, condition: Any = None, guidance: float = 1.0,
+    ) -> tf.Tensor:  # fmt: skip
         """Draws x from p(x|c), as `VAE.sample`.
 
         Args:
-            n: int, how many rows. Default: those of the condition.
+            n: int, the number of rows. Default: the rows of the condition.
             seed: int, see `VAE.sample`.
             seeds: ints `[rows]`, see `VAE.sample`.
             mean: bool, return the means of p(x|z, c) rather than draws.
-            condition: as in `fit`, with n rows, or one for all; None, or a name that a dict
-                leaves out, is missing.
+            condition: as in `fit`, with n rows, or one for all rows; None, or a name that
+                a dict leaves out, is missing.
             guidance: number of 0 or more, how much the condition counts in p(x|z, c): 0
-                nothing, 1 as learned, more than that exaggerates it. Needs
+                not at all, 1 as learned, above 1 more than learned. Needs
                 `condition_dropout`.
 
         Returns:
@@ -224,153 +231,47 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: for counts, seeds or conditions that do not fit.
         """
-        from keras_vae import signatures
+        from keras_vae.exporting import signatures
 
         guidance = checks.non_negative(guidance, "guidance")
         expected = f"1.0: {type(self).__name__} has no `condition_dropout`"
-        checks.that(self.condition_dropout or guidance == 1, "guidance", expected, guidance)
+        checks.require(
+            self.condition_dropout or guidance == 1, "guidance", expected, guidance
+        )
         if n is None and seeds is None:
             n = self._rows_of(condition)
         name = "mean" if mean else "x"
         return signatures.sample_rows(self, n, seed, seeds, name, condition, guidance)
 
     def _rows_of(self, condition):
-        """How many rows a condition has, or None if it is one for all."""
-        single = not isinstance(self._kinds, dict)
-        kinds = {None: self._kinds} if single else self._kinds
-        given = {None: condition} if single else self._named(condition, "condition")
-        rows = [len(v) for k, v in given.items() if np.ndim(v) > len(kinds[k].shape)]
+        """The number of rows of a condition, or None if it has none."""
+        values, parsed = {None: condition}, {None: self._conditions}
+        if isinstance(self._conditions, dict):
+            values, parsed = self._by_name(condition, "condition"), self._conditions
+        rows = [len(v) for k, v in values.items() if np.ndim(v) > len(parsed[k].shape)]
         return rows[0] if rows else None
 
-    def predict(self, x, batch_size=None, condition=None, **kwargs):
+    def predict(
+        self, x: Any, batch_size: int | None = None, condition: Any = None, **kwargs: Any
+    ) -> np.ndarray:
         """`keras.Model.predict`: reconstructions of (x, condition), `[rows, *event]`."""
-        if input.is_source(x):
+        if yields_batches(x):
             expected = "part of a dataset of (x, condition)"
-            checks.that(condition is None, "condition", expected, condition)
+            checks.require(condition is None, "condition", expected, condition)
         else:
             x = self.check_data(x)
             checks.positive_ints_or_none(batch_size=batch_size)
             pair = x, self.check_condition(condition, len(x))
-            x, batch_size = input.batches(pair, batch_size or 32), None
+            x, batch_size = batches(pair, batch_size or 32), None
         return super().predict(x, batch_size, **kwargs)
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> tf.Tensor:
         x, condition, _ = self.unpack(data)
         return self(x, condition=condition, training=False)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
-            "condition": self._each(lambda kind: kind.given),
+            "condition": self._map(lambda condition: condition.config),
             "condition_dropout": self.condition_dropout,
         }
-
-
-class _Label:
-    """A label from 0 to classes - 1, -1 where it is missing; embedded one-hot."""
-
-    missing, shape = np.int32(-1), ()
-
-    def __init__(self, classes):
-        self.given = self.classes = classes
-
-    def check(self, array, name, may_miss):
-        labels = f"labels from 0 to {self.classes - 1}"
-        if array.dtype.kind not in "iu":
-            raise ValueError(
-                f"`{name}` must hold {labels}, ints. "
-                f"Received: {name} of dtype {array.dtype}"
-            )
-        array = array.astype(np.int64)
-        wrong = (array < (-1 if may_miss else 0)) | (array >= self.classes)
-        if wrong.any():
-            raise ValueError(
-                f"`{name}` must hold {labels}{', or -1 for a missing one' * may_miss}. "
-                f"Received: {np.unique(array[wrong])[:5].tolist()}"
-            )
-        return array.astype(np.int32)
-
-    def example(self, rows):
-        return np.arange(rows, dtype=np.int32) % np.int32(self.classes)
-
-    def keep(self, label, kept):
-        return tf.where(kept, tf.cast(label, tf.int32), self.missing)
-
-    def embed(self, label, may_miss):
-        label = tf.cast(label, tf.int32)
-        known = (label >= (-1 if may_miss else 0)) & (label < self.classes)
-        # NaN, not zeros, for a label that there is not: such a step is skipped.
-        hole = tf.sqrt(tf.cast(known, tf.float32) - 1.0)
-        return tf.one_hot(label, self.classes) + hole[:, None]
-
-
-class _Numbers:
-    """Numbers of a shape, NaN where a row is missing; embedded with a flag beside them."""
-
-    missing = np.float32("nan")
-
-    def __init__(self, shape):
-        self.given = self.shape = shape
-
-    def check(self, array, name, may_miss):
-        input.check_dtype(array.dtype, name)
-        if array.dtype.kind != "f":
-            return array
-        wrong = ~np.isfinite(array) & ~(np.isnan(array) & may_miss)
-        if wrong.any():
-            raise ValueError(
-                f"`{name}` must be finite. "
-                f"Received: {wrong.sum()} values of NaN or infinity"
-            )
-        return array.astype(np.float32)
-
-    def example(self, rows):
-        numbers = np.sin(np.arange(rows * math.prod(self.shape)), dtype=np.float32)
-        return numbers.reshape(rows, *self.shape)
-
-    def keep(self, value, kept):
-        kept = tf.reshape(kept, (-1, *[1] * len(self.shape)))
-        return tf.where(kept, self._as_float(value), self.missing)
-
-    def embed(self, value, may_miss):
-        value = self._as_float(value)
-        if not self.shape:
-            value = value[:, None]
-        if not may_miss:
-            return value
-        axes = range(1, value.shape.rank)
-        known = tf.reduce_all(tf.equal(value, value), axis=axes, keepdims=True)
-        flag = tf.cast(known, tf.float32) * tf.ones((1, *value.shape[1:-1], 1))
-        return tf.concat([tf.where(known, value, 0.0), flag], axis=-1)
-
-    @staticmethod
-    def _as_float(value):
-        scale = 255.0 if value.dtype == "uint8" else 1.0
-        return tf.cast(value, tf.float32) / scale
-
-
-def _kinds(condition):
-    """What each condition is: `_Label` or `_Numbers`, or a dict of them by name."""
-    if isinstance(condition, dict):
-        taken = {"x", "z", "seed", "condition"}
-        fits = condition and all(
-            isinstance(key, str) and key.isidentifier() and key not in taken
-            for key in condition
-        )
-        expected = f"a dict by names other than {sorted(taken)}"
-        checks.that(fits, "condition", expected, condition)
-        return {
-            key: _kind(value, f"condition[{key!r}]") for key, value in condition.items()
-        }
-    return _kind(condition, "condition")
-
-
-def _kind(value, name):
-    if isinstance(value, (tuple, list)):
-        return _Numbers(checks.shape(value, name) if value else ())
-    if isinstance(value, (bool, type(None), float, str)):
-        expected = (
-            "an int, how many labels there are, a tuple, the shape of numbers, or a dict"
-        )
-        checks.that(False, name, expected, value)
-    return _Label(checks.positive_int(value, name))

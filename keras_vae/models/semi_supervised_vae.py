@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, input, objectives
+from keras_vae import checks, objectives
 from keras_vae.models.conditional_vae import ConditionalVAE
 from keras_vae.nets.conditional import as_vector
-from keras_vae.objectives import Terms
+from keras_vae.terms import Terms, tile_rows
+from keras_vae.training.arrays import check_labels
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -72,12 +73,12 @@ class SemiSupervisedVAE(ConditionalVAE):
         **kwargs,
     ):
         super().__init__(encoder, decoder, likelihood, latent_dim, condition, **kwargs)
-        checks.that(isinstance(condition, int), "condition", "an int", condition)
-        checks.that(
+        checks.require(isinstance(condition, int), "condition", "an int", condition)
+        checks.require(
             not self.condition_dropout, "condition_dropout", "0.0", self.condition_dropout
         )
         network = isinstance(classifier, keras.layers.Layer)
-        checks.that(network, "classifier", "a Keras layer, x -> features", classifier)
+        checks.require(network, "classifier", "a Keras layer, x -> features", classifier)
         self.alpha = checks.non_negative(alpha, "alpha")
         self.classifier = classifier
         self.class_logits = keras.layers.Dense(condition, dtype="float32")
@@ -91,17 +92,17 @@ class SemiSupervisedVAE(ConditionalVAE):
 
     def check_labels(self, y, rows, name):
         self.unpack((None, y))
-        input.check_labels(y, rows, name)
+        check_labels(y, rows, name)
         y = np.asarray(y)
-        checks.that(y.shape == (rows,), name, f"labels of shape ({rows},)", y.shape)
-        return self._kinds.check(y, name, may_miss=True)
+        checks.require(y.shape == (rows,), name, f"labels of shape ({rows},)", y.shape)
+        return self._conditions.check(y, name, optional=True)
 
     def compile(self, optimizer="adam", objective=None, **kwargs):
         """As `VAE.compile`; an objective must be one of the reconstruction and the KL."""
         others = isinstance(objective, (objectives.IWAE, objectives.Hybrid))
         fits = not others and not getattr(objective, "free_bits", 0)
         expected = "one of the reconstruction and the KL, such as ELBO(beta=2.0)"
-        checks.that(fits, "objective", expected, objective)
+        checks.require(fits, "objective", expected, objective)
         super().compile(optimizer, objective, **kwargs)
 
     def classify(self, x):
@@ -120,11 +121,11 @@ class SemiSupervisedVAE(ConditionalVAE):
 
     def terms(self, x, draw, condition=None, num_samples=1, training=False):
         x = self.likelihood.observe(self.as_float(x), draw)
-        classes = self._kinds.classes
-        label = self._kinds.embed(condition, may_miss=True)  # [batch, classes]
+        classes = self._conditions.classes
+        label = self._conditions.embed(condition, optional=True)  # [batch, classes]
         each = tf.eye(classes)[:, None] * tf.ones((1, tf.shape(x)[0], 1))
         each = tf.reshape(each, (-1, classes))
-        tiled = objectives.tile_rows(x, classes)  # class by class
+        tiled = tile_rows(x, classes)  # class by class
 
         def draw_each(kind, shape, stream, num_samples=1):
             # The same noise for each label: only differences of bounds teach q(y|x).

@@ -1,11 +1,15 @@
 """Structured prediction: several answers y to one question x."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, input, objectives, random
+from keras_vae import checks, random
 from keras_vae.models.conditional_vae import ConditionalVAE
+from keras_vae.terms import tile_rows
+from keras_vae.training.arrays import check_weight, select_rows, yields_batches
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -52,16 +56,18 @@ class StructuredPredictor(ConditionalVAE):
 
     def __init__(self, *args, baseline=None, **kwargs):
         fits = baseline is None or isinstance(baseline, keras.Model)
-        checks.that(fits, "baseline", "a Keras model, x -> y", baseline)
+        checks.require(fits, "baseline", "a Keras model, x -> y", baseline)
         super().__init__(*args, **kwargs)
         expected = "None with `condition_dropout`: it needs all of x"
-        checks.that(
+        checks.require(
             not (baseline and self.condition_dropout), "baseline", expected, baseline
         )
         self.baseline = baseline
         if baseline is not None:
-            taken = isinstance(self._kinds, dict) and "baseline" in self._kinds
-            checks.that(not taken, "condition", "without a baseline of its own", "baseline")
+            taken = isinstance(self._conditions, dict) and "baseline" in self._conditions
+            checks.require(
+                not taken, "condition", "without a baseline of its own", "baseline"
+            )
             baseline.trainable = False
 
     def unpack(self, data):
@@ -69,15 +75,17 @@ class StructuredPredictor(ConditionalVAE):
         return y, x, weight
 
     def _checked(self, x, y, weight, prefix="", augmentation=()):
-        checks.that(not augmentation, "augmentation", "None: x and y differ", augmentation)
+        checks.require(
+            not augmentation, "augmentation", "None: x and y differ", augmentation
+        )
         if y is None:
             self.unpack((x,))
         y = self.check_data(y, f"{prefix}y")
         given, expected = x, f"one row for each of y, {len(y)}"
         x = self.check_condition(x, len(y), f"{prefix}x")
         several = self._rows_of(given) or len(y) == 1
-        checks.that(several, f"{prefix}x", expected, "one for all")
-        return x, y, input.check_weight(weight, len(y), f"{prefix}sample_weight")
+        checks.require(several, f"{prefix}x", expected, "one for all")
+        return x, y, check_weight(weight, len(y), f"{prefix}sample_weight")
 
     def embed(self, condition):
         x = super().embed(condition)
@@ -106,31 +114,32 @@ class StructuredPredictor(ConditionalVAE):
         num_samples = checks.positive_int(num_samples, "num_samples")
         size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
         seed = checks.int32(seed, "seed")
-        if input.is_source(x):
+        if yields_batches(x):
             batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x)
         else:
             rows = self._rows_of(x) or 1
             x = self.check_condition(x, rows, "x")
-            batches = (input.part_of(x, slice(i, i + size)) for i in range(0, rows, size))
-        means = self.__dict__.setdefault("_means_of_answers", {})
-        if num_samples not in means:
-            means[num_samples] = tf.function(
-                lambda x, seeds: self._mean_answer(x, seeds, num_samples),
+            batches = (select_rows(x, slice(i, i + size)) for i in range(0, rows, size))
+        mean_answer = self.compiled_once(
+            ("mean answer", num_samples),
+            lambda: tf.function(
+                functools.partial(self._mean_answer, num_samples=num_samples),
                 reduce_retracing=True,
-            )
+            ),
+        )
         answers, first = [], 0
         for batch in batches:
             rows = self._rows_of(batch) or 1
             seeds = random.sample_seeds(rows, seed) + np.int32(first)
             part = self.check_condition(batch, rows, "x")
-            answers.append(means[num_samples](part, seeds))
+            answers.append(mean_answer(part, seeds))
             first += rows
-        checks.that(answers, "x", "of one row or more", x)
+        checks.require(answers, "x", "of one row or more", x)
         return tf.concat(answers, 0).numpy()
 
     def _mean_answer(self, x, seeds, num_samples):
         draw = random.row_noise(*random.seed_words(seeds))
-        every = objectives.tile_rows(self.embed(x), num_samples)
+        every = tile_rows(self.embed(x), num_samples)
         z = self.draw_prior(draw, every, num_samples)
         means = self.likelihood.distribution(self.generate(z, every)).mean()
         split = (num_samples, -1, *self.likelihood.event_shape)

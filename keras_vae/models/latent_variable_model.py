@@ -1,0 +1,212 @@
+"""What a trained latent variable model is used for: from `encode` to `export`."""
+
+import os
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import checks
+from keras_vae.datasets.rows import RowsOnDisk
+from keras_vae.training.arrays import as_array, plain_array, select_rows
+from keras_vae.training.augmentation import augment
+from keras_vae.training.model import ResumableModel
+
+
+class LatentVariableModel(ResumableModel):
+    """Base of the models: methods that use `posterior`, `prior` and `likelihood`.
+
+    A subclass sets these three, and writes `embed`, `infer` and `generate`; see `VAE`.
+    """
+
+    posterior: Any
+    prior: Any
+    likelihood: Any
+
+    @property
+    def generative(self) -> bool:
+        """Whether the model has a density p(x) and can be sampled."""
+        return not self.posterior.is_point
+
+    # Data.
+
+    def check_data(self, x: Any, name: str = "x", augmentation: Any = ()) -> Any:
+        """Returns data as a NumPy array or `RowsOnDisk` that the likelihood accepts.
+
+        The shape must be `[rows, *event]`, after the layers of `augmentation`.
+
+        Raises:
+            ValueError: for another shape, no rows, a dtype that is not numeric, or values
+                without a density.
+        """
+        x = as_array(x, name)
+        if augmentation:
+            if len(x.shape) != 4:
+                raise ValueError(
+                    "`augmentation` is for images [rows, height, width, channels]. "
+                    f"Received: {name} of shape {x.shape}"
+                )
+            seeds = keras.random.SeedGenerator(0)
+            self.check_batch(augment(augmentation, x[:1], seeds), name)
+        else:
+            self.check_batch(x, name)
+        values = x.sample_rows() if isinstance(x, RowsOnDisk) else x
+        self.likelihood.check_values(values, name)
+        return x
+
+    def check_batch(self, x: Any, name: str = "x") -> None:
+        """Raises a ValueError unless x has the likelihood's shape and a numeric dtype."""
+        self.likelihood.check_batch(x, name)
+
+    def as_float(self, x: Any) -> tf.Tensor:
+        """x as the likelihood's floats `[batch, *event]`; uint8 is divided by 255."""
+        return self.likelihood.as_float(x)
+
+    def _checked_tensor(self, x):
+        """Checks x where its values are known. A tensor stays one, for its gradient."""
+        if tf.is_symbolic_tensor(x):
+            return x
+        array = self.check_data(x)
+        return x if tf.is_tensor(x) else array
+
+    # Use.
+
+    def call(self, x: Any, condition: Any = None, training: bool = False) -> tf.Tensor:
+        """x `[batch, *event]` -> its reconstruction, the mean of p(x | E[z|x])."""
+        condition = self.embed(condition)
+        q_params = self.infer(self.as_float(x), condition, training)
+        z = self.posterior.distribution(q_params).mean()
+        return self.likelihood.distribution(self.generate(z, condition, training)).mean()
+
+    def encode(self, x: Any, batch_size: int | None = None, condition: Any = None) -> Any:
+        """Computes the approximate posterior of data.
+
+        Args:
+            x: `[rows, *event]`, as given to `fit`. Values between 0 and 1 are used
+                unchanged, not binarised.
+            batch_size: int, rows that pass the encoder at a time. Default: all.
+            condition: what a conditional model conditions on; None for other models.
+
+        Returns:
+            `tfd.Distribution` q(z|x) with batch shape `[rows]`: `mean()`, `stddev()`,
+            `sample()`, `log_prob(z)`.
+
+        Raises:
+            ValueError: for data that do not fit the likelihood.
+        """
+        x = self._checked_tensor(x)
+        condition = self.embed(self.check_condition(condition, x.shape[0]))
+        if batch_size is None:
+            return self.posterior.distribution(self.infer(self.as_float(x), condition))
+        size = checks.positive_int(batch_size, "batch_size")
+        parts = [slice(i, i + size) for i in range(0, len(x), size)]
+        params = [
+            self.infer(self.as_float(x[part]), select_rows(condition, part))
+            for part in parts
+        ]
+        return self.posterior.distribution(tf.nest.map_structure(_concat, *params))
+
+    def decode(self, z: Any, condition: Any = None) -> Any:
+        """Computes the likelihood of latents.
+
+        Args:
+            z: `[rows, *latent]`, numbers of any dtype.
+            condition: see `encode`.
+
+        Returns:
+            `tfd.Distribution` p(x|z) with batch shape `[rows]`.
+
+        Raises:
+            ValueError: if z has another shape.
+        """
+        if not tf.is_tensor(z):
+            z = as_array(plain_array(z, "z"), "z")
+        checks.dtype(z.dtype, "z")
+        z = tf.cast(z, tf.float32)
+        latent = self.posterior.event_shape
+        if not z.shape.is_compatible_with((None, *latent)):
+            raise ValueError(
+                f"`z` must have shape {('batch', *latent)}. Received: shape {z.shape}"
+            )
+        condition = self.embed(self.check_condition(condition, z.shape[0]))
+        return self.likelihood.distribution(self.generate(z, condition))
+
+    def sample(
+        self, n: int | None = None, seed: int | None = None, seeds: Any = None,
+        mean: bool = False, condition: Any = None,
+    ) -> tf.Tensor:  # fmt: skip
+        """Draws x from the model: z from the prior, x from p(x|z).
+
+        Equal seeds give equal draws in every process and in every exported form.
+
+        Args:
+            n: int, the number of rows.
+            seed: int; row i gets the seed `seed * 1000003 + i` in 32 bits. Default:
+                drawn from Keras' global seed.
+            seeds: ints `[rows]`, one for each row, in place of `n` and `seed`.
+            mean: bool, return the means of p(x|z) rather than draws.
+            condition: see `encode`.
+
+        Returns:
+            float32 tensor `[rows, *event]`.
+
+        Raises:
+            ValueError: unless either `n` or `seeds` is given.
+        """
+        from keras_vae.exporting import signatures
+
+        name = "mean" if mean else "x"
+        return signatures.sample_rows(self, n, seed, seeds, name, condition)
+
+    def reconstruct(self, x: Any, condition: Any = None) -> tf.Tensor:
+        """Computes the mean of p(x | E[z|x]), a float32 tensor `[rows, *event]`."""
+        x = self._checked_tensor(x)
+        return self(x, condition=self.check_condition(condition, x.shape[0]))
+
+    def log_likelihood(
+        self, x: Any, num_samples: int = 1000, condition: Any = None
+    ) -> np.ndarray:
+        """Estimates log p(x) of each row in nats, `[rows]`, by importance sampling.
+
+        Burda et al. (2016), equation 8. The estimate is a lower bound in expectation; its
+        error and effective sample size come from `evaluation.importance_weighted`.
+        """
+        from keras_vae import evaluation
+
+        estimate = evaluation.importance_weighted(self, x, num_samples, condition=condition)
+        return estimate.log_likelihood
+
+    def export(
+        self, filepath: str | os.PathLike, format: str = "tf_saved_model", **options: Any
+    ) -> pathlib.Path:
+        """Writes the model as functions of named tensors that run without this package.
+
+        `encode`, `encode_mean`, `decode`, `sample`, `reconstruct` (which a server runs when
+        no signature is named) and `score`: see `keras_vae.signatures`. All work row by row,
+        and a seed gives the same sample in each format. A model card is written with them.
+
+        Args:
+            filepath: path that does not exist yet.
+            format: `"tf_saved_model"`, a folder, for TF Serving (seeds are int64);
+                `"litert"`, one .tflite file (int32); `"onnx"`, a folder with a file for
+                each signature (int32).
+            **options: `names` of signatures (default: all), `num_samples` of `score`,
+                `batch_size`, `quantize` (`"float16"`, `"dynamic"`, `"int8"`) and
+                `representative_data`, `about`: see `keras_vae.exporting.export`.
+
+        Returns:
+            `pathlib.Path` of the export, which is atomic.
+
+        Raises:
+            ValueError: for a path that exists, options that do not fit, or a signature
+                that the model cannot have.
+        """
+        from keras_vae import exporting
+
+        return exporting.export(self, filepath, format, **options)
+
+
+def _concat(*parts):
+    return parts[0] if parts[0].shape.rank == 0 else tf.concat(parts, axis=0)
