@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks
-from keras_vae.distributions import Deterministic
+from keras_vae.training.arrays import select_rows
 
 
 def image_grid(images, columns):
@@ -22,9 +22,9 @@ def image_grid(images, columns):
         ValueError: if the images have another shape.
     """
     images = np.asarray(images)
-    fits = images.ndim == 4 and images.shape[-1] in (1, 3) and images.size
-    what = "images [n, height, width, 1 or 3]"
-    checks.that(fits, "images", what, f"shape {images.shape}")
+    are_images = images.ndim == 4 and images.shape[-1] in (1, 3) and images.size
+    expected = "images [n, height, width, 1 or 3]"
+    checks.require(are_images, "images", expected, f"shape {images.shape}")
     columns = checks.positive_int(columns, "columns")
     if images.dtype != np.uint8:
         images = np.round(255 * np.clip(images.astype(np.float32), 0, 1)).astype(np.uint8)
@@ -72,17 +72,17 @@ class ImageGrids(keras.callbacks.Callback):
         if (epoch + 1) % self.every:
             return
         model, columns = self.model, len(self.x)
-        given, drawn = {}, {}
+        kwargs, sample_kwargs = {}, {}
         if self.condition is not None:
-            turns = np.arange(self.num_samples) % columns
-            given = {"condition": self.condition}
-            drawn = {"condition": tf.nest.map_structure(lambda c: c[turns], self.condition)}
+            rows = np.arange(self.num_samples) % columns
+            kwargs = {"condition": self.condition}
+            sample_kwargs = {"condition": select_rows(self.condition, rows)}
         pair = tf.concat(
-            [model.as_float(self.x), model.reconstruct(self.x, **given)], axis=0
+            [model.as_float(self.x), model.reconstruct(self.x, **kwargs)], axis=0
         )
         grids = {"reconstructions": image_grid(pair, columns)}
-        if not isinstance(model.posterior, Deterministic):
-            samples = model.sample(self.num_samples, seed=0, mean=True, **drawn)
+        if model.generative:
+            samples = model.sample(self.num_samples, seed=0, mean=True, **sample_kwargs)
             grids["samples"] = image_grid(samples, columns)
         with self.writer.as_default(step=epoch):
             for name, grid in grids.items():

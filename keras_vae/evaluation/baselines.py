@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow_probability as tfp
 
-from keras_vae import checks, input
+from keras_vae import checks
+from keras_vae.training.arrays import select_rows
 
 
 class PCA:
@@ -36,7 +37,9 @@ class PCA:
         x = self.check_data(x)
         most = min(len(x), int(np.prod(x.shape[1:])))
         fits = self.latent_dim <= most
-        checks.that(fits, "latent_dim", f"at most {most} for these data", self.latent_dim)
+        checks.require(
+            fits, "latent_dim", f"at most {most} for these data", self.latent_dim
+        )
         self.event_shape = x.shape[1:]
         self.pca = decomposition.PCA(self.latent_dim, random_state=0)
         self.pca.fit(_as_float(x).reshape(len(x), -1))
@@ -84,7 +87,7 @@ def reconstruction_error(model, x, batch_size=1024, condition=None):
         given = {}
         if condition is not None:
             rows = slice(start, start + size)
-            given = {"condition": input.part_of(condition, rows)}
+            given = {"condition": select_rows(condition, rows)}
         found = np.asarray(model.reconstruct(part, **given), np.float64)
         total += np.sum((found - _as_float(part)) ** 2)
     return float(total / len(x))

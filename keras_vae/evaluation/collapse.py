@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_vae.objectives import Terms
+from keras_vae.terms import Terms
 
 
 def active_units(model, x, threshold=0.01, batch_size=1024, condition=None):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, input
-from keras_vae.distributions import Deterministic
+from keras_vae import checks
+from keras_vae.training.arrays import select_rows
 
 # Blocks of samples in one call, which Ctrl-C cannot end: half a second.
 _CALL = 64
@@ -56,7 +56,7 @@ def importance_weighted(
     Raises:
         ValueError: for data that do not fit the likelihood, or counts below 1.
     """
-    if isinstance(model.posterior, Deterministic):
+    if not model.generative:
         raise NotImplementedError(
             f"{type(model).__name__} defines no density p(x): its posterior is a point. "
             "`evaluate` gives its reconstruction term; a VAE has log_likelihood."
@@ -65,13 +65,15 @@ def importance_weighted(
     num_samples = checks.positive_int(num_samples, "num_samples")
     batch_size = checks.positive_int(batch_size, "batch_size")
     condition = model.check_condition(condition, len(x))
-    named = proposal in ("posterior", "prior")
-    checks.that(named, "proposal", '"posterior" or "prior"', proposal)
-    log_sum, log_sum_of_squares = model.try_xla(
-        lambda xla: _log_sums(
-            x, condition, num_samples, batch_size, *_steps(model, proposal, xla)
-        )
-    )
+    known = proposal in ("posterior", "prior")
+    checks.require(known, "proposal", '"posterior" or "prior"', proposal)
+
+    def run(jit_compile):
+        key = "importance weights", proposal, jit_compile
+        steps = model.compiled_once(key, lambda: _make_steps(model, proposal, jit_compile))
+        return _log_sums(x, condition, num_samples, batch_size, *steps)
+
+    log_sum, log_sum_of_squares = model.try_xla(run)
     size = np.exp(2 * log_sum - log_sum_of_squares)
     with np.errstate(divide="ignore", invalid="ignore"):  # one sample has no error
         variance = (num_samples / size - 1) / np.float64(num_samples - 1)
@@ -90,7 +92,7 @@ def _log_sums(x, condition, num_samples, batch_size, prepare, add):
     for start in range(0, len(x), rows):
         part = tf.constant(x[start : start + rows])
         position = start + tf.range(len(part))
-        given = input.part_of(condition, slice(start, start + rows))
+        given = select_rows(condition, slice(start, start + rows))
         prepared = prepare(part, given, position)
         # float64: in float32 a running sum stops to grow where |log w| is large.
         sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
@@ -104,16 +106,6 @@ def _log_sums(x, condition, num_samples, batch_size, prepare, add):
                     sums = add(*prepared, position, *bounds, samples, sums)
         log_sums.append(sums)
     return tf.concat(log_sums, axis=1).numpy()
-
-
-def _steps(model, proposal, jit_compile):
-    """The two graphs: once per batch of rows, and once per blocks of samples."""
-    # Kept in the model, as Keras keeps its own functions.
-    kept = vars(model).setdefault("_importance_steps", {})
-    key = proposal, jit_compile
-    if key not in kept:
-        kept[key] = _make_steps(model, proposal, jit_compile)
-    return kept[key]
 
 
 def _make_steps(model, proposal, jit_compile):

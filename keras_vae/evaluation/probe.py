@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_vae import input
+from keras_vae.training.arrays import check_labels
 
 
 def linear_probe(model, x_train, y_train, x_test, y_test, batch_size=1024):
@@ -30,7 +30,7 @@ def linear_probe(model, x_train, y_train, x_test, y_test, batch_size=1024):
     def codes(x, y, part):
         x = model.check_data(x, f"x_{part}")
         y = np.asarray(y)
-        input.check_labels(y, len(x), f"y_{part}")
+        check_labels(y, len(x), f"y_{part}")
         means = model.encode(x, batch_size).mean().numpy()
         return means.reshape(len(means), -1), y
 

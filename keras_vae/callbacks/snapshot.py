@@ -1,0 +1,106 @@
+"""The files of a backup: the state of a training beside its model, with checksums."""
+
+import hashlib
+import json
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.training.keras_private import CALLBACK_STATE
+
+FORMAT = 1  # of a backup's files
+
+
+def callback_state(callback: keras.callbacks.Callback) -> dict | None:
+    """The state of a callback, or None if it has none that is known."""
+    if hasattr(callback, "get_state"):
+        return callback.get_state()
+    for kind, names in CALLBACK_STATE.items():
+        if isinstance(callback, kind):
+            return {name: getattr(callback, name, None) for name in names}
+    return None
+
+
+def set_callback_state(callback: keras.callbacks.Callback, state: dict) -> None:
+    """Restores what `callback_state` returned."""
+    if hasattr(callback, "set_state"):
+        callback.set_state(state)
+    else:
+        for name, value in state.items():
+            setattr(callback, name, value)
+
+
+def write_state(folder: pathlib.Path, state: dict) -> None:
+    """Writes the state beside the model in a folder, then the checksums of all files.
+
+    Raises:
+        ValueError: for a callback's state that is not made of JSON values and arrays.
+    """
+    arrays: dict = {}
+    try:
+        text = json.dumps(_without_arrays(state, arrays))
+    except TypeError as error:
+        raise ValueError(
+            "`get_state` of a callback must return a dict of JSON values and arrays. "
+            f"Received: {state['callbacks']}: {error}"
+        ) from error
+    (folder / "state.json").write_text(text)
+    np.savez(folder / "arrays.npz", **arrays)
+    files = {p.name: [p.stat().st_size, _digest(p)] for p in sorted(folder.iterdir())}
+    (folder / "backup.json").write_text(json.dumps({"format": FORMAT, "files": files}))
+
+
+def read_state(folder: pathlib.Path) -> dict:
+    """Reads the state of a backup, after comparing all checksums.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: for a backup that is damaged.
+    """
+    about = json.loads((folder / "backup.json").read_text())
+    if about["format"] > FORMAT:
+        raise ValueError(
+            f"it was written by a newer keras_vae, format {about['format']}; this version "
+            f"reads {FORMAT}"
+        )
+    for name, (size, digest) in about["files"].items():
+        path = folder / name
+        if path.stat().st_size != size:
+            raise ValueError(f"{name} has {path.stat().st_size} bytes instead of {size}")
+        if _digest(path) != digest:
+            raise ValueError(f"{name} has another checksum")
+    with np.load(folder / "arrays.npz") as file:
+        arrays = dict(file)
+    return _with_arrays(json.loads((folder / "state.json").read_text()), arrays)
+
+
+def _without_arrays(value, arrays):
+    """JSON values; arrays are moved into the dict `arrays`."""
+    if isinstance(value, dict):
+        return {key: _without_arrays(v, arrays) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_arrays(v, arrays) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)) or tf.is_tensor(value):
+        name, array = f"array_{len(arrays)}", np.asarray(value)
+        arrays[name] = array
+        # By name, as .npz does not know bfloat16.
+        return {"array": name, "dtype": array.dtype.name}
+    return value
+
+
+def _with_arrays(value, arrays):
+    if isinstance(value, list):
+        return [_with_arrays(v, arrays) for v in value]
+    if isinstance(value, dict) and value.keys() == {"array", "dtype"}:
+        return arrays[value["array"]].view(value["dtype"])[
+            ()
+        ]  # a 0-d array becomes a scalar
+    if isinstance(value, dict):
+        return {key: _with_arrays(v, arrays) for key, v in value.items()}
+    return value
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
