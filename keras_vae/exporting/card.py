@@ -38,7 +38,7 @@ def check_about(about):
     if about is None:
         return
     fits = isinstance(about, dict) and all(isinstance(key, str) for key in about)
-    checks.that(fits, "about", "a dict whose keys are str", about)
+    checks.require(fits, "about", "a dict whose keys are str", about)
     taken = sorted({*OWN} & {*about})
     if taken:
         raise ValueError(
@@ -58,7 +58,7 @@ def describe(model, chosen, shapes, format, options, num_samples, about=None):
 
     Args:
         model: `keras_vae.VAE`.
-        chosen: dict of `keras_vae.signatures.Signature`.
+        chosen: dict of `keras_vae.exporting.signatures.Signature`.
         shapes: for each of them (inputs, outputs), dicts of `tf.TensorSpec` by name.
         format: str.
         options: dict of the options of the format.

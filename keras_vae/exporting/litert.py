@@ -8,8 +8,9 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, input, signatures
-from keras_vae.exporting import saved_model
+from keras_vae import checks
+from keras_vae.exporting import saved_model, signatures
+from keras_vae.training.arrays import select_rows
 
 QUANTIZE = ("float16", "dynamic", "int8")
 ROWS = 200  # of the representative data, at most
@@ -31,7 +32,7 @@ def check(model, batch_size=None, quantize=None, representative_data=None):
     checks.positive_ints_or_none(batch_size=batch_size)
     fits = quantize is None or (isinstance(quantize, str) and quantize in QUANTIZE)
     expected = " or ".join(["None", *map(repr, QUANTIZE)])
-    checks.that(fits, "quantize", expected, quantize)
+    checks.require(fits, "quantize", expected, quantize)
     if (quantize == "int8") != (representative_data is not None):
         given = "none" if representative_data is None else "some"
         raise ValueError(
@@ -52,7 +53,7 @@ def write(model, chosen, path, batch_size=None, quantize=None, representative_da
 
     Args:
         model: `keras_vae.VAE`.
-        chosen: dict of `keras_vae.signatures.Signature`.
+        chosen: dict of `keras_vae.exporting.signatures.Signature`.
         path: `pathlib.Path` of the file.
         batch_size: int, or None for any number of rows.
         quantize: None; `"float16"` or `"dynamic"` (int8 weights): the weights only;
@@ -162,12 +163,12 @@ def _representative(model, chosen, x, batch_size):
     for step in range(steps):
         place = np.arange(step * size, (step + 1) * size)
         part = model.as_float(x[place % len(x)])
-        condition = input.part_of(model.example_condition(place[-1] + 1), place)
+        condition = select_rows(model.example_condition(place[-1] + 1), place)
         values = {
             "x": part.numpy(),
             "seed": place.astype(np.int32),
             "z": signatures.encode_mean(model, part, condition)["mean"].numpy(),
-            **signatures.named(condition),
+            **signatures.by_name(condition),
         }
         if step % 2 and "sample" in chosen:  # the decoder's other input
             values["z"] = signatures.sample(model, values["seed"], condition)["z"].numpy()

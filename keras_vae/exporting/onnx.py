@@ -27,7 +27,7 @@ def write(model, chosen, path):
 
     Args:
         model: `keras_vae.VAE`.
-        chosen: dict of `keras_vae.signatures.Signature`.
+        chosen: dict of `keras_vae.exporting.signatures.Signature`.
         path: `pathlib.Path` of the folder.
 
     Returns:

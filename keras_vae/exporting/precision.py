@@ -5,6 +5,8 @@ import tempfile
 
 import keras
 
+from keras_vae.training.keras_private import flatten_layers
+
 _HALF = ("float16", "bfloat16")
 
 
@@ -14,7 +16,7 @@ def in_float32(model):
     Raises:
         ValueError: if it cannot be built anew from its config.
     """
-    if not any(layer.compute_dtype in _HALF for layer in model._flatten_layers()):
+    if not any(layer.compute_dtype in _HALF for layer in flatten_layers(model)):
         return model
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")

@@ -18,7 +18,7 @@ def write(model, chosen, path, warmup=None, seed_dtype="int64", batch_size=None)
 
     Args:
         model: `keras_vae.VAE`.
-        chosen: dict of `keras_vae.signatures.Signature`.
+        chosen: dict of `keras_vae.exporting.signatures.Signature`.
         path: `pathlib.Path` of the folder.
         warmup: str, the name of the model in TF Serving's warm-up requests, or None.
         seed_dtype: `"int32"` for a model that is to be converted further.

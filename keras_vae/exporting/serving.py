@@ -9,13 +9,12 @@ The folder that a server reads:
     DIR/NAME/2/              the next one; the server finds it by itself
 """
 
-import os
 import re
 
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks
+from keras_vae import atomic, checks
 
 ROOT = "/models"  # of DIR inside the server's container
 MAX_BATCH = 64
@@ -45,7 +44,7 @@ def check():
 def check_name(value, name):
     """Raises a ValueError for what cannot be the name of a model, and of its folder."""
     fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value)
-    checks.that(fits, name, "the name of a model: letters, digits, _ or -", value)
+    checks.require(fits, name, "the name of a model: letters, digits, _ or -", value)
 
 
 def export(model, folder, name="vae", **options):
@@ -67,7 +66,7 @@ def export(model, folder, name="vae", **options):
     check_name(name, "name")
     for key in ("format", "warmup"):
         expected = "left out for TF Serving, for which it is known"
-        checks.that(key not in options, key, expected, options.get(key))
+        checks.require(key not in options, key, expected, options.get(key))
     folder = checks.path(folder, "folder")
     check()
     base = folder / name
@@ -87,9 +86,7 @@ def export(model, folder, name="vae", **options):
         there = place.read_text() if place.exists() else None
         # The last two are the user's once they are there.
         if there is None or (file == "models.config" and there != content):
-            part = folder / f".{file}-{os.getpid()}"
-            part.write_text(content)
-            part.replace(place)
+            atomic.write_text(place, content)
     return path
 
 

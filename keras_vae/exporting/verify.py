@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vae import checks, exporting, signatures
+from keras_vae import checks
 from keras_vae.exporting import card as cards
-from keras_vae.exporting import runtimes
+from keras_vae.exporting import formats, runtimes, signatures
 from keras_vae.exporting.precision import in_float32
 
 # float32 of two runtimes: other orders of summation. Relative to values above 1, such as
@@ -104,11 +104,11 @@ def read_card(path):
 
 def _check_card(card):
     """Raises one error or another unless the entries are there that are used here."""
-    known = card["format"] in exporting.FORMATS
-    checks.that(known, "format", f"one of {list(exporting.FORMATS)}", card["format"])
+    known = card["format"] in formats.FORMATS
+    checks.require(known, "format", f"one of {list(formats.FORMATS)}", card["format"])
     checks.positive_ints_or_none(num_samples=card["num_samples"])
     for name in ("signatures", "files"):
-        checks.that(card[name], name, "a dict with entries", card[name])
+        checks.require(card[name], name, "a dict with entries", card[name])
     for signature in card["signatures"].values():
         for tensor in signature["inputs"].values():
             np.dtype(tensor["dtype"]), list(tensor["shape"])
@@ -151,7 +151,7 @@ def expected(model, card, x, rows=1000):
     x = model.check_data(x)
     model = in_float32(model)
     listed = card["signatures"]
-    every = signatures.of(model, card["num_samples"] or 1)
+    every = signatures.build_signatures(model, card["num_samples"] or 1)
     _check_model(every, card)
     x = model.as_float(x[np.arange(rows) % len(x)]).numpy()
     seeds = np.arange(rows, dtype=np.int64) - rows // 2
@@ -160,7 +160,7 @@ def expected(model, card, x, rows=1000):
         seeds += seeds % 3 << 33  # the upper word counts, too
     condition = model.example_condition(rows)
     z = signatures.encode_mean(model, x, condition)["mean"].numpy() + np.float32(0.1)
-    values = {"x": x, "seed": seeds, "z": z, **signatures.named(condition)}
+    values = {"x": x, "seed": seeds, "z": z, **signatures.by_name(condition)}
     at_once = runtimes.PART
     feeds: dict = {}
     outputs = {}

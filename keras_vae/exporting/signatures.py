@@ -7,15 +7,16 @@ not know, gives NaN in each float that is computed from it, and leaves the other
 they are.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, input, random
-from keras_vae.distributions import Deterministic
+from keras_vae import checks, random
+from keras_vae.training.arrays import plain_array, select_rows
 
 # Rows that are sampled at a time: as fast as many more, in little memory.
 _BLOCK = 2048
@@ -140,7 +141,7 @@ def score(model, x, seed, condition=None, num_samples=16):
     q_params = model.infer(x, condition)
     terms = model.terms_given(x, q_params, draw, condition, num_samples)
     outputs = {"log_likelihood": -terms.reconstruction}
-    if not _is_autoencoder(model):
+    if model.generative:
         log_prob = tf.reduce_logsumexp(terms.log_weight, axis=0) - math.log(num_samples)
         outputs |= {"elbo": terms.elbo, "kl": terms.kl, "log_prob": log_prob}
     return _where(valid, outputs)
@@ -150,9 +151,9 @@ class Signature(NamedTuple):
     """One of the functions above, for one model.
 
     Attributes:
-        function: tensors, by the names of `inputs` -> dict of tensors.
+        function: tensors, in the order of `inputs` -> dict of tensors.
         inputs: (dtype, shape of a row) by name; the dtype of a seed is `"int"`.
-        meaning: str, what it does.
+        meaning: str, what it computes.
         outputs: the meaning of each output, by name; of `decode` without the parameters of
             the likelihood.
     """
@@ -163,8 +164,8 @@ class Signature(NamedTuple):
     outputs: dict
 
 
-def of(model, num_samples=16):
-    """The signatures that a model has, by name.
+def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
+    """The signatures of a model, by name.
 
     Args:
         model: `keras_vae.VAE`.
@@ -174,72 +175,58 @@ def of(model, num_samples=16):
         Dict of `Signature`. An autoencoder has neither `encode`, which draws, nor `sample`.
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    x = {"x": ("float32", model.likelihood.event_shape)}
-    z = {"z": ("float32", model.posterior.event_shape)}
-    seed = {"seed": ("int", ())}
-    given = {
+    specs: dict[str, tuple] = {
+        "x": ("float32", model.likelihood.event_shape),
+        "z": ("float32", model.posterior.event_shape),
+        "seed": ("int", ()),
+    }
+    conditions = {
         name: ("int" if value.dtype.kind == "i" else "float32", value.shape[1:])
-        for name, value in named(model.example_condition(1)).items()
+        for name, value in by_name(model.example_condition(1)).items()
     }
 
-    def condition(values):
-        if list(given) == ["condition"]:
-            return values[0]
-        return dict(zip(given, values, strict=True)) or None
+    def make(function, names, meaning, outputs):
+        inputs = {name: specs[name] for name in names} | conditions
+
+        def call(*values):
+            kwargs = dict(zip(inputs, values, strict=True))
+            if conditions and "condition" not in conditions:
+                kwargs["condition"] = {name: kwargs.pop(name) for name in conditions}
+            return function(model, **kwargs)
+
+        return Signature(call, inputs, meaning, outputs)
 
     mean = {"mean": "mean of q(z|x)"}
-    drawn = {"mean": "mean of p(x|z)"}
+    x_mean = {"mean": "mean of p(x|z)"}
+    x_and_z = {"x": "a draw from p(x|z)", **x_mean, "z": "the draw from the prior"}
+    z = {"stddev": "standard deviation of q(z|x)", "z": "a draw from q(z|x)"}
     nats = {"log_likelihood": f"E log p(x|z), nats, a mean over {num_samples} draws of z"}
-    if not _is_autoencoder(model):
+    if model.generative:
         nats |= {
             "elbo": "evidence lower bound, nats: log_likelihood - kl",
             "kl": "KL(q(z|x) || p(z)), nats",
             "log_prob": f"log p(x), nats, importance-weighted with {num_samples} draws",
         }
-    every = {
-        "encode": Signature(
-            lambda x, seed, *c: encode(model, x, seed, condition(c)),
-            x | seed | given,
-            "the approximate posterior q(z|x), and a draw from it",
-            mean | {"stddev": "standard deviation of q(z|x)", "z": "a draw from q(z|x)"},
+    posterior = "the approximate posterior q(z|x), and a draw from it"
+    draw = "a draw from the model: z from the prior, x from p(x|z)"
+    reconstruction = "the reconstruction of x, what `predict` returns"
+    scoring = functools.partial(score, num_samples=num_samples)
+    signatures = {
+        "encode": make(encode, ["x", "seed"], posterior, mean | z),
+        "encode_mean": make(encode_mean, ["x"], "the mean of q(z|x), without a seed", mean),
+        "decode": make(decode, ["z"], "the likelihood p(x|z)", x_mean),
+        "sample": make(sample, ["seed"], draw, x_and_z),
+        "reconstruct": make(
+            reconstruct, ["x"], reconstruction, {"mean": "mean of p(x | E[z|x])"}
         ),
-        "encode_mean": Signature(
-            lambda x, *c: encode_mean(model, x, condition(c)),
-            x | given,
-            "the mean of q(z|x), without a seed",
-            mean,
-        ),
-        "decode": Signature(
-            lambda z, *c: decode(model, z, condition(c)),
-            z | given,
-            "the likelihood p(x|z)",
-            drawn,
-        ),
-        "sample": Signature(
-            lambda seed, *c: sample(model, seed, condition(c)),
-            seed | given,
-            "a draw from the model: z from the prior, x from p(x|z)",
-            {"x": "a draw from p(x|z)", **drawn, "z": "the draw from the prior"},
-        ),
-        "reconstruct": Signature(
-            lambda x, *c: reconstruct(model, x, condition(c)),
-            x | given,
-            "the reconstruction of x, what `predict` gives",
-            {"mean": "mean of p(x | E[z|x])"},
-        ),
-        "score": Signature(
-            lambda x, seed, *c: score(model, x, seed, condition(c), num_samples),
-            x | seed | given,
-            "how likely the model finds x",
-            nats,
-        ),
+        "score": make(scoring, ["x", "seed"], "how likely x is under the model", nats),
     }
-    if _is_autoencoder(model):
-        del every["encode"], every["sample"]
-    return every
+    if not model.generative:
+        del signatures["encode"], signatures["sample"]
+    return signatures
 
 
-def named(condition):
+def by_name(condition: Any) -> dict:
     """A condition as the inputs of signatures: a dict by name, empty for None."""
     if isinstance(condition, dict):
         return condition
@@ -281,7 +268,7 @@ def sample_rows(
     if seeds is None:
         seed = random.fresh_seed() if seed is None else checks.int32(seed, "seed")
         seeds = random.sample_seeds(checks.positive_int(n, "n"), seed)
-    array = np.asarray(input.plain_array(seeds, "seeds"))
+    array = np.asarray(plain_array(seeds, "seeds"))
     if (
         array.ndim != 1
         or not array.size
@@ -296,21 +283,20 @@ def sample_rows(
     condition = model.check_condition(condition, len(seeds))
     if len(seeds) <= _BLOCK:
         return sample(model, seeds, condition, guidance)[name]
-    # Of one shape, which XLA compiles once: what is too much is cut off.
+    # Blocks of one shape, which XLA compiles once; the surplus rows are cut off.
     count = -(-len(seeds) // _BLOCK)
-    every = np.resize(np.arange(len(seeds)), (count, _BLOCK))
-    # Kept in the model, as Keras keeps its own functions.
-    kept = vars(model).setdefault("_block_samplers", {})
+    rows = np.resize(np.arange(len(seeds)), (count, _BLOCK))
 
     def run(jit_compile):
-        key = name, guidance, jit_compile
-        if key not in kept:
-            kept[key] = tf.function(
-                lambda s, c: sample(model, s, c, guidance, jit_compile)[name],
-                jit_compile=jit_compile,
-            )
-        blocks = [input.part_of((seeds, condition), rows) for rows in every]
-        return tf.concat([kept[key](*block) for block in blocks], 0)
+        def draw_block(seeds, condition):
+            return sample(model, seeds, condition, guidance, jit_compile)[name]
+
+        draw = model.compiled_once(
+            ("sample", name, guidance, jit_compile),
+            lambda: tf.function(draw_block, jit_compile=jit_compile),
+        )
+        blocks = [select_rows((seeds, condition), block) for block in rows]
+        return tf.concat([draw(*block) for block in blocks], 0)
 
     return model.try_xla(run)[: len(seeds)]
 
@@ -364,7 +350,3 @@ def _where(valid, outputs):
         return value + tf.cast(tf.reshape(hole, (-1, *ones)), value.dtype)
 
     return {name: mark(value) for name, value in outputs.items()}
-
-
-def _is_autoencoder(model):
-    return isinstance(model.posterior, Deterministic)
