@@ -8,7 +8,6 @@ from PIL import Image
 
 from keras_vae import evaluation
 from keras_vae.callbacks import image_grid
-from keras_vae.distributions import Deterministic
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -27,10 +26,9 @@ def draw(run, model, data):
     folder = run.path("figures")
     folder.mkdir(exist_ok=True)
     pictures = Pictures(data.event_shape, data.shown_range)
-    generative = not isinstance(model.posterior, Deterministic)
     figures = {"curves": chart(folder / "curves", curves, run.metrics())}
     few = _spread(len(data.x_test), 12)
-    x, given = data.x_test[few], run.given(data, "test", few)
+    x, given = data.x_test[few], run.condition_kwargs(data, "test", few)
     pair = np.concatenate(
         [model.as_float(x).numpy(), model.reconstruct(x, **given).numpy()]
     )
@@ -41,19 +39,21 @@ def draw(run, model, data):
         figures["classes"] = pictures.save(folder / "classes.png", samples, len(few))
         changed = transferred(model, x, few, **given)
         figures["transfer"] = pictures.save(folder / "transfer.png", changed, len(x))
-    elif generative:
+    elif model.generative:
         samples = model.sample(60, seed=1, mean=True).numpy()
         figures["samples"] = pictures.save(folder / "samples.png", samples, 12)
-    if generative and data.scaler is not None:
+    if model.generative and data.scaler is not None:
         every = np.arange(2000) % len(data.x_test)
-        draws = model.sample(2000, seed=1, **run.given(data, "test", every))
+        draws = model.sample(2000, seed=1, **run.condition_kwargs(data, "test", every))
         draws = data.scaler.inverse(draws.numpy())
         real = data.scaler.inverse(data.x_test)
         figures["marginals"] = chart(
             folder / "marginals", marginals, data.scaler.columns, real, draws
         )
     rows = _spread(len(data.x_test), 3000)
-    posterior = model.encode(data.x_test[rows], 1024, **run.given(data, "test", rows))
+    posterior = model.encode(
+        data.x_test[rows], 1024, **run.condition_kwargs(data, "test", rows)
+    )
     means = posterior.mean().numpy()
     labels = None if data.y_test is None else data.y_test[rows]
     figures["latent"] = chart(folder / "latent", latent_map, means, labels)
@@ -61,16 +61,20 @@ def draw(run, model, data):
         steps = interpolations(model, x)
         figures["interpolations"] = pictures.save(folder / "interpolations.png", steps, 11)
     kl, active = None, np.arange(means.shape[1])
-    if generative:
+    if model.generative:
         with contextlib.suppress(ValueError):
-            kl = evaluation.kl_per_unit(model, data.x_test, **run.given(data, "test"))
+            kl = evaluation.kl_per_unit(
+                model, data.x_test, **run.condition_kwargs(data, "test")
+            )
             figures["kl"] = chart(folder / "kl", kl_bars, kl)
-        varies = evaluation.active_units(model, data.x_test, **run.given(data, "test"))
+        varies = evaluation.active_units(
+            model, data.x_test, **run.condition_kwargs(data, "test")
+        )
         active = np.flatnonzero(varies)
     spread = means.var(axis=0) if kl is None else kl
     units = active[np.argsort(-spread[active], kind="stable")][:32]
     if len(units):
-        values = traversals(model, means, units, run.given(data, "test", rows))
+        values = traversals(model, means, units, run.condition_kwargs(data, "test", rows))
         figures["traversals"] = pictures.save(folder / "traversals.png", values, 11)
     return figures
 

@@ -1,19 +1,19 @@
 """Samples and reconstructions as files: a picture, an array or a table."""
 
-import os
 import pathlib
 
 import numpy as np
 
+from keras_vae import atomic
 from keras_vae.datasets import Scaler
-from keras_vae.report import figures
+from keras_vae.runs.report import figures
 
 
 def saver(run, model, path, name, overwrite):
     """Checks where to write, before anything is computed.
 
     Args:
-        run: `keras_vae.run.Run`.
+        run: `keras_vae.runs.folder.Run`.
         model: its model.
         path: `pathlib.Path` with the suffix .png, .npz or .csv, or None for one in the run.
         name: str, the name of the file in the run.
@@ -52,15 +52,11 @@ def saver(run, model, path, name, overwrite):
     scaler = _scaler(run) if table else None
 
     def save(arrays):
-        part = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
         arrays = {key: np.asarray(x) for key, x in arrays.items()}
         if scaler is not None:
             arrays = {key: scaler.inverse(x) for key, x in arrays.items()}
-        try:
+        with atomic.replacing(path) as part:
             forms[path.suffix](part, arrays, run)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
         return path
 
     return save

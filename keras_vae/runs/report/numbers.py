@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_vae import evaluation, nets
-from keras_vae.distributions import Deterministic, IndependentBernoulli, IndependentNormal
+from keras_vae.distributions import IndependentBernoulli, IndependentNormal
 from keras_vae.models import VAE, Autoencoder
 
 # The baselines' own protocol, the same for every run, so that their table compares.
@@ -17,7 +17,7 @@ def evaluate(run, model, data, num_samples, nll_rows):
     """The numbers of a run on its test data, kept in evaluation.json.
 
     Args:
-        run: `keras_vae.run.Run`.
+        run: `keras_vae.runs.folder.Run`.
         model: its model.
         data: its `Dataset`.
         num_samples: int, importance samples for each row.
@@ -26,42 +26,42 @@ def evaluate(run, model, data, num_samples, nll_rows):
     Returns:
         dict of floats. All costs are in nats per row.
     """
-    of = {"num_samples": num_samples, "nll_rows": min(nll_rows, len(data.x_test))}
-    of["steps"] = int(model.step.numpy())
+    settings = {"num_samples": num_samples, "nll_rows": min(nll_rows, len(data.x_test))}
+    settings["steps"] = int(model.step.numpy())
     kept = run.read_json("evaluation.json")
     if kept is not None:
         if not isinstance(kept, dict):
             raise run.unreadable("evaluation.json", "no dict")
-        if all(kept.get(name) == value for name, value in of.items()):
+        if all(kept.get(name) == value for name, value in settings.items()):
             return kept
-    given = run.given(data, "test")
+    condition = run.condition_kwargs(data, "test")
     test = model.evaluate(
-        data.x_test, given.get("condition"), 500, verbose=0, return_dict=True
+        data.x_test, condition.get("condition"), 500, verbose=0, return_dict=True
     )
     numbers = {f"test_{name}": value for name, value in test.items() if name != "loss"}
     numbers["reconstruction_error"] = evaluation.reconstruction_error(
-        model, data.x_test, **given
+        model, data.x_test, **condition
     )
-    if not isinstance(model.posterior, Deterministic):
+    if model.generative:
         if getattr(model.likelihood, "grey", None) != "soft":  # that is no log-likelihood
-            numbers |= _likelihood(model, data, num_samples, nll_rows, given)
-        active = evaluation.active_units(model, data.x_test, **given)
+            numbers |= _likelihood(model, data, num_samples, nll_rows, condition)
+        active = evaluation.active_units(model, data.x_test, **condition)
         numbers |= {"active_units": active.sum(), "latent_units": active.size}
-    if data.has_classes and not given:  # codes that are made with the label say nothing
+    if data.has_classes and not condition:  # codes that are made with the label say nothing
         numbers["probe_accuracy"] = _probe(model, data)
-    numbers = {name: float(value) for name, value in numbers.items()} | of
+    numbers = {name: float(value) for name, value in numbers.items()} | settings
     run.write_json("evaluation.json", numbers)
     return numbers
 
 
-def _likelihood(model, data, num_samples, nll_rows, given):
+def _likelihood(model, data, num_samples, nll_rows, condition):
     # Spread over the test set, which may be sorted.
     rows = np.linspace(0, len(data.x_test) - 1, min(nll_rows, len(data.x_test))).astype(int)
     estimate = evaluation.importance_weighted(
         model,
         data.x_test[rows],
         num_samples,
-        **{name: value[rows] for name, value in given.items()},
+        **{name: value[rows] for name, value in condition.items()},
     )
     nll = -estimate.log_likelihood.astype(np.float64)
     numbers = {
@@ -97,7 +97,7 @@ def compare(run, model, data, numbers, latents, tell):
     what is known already is read from baselines.json.
 
     Args:
-        run: `keras_vae.run.Run`.
+        run: `keras_vae.runs.folder.Run`.
         model: its model.
         data: its `Dataset`.
         numbers: from `evaluate`.
@@ -123,7 +123,7 @@ def compare(run, model, data, numbers, latents, tell):
             run.write_json("baselines.json", list(known.values()))
     keys = {"reconstruction_error", "probe_accuracy"} & {*numbers}
     mine = {key: numbers[key] for key in keys}
-    first = {"model": "this run", "latent": run.options["latent"], **mine}
+    first = {"model": "this run", "latent": run.options.latent, **mine}
     return [first, *(known[key] for key in wanted)] if wanted else []
 
 

@@ -6,7 +6,7 @@ import importlib.resources
 import jinja2
 from PIL import Image
 
-from keras_vae.report import figures
+from keras_vae.runs.report import figures
 
 # Title and caption of each figure, in the order of the page.
 CAPTIONS = {
@@ -68,7 +68,7 @@ def write(run, model, data, numbers, table):
     """Draws the figures and writes report.html.
 
     Args:
-        run: `keras_vae.run.Run`.
+        run: `keras_vae.runs.folder.Run`.
         model: its model.
         data: its `Dataset`.
         numbers: from `evaluate`.
@@ -96,7 +96,7 @@ def write(run, model, data, numbers, table):
         for latent in {row["latent"] for row in table}:
             rows = [row[key] for row in table if row["latent"] == latent and key in row]
             best[key, latent] = better(rows, default=None)
-    source = importlib.resources.files("keras_vae.report").joinpath("report.html.j2")
+    source = importlib.resources.files("keras_vae.runs.report").joinpath("report.html.j2")
     environment = jinja2.Environment(
         autoescape=True,
         trim_blocks=True,

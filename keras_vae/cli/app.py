@@ -1,0 +1,118 @@
+"""The application: its commands, and how it reports errors."""
+
+import contextlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from keras_vae.cli import train, use
+from keras_vae.cli.progress import err
+from keras_vae.cluster import launcher
+
+
+class _Group(typer.core.TyperGroup):
+    def invoke(self, context):
+        with _readable_errors():
+            return super().invoke(context)
+
+
+app = typer.Typer(
+    name="keras-vae",
+    help="Train variational autoencoders on your data; evaluate, sample, report, export.",
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(train.train)
+app.command(context_settings={"allow_interspersed_args": False})(train.launch)
+for _command in (
+    use.evaluate, use.sample, use.reconstruct, use.report, use.export, use.verify,
+):  # fmt: skip
+    app.command()(_command)
+
+
+def main() -> None:
+    """Runs the command line: the entry point of the console script."""
+    app()
+
+
+@contextlib.contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Turns errors that a user can correct into one line, and warnings into lines."""
+
+    def show(message, category, *_, **__):
+        err.print(f"Warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        except (typer.Exit, typer.Abort):  # they are RuntimeErrors
+            raise
+        except Exception as error:
+            if not _correctable(error) or "KERAS_VAE_TRACEBACK" in os.environ:
+                raise
+            message = str(error) or type(error).__name__
+            if _lost_worker(error):
+                if not isinstance(error, TimeoutError):
+                    message = "another worker is gone: start all again, with --resume"
+                err.print(f"Error: {message}")
+                raise typer.Exit(launcher.GONE) from None
+            if (
+                isinstance(error, MemoryError)
+                or "ResourceExhausted" in type(error).__name__
+            ):
+                message = f"out of memory: try a smaller --batch or model. {message}"
+            err.print(f"Error: {_with_option_names(message)}")
+            raise typer.Exit(2) from None
+
+
+def _correctable(error):
+    """Whether a user can act on an error; all others keep their traceback."""
+    if isinstance(error, ImportError):
+        return "keras-vae[" in str(error)  # an extra to install
+    kinds: tuple[Any, ...] = (ValueError, OSError, RuntimeError, MemoryError)
+    if "tensorflow" in sys.modules:
+        kinds = (*kinds, sys.modules["tensorflow"].errors.OpError)
+    return isinstance(error, kinds)
+
+
+def _lost_worker(error):
+    """Whether the cause is another worker, which did not come or is gone."""
+    several = {"TF_CONFIG", "SLURM_JOB_ID"} & os.environ.keys()
+    if not several or "tensorflow" not in sys.modules:
+        return False
+    errors = sys.modules["tensorflow"].errors
+    kinds = (errors.UnavailableError, errors.AbortedError, errors.CancelledError)
+    return isinstance(error, (TimeoutError, errors.DeadlineExceededError, *kinds))
+
+
+_ARGUMENTS = ("data", "run", "artefact", "command")
+# Arguments of Python that have another name on the command line.
+_RENAMED = {"filepath": "out", "folder": "out", "format": "to"}
+
+
+def _with_option_names(message: str) -> str:
+    """Names options as they are typed: `value_range` -> --value-range."""
+    names = {
+        parameter.name.rstrip("_")
+        for command in typer.main.get_group(app).commands.values()
+        for parameter in command.params
+    }
+
+    def typed(match):
+        name = match[1]
+        if name in _ARGUMENTS:
+            return name.upper()
+        name = _RENAMED.get(name, name)
+        return f"--{name.replace('_', '-')}" if name in names else match[0]
+
+    return re.sub(r"`(\w+)`", typed, message)

@@ -1,0 +1,93 @@
+"""Options that several commands share, and the options of a run as those of a command."""
+
+import dataclasses
+import functools
+import inspect
+import pathlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from keras_vae.runs import parsers
+from keras_vae.runs.options import Options, count, option
+
+Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+NumSamples = Annotated[int, count("Report", "Importance samples for each row.")]
+NllRows = Annotated[int, count("Report", "Largest number of test rows for the NLL.", low=2)]
+Latents = Annotated[
+    str,
+    option(
+        "Report",
+        "Latent sizes of the baselines in the table of the report; none leaves it out.",
+        parser=parsers.ints,
+        metavar="INTS|none",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+
+
+def with_run_options(function: Callable) -> Callable:
+    """Gives a command an option for each field of `Options`, and passes them as `options`.
+
+    Args:
+        function: takes `options` and its own parameters, as Typer reads them.
+    """
+    fields = dataclasses.fields(Options)
+
+    @functools.wraps(function)
+    def command(**kwargs):
+        values = {field.name: kwargs.pop(field.name) for field in fields}
+        values["drop"] = values["drop"] or []
+        return function(options=Options(**values), **kwargs)
+
+    own = inspect.signature(function).parameters.values()
+    parameters = [
+        *map(_parameter, fields),
+        *(p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "options"),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _parameter(field):
+    """A field of `Options` as a parameter that Typer understands."""
+    annotation, (info,) = field.type, field.type.__metadata__
+    default: Any = inspect.Parameter.empty
+    if field.default is not dataclasses.MISSING:
+        default = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        default = ",".join(map(str, field.default_factory())) or None
+    if info.parser is not None:  # Typer passes the text to it, whatever the type
+        annotation = Annotated[str | None if default is None else str, info]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Path | None:
+    """Takes the options in a YAML file as defaults of the command line.
+
+    Raises:
+        typer.BadParameter: for a file that cannot be read, and for an unknown option.
+    """
+    if path is None:
+        return None
+    import yaml  # only where it is needed
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise typer.BadParameter(
+            f"expected a YAML file that can be read. Received: {path}: {error}"
+        ) from error
+    known = {field.name for field in dataclasses.fields(Options)}
+    if not isinstance(values, dict) or not {*values} <= known:
+        keys = sorted(map(str, {*values} - known)) if isinstance(values, dict) else "no map"
+        raise typer.BadParameter(
+            f"expected a YAML map of options, such as `latent: 16`. Received: {path} with "
+            f"{keys}"
+        )
+    context.default_map = {key: value for key, value in values.items() if value is not None}
+    return path

@@ -1,0 +1,54 @@
+"""What the commands print: lines, tables, a progress bar."""
+
+import os
+import sys
+import tempfile
+
+from rich import progress
+from rich.console import Console
+
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def progress_bar() -> progress.Progress:
+    """Makes the bar of a long command; it is hidden where there is no terminal."""
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[text]}"),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+        progress.TextColumn("left"),
+        console=out,
+        disable=not out.is_terminal,
+    )
+
+
+def print_numbers(numbers: dict[str, float]) -> None:
+    """Prints numbers by name, one a line."""
+    for name, value in numbers.items():
+        out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow, without what it prints when it starts."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "tensorflow" in sys.modules:
+        return
+    # TensorFlow's C++ code writes to the file descriptor before its log level counts.
+    with tempfile.TemporaryFile() as noise:
+        stderr = os.dup(2)
+        os.dup2(noise.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # searches for a GPU
+        except BaseException:
+            noise.seek(0)
+            os.write(stderr, noise.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,0 +1,304 @@
+"""The commands that train: `train` and `launch`."""
+
+import math
+import os
+import pathlib
+import shlex
+import signal
+import sys
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from keras_vae.cli.options import (
+    Latents,
+    NllRows,
+    NumSamples,
+    read_config,
+    with_run_options,
+)
+from keras_vae.cli.progress import err, out, print_numbers, progress_bar, start_tensorflow
+from keras_vae.cluster import launcher, meeting
+from keras_vae.runs.options import Options, count, option, real
+
+Strategy = Literal["auto", "mirrored", "multi-worker"]
+_TIMEOUT = "Seconds that a worker waits for the others to come."
+
+
+@with_run_options
+def train(
+    context: typer.Context,
+    options: Options,
+    folder: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder of the run. Default: runs/DATA-N."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in DIR, or start it if there is none."
+        ),
+    ] = False,
+    config: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file of options, such as the run.yaml of a run. Options of the "
+            "command line override it. Default: none.",
+            is_eager=True,
+            callback=read_config,
+        ),
+    ] = None,
+    strategy: Annotated[
+        Strategy,
+        option(
+            "Training",
+            "mirrored: all GPUs of this host; multi-worker: the workers in TF_CONFIG, or "
+            "of a Slurm job; auto: what is available.",
+        ),
+    ] = "auto",
+    timeout: Annotated[
+        float, real("Training", _TIMEOUT, exclusive=True, high=1e6)
+    ] = meeting.TIMEOUT,
+    num_samples: NumSamples = 1000,
+    nll_rows: NllRows = 1000,
+    baselines: Latents = "2,8,32",
+) -> None:
+    """Train on DATA and write a run: model, metrics, figures, report.
+
+    Without a test split, 20 % of the rows are held out.
+    Ctrl-C or a crash leaves a run that --resume continues exactly.
+    """
+    launcher.end_with_launcher()
+    # Before and after `fit`, which has its own handler.
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(launcher.PREEMPTED))
+    restored = former or signal.SIG_DFL  # None: it was not installed by Python
+    context.call_on_close(lambda: signal.signal(signal.SIGTERM, restored))
+    folder = run_folder(options.data, folder, resume)
+    start_tensorflow()
+    from keras_vae.cluster.strategy import make_strategy, wait_for_chief
+    from keras_vae.runs import build
+    from keras_vae.runs import train as training
+    from keras_vae.training import replicas
+
+    changes = _explicit(context, options)
+    run, data = _open_or_new(folder, options, changes, resume)
+    begun, last = run.epochs_done(), run.options.epochs
+    if begun > last:
+        raise ValueError(
+            f"`epochs` must be {begun} or more, which are done. Received: epochs={last}"
+        )
+    if begun == last and run.path("report.html").is_file():
+        out.print(
+            f"The run is finished: {last} epochs. Its report: {run.path('report.html')} "
+            f"(keras-vae report {folder} writes it again)"
+        )
+        return
+    devices = make_strategy(strategy, run.facts(data), timeout)
+    chief = replicas.is_chief(devices)  # only the chief writes, prints and evaluates
+    out.quiet = not chief
+    with devices.scope():
+        vae = build.build_model(run.options, data)
+    if chief and not run.exists:
+        run.start(shlex.join(["keras-vae", *sys.argv[1:]]), data)
+    if resume and begun:
+        out.print(f"Continuing after epoch {begun}.")
+    _describe(run, data, vae)
+    from keras_vae.cli.watcher import Watcher
+
+    try:
+        training.train(run, vae, data, [Watcher()])
+    except KeyboardInterrupt:
+        _interrupted(run)
+    if chief:
+        write_report(run, data, num_samples, nll_rows, baselines)
+    wait_for_chief(devices)
+    if not chief:
+        os._exit(0)  # before TensorFlow reports at length that the chief is gone
+
+
+def launch(
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="COMMAND",
+            help="After --, the command of all workers: train DATA and its options.",
+        ),
+    ],
+    workers: Annotated[int, count(None, "Number of workers.", "--workers", high=1000)],
+    restarts: Annotated[
+        int,
+        count(None, "Largest number of restarts of all workers when one dies.", low=0),
+    ] = 3,
+    timeout: Annotated[
+        float, real(None, _TIMEOUT, exclusive=True, high=1e6)
+    ] = meeting.TIMEOUT,
+    grace: Annotated[
+        float, real(None, "Seconds from the signal to end until a worker is killed.")
+    ] = launcher.GRACE,
+) -> None:
+    """Train with several workers on this host, and resume when one of them dies.
+
+    They share its CPUs; for the GPUs of one host, `train` alone uses all of them.
+    On several hosts a scheduler starts the workers, each with `train`, which
+    finds the others.
+    """
+    name, *arguments = command
+    if name != "train":
+        raise ValueError(f"`command` must be `train` and its options. Received: {name}")
+    from keras_vae.cli.app import app
+
+    parser = typer.main.get_group(app).commands["train"]  # refuses what train would
+    options = parser.make_context("keras-vae train", arguments.copy()).params
+    if options["strategy"] == "mirrored":
+        raise ValueError(
+            "`strategy` must be auto or multi-worker, to launch workers. Received: mirrored"
+        )
+    folder = run_folder(options["data"], options["folder"], options["resume"])
+    shared = ["--out", str(folder), "--timeout", str(timeout)]
+    raise typer.Exit(
+        launcher.launch(["train", *shared, *arguments], workers, restarts, grace)
+    )
+
+
+def run_folder(data: str, folder: pathlib.Path | None, resume: bool) -> pathlib.Path:
+    """Returns the folder of the run to make, checked before anything slow is done."""
+    if resume and folder is None:
+        raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
+    folder = _new_folder(data) if folder is None else folder
+    # A process that is killed while it starts a run leaves these.
+    leftovers = ("scaler.json", "run.yaml")
+    paths = folder.iterdir() if folder.is_dir() else ()
+    used = any(path.name not in leftovers and path.name[0] != "." for path in paths)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out must be a folder. Received: {folder}, which is a file")
+    if used and not resume:
+        hint = ", or --resume to continue" if (folder / "run.json").is_file() else ""
+        raise ValueError(
+            f"--out must be a new or empty folder{hint}. Received: {folder}, which is "
+            "not empty"
+        )
+    if used and not (folder / "run.json").is_file():
+        raise ValueError(
+            f"--out must be a run, to resume it. Received: {folder}, which is not empty "
+            "and has no run.json"
+        )
+    return folder
+
+
+def _new_folder(data):
+    stem, number = pathlib.Path(data).name.split(".")[0] or "data", 1
+    while pathlib.Path("runs", f"{stem}-{number}").exists():
+        number += 1
+    return pathlib.Path("runs", f"{stem}-{number}")
+
+
+def _explicit(context, options):
+    """The options that were given on the command line or in a YAML file."""
+    values = options.to_dict()
+    sources = {name: context.get_parameter_source(name) for name in values}
+    return {
+        name: value
+        for name, value in values.items()
+        if getattr(sources[name], "name", None) in ("COMMANDLINE", "DEFAULT_MAP")
+    }
+
+
+def _open_or_new(folder, options, changes, resume):
+    """The run to train, and its data."""
+    from keras_vae.datasets import NAMED
+    from keras_vae.runs import build
+    from keras_vae.runs.folder import Run
+
+    if options.data and options.data not in NAMED:
+        options.data = str(pathlib.Path(options.data).resolve())
+        changes["data"] = options.data
+    if resume and (run := Run(folder)).exists:
+        run = Run.open(folder)
+        run.resume(changes)
+        return run, run.data()
+    data = build.load_data(options)
+    return Run(folder, build.resolve(options, data)), data
+
+
+def _describe(run: Any, data: Any, model: Any) -> None:
+    """Prints what is about to happen, with the defaults."""
+    options = run.options
+    held_out = "" if data.x_val is None else f", {len(data.x_val):,} validation"
+    shape = " x ".join(map(str, data.event_shape))
+    out.print(
+        f"data        {data.name}: {len(data.x_train):,} training{held_out} and "
+        f"{len(data.x_test):,} test rows of {shape}{_scaling(data)}"
+    )
+    if data.streamed:
+        size = data.x_train.dtype.itemsize * math.prod(data.x_train.shape) / 1e9
+        out.print(f"            read from the disk when needed: {size:,.1f} GB")
+    out.print(
+        f"model       {options.model}, {options.network}, latent {options.latent}, "
+        f"{model.count_params():,} parameters"
+    )
+    if options.likelihood == "bernoulli":
+        grey = {
+            "binarize": "grey pixels are binarised again at each step (--grey soft: soft "
+            "targets; --likelihood normal: unchanged)",
+            "soft": "grey pixels are soft targets: the bound is not a log-likelihood",
+            "error": "for data that are 0 or 1",
+        }[options.grey]
+        out.print(f"likelihood  bernoulli; {grey}")
+    else:
+        out.print(f"likelihood  normal, scale {options.scale}")
+    out.print(
+        f"training    {options.epochs} epochs, batch {options.batch}, seed "
+        f"{options.seed}, into {run.folder}"
+    )
+
+
+def _scaling(data):
+    if data.scaler is not None:
+        return ", standardised"
+    if data.value_range is not None:
+        low, high = data.value_range
+        return f", values {low:g} to {high:g} scaled to [0, 1]"
+    if data.shown_range == (0, 1):
+        return ""
+    low, high = data.shown_range
+    return f", values {low:g} to {high:g} unchanged (--value-range scales them)"
+
+
+def _interrupted(run: Any) -> NoReturn:
+    """Ends the command after Ctrl-C; the chief says how to continue."""
+    if out.quiet:
+        raise typer.Exit(launcher.INTERRUPTED)
+    done = run.epochs_done()
+    err.print(
+        f"\nStopped. {run.folder} holds the run up to epoch {done}; to continue, add "
+        f"--out {run.folder} --resume to the same command."
+    )
+    raise typer.Exit(launcher.INTERRUPTED)
+
+
+def write_report(
+    run: Any, data: Any, num_samples: int, nll_rows: int, baselines: Any
+) -> None:
+    """Evaluates the model of a run, trains the baselines and writes the report."""
+    from keras_vae.runs import report
+
+    try:
+        with progress_bar() as bar:
+
+            def show(text, done=0, total=None):
+                bar.update(task, description=text, completed=done, total=total)
+
+            task = bar.add_task("evaluating", total=None, text="")
+            model = run.model()
+            numbers = report.evaluate(run, model, data, num_samples, nll_rows)
+            table = report.compare(run, model, data, numbers, baselines, show)
+            show("drawing")
+            page = report.write(run, model, data, numbers, table)
+            bar.update(task, visible=False)
+    except KeyboardInterrupt:
+        _interrupted(run)
+    print_numbers(numbers)
+    out.print(f"\nreport: {page}")

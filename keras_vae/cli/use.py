@@ -1,0 +1,244 @@
+"""The commands that use a trained run, from `evaluate` to `verify`."""
+
+import pathlib
+from typing import Annotated, Any, Literal
+
+import typer
+
+from keras_vae.cli.options import Folder, Latents, NllRows, NumSamples, Overwrite
+from keras_vae.cli.progress import err, out, print_numbers, start_tensorflow
+from keras_vae.cli.train import write_report
+from keras_vae.runs.options import count
+
+Target = Literal["serving", "litert", "onnx"]
+Quantize = Literal["float16", "dynamic", "int8"]
+
+
+def _open(folder: pathlib.Path) -> Any:
+    start_tensorflow()
+    from keras_vae.runs.folder import Run
+
+    return Run.open(folder)
+
+
+def evaluate(
+    folder: Folder, num_samples: NumSamples = 1000, nll_rows: NllRows = 1000
+) -> None:
+    """Evaluate a run on its test data: the bound, the NLL with its error, the latents."""
+    run = _open(folder)
+    from keras_vae.runs import report
+
+    numbers = report.evaluate(run, run.model(), run.data(), num_samples, nll_rows)
+    print_numbers(numbers)
+    out.print(f"\n{run.path('evaluation.json')}")
+
+
+def sample(
+    folder: Folder,
+    n: Annotated[int, count(None, "Number of samples.", "-n", high=10**6)] = 64,
+    seed: Annotated[
+        int, count(None, "Equal seeds give equal samples.", low=-(2**63), high=2**63 - 1)
+    ] = 0,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="Write the means of p(x|z) rather than draws.")
+    ] = False,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Label to sample, for a conditional model. Default: all labels in turn.",
+        ),
+    ] = None,
+    path: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="File to write: .png, .npz or .csv.  [default: RUN/samples.*]",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw samples: a picture, an array, or a table in the units of the data."""
+    run = _open(folder)
+    from keras_vae.runs import report
+
+    model = run.model()
+    if not model.generative:
+        raise ValueError(
+            "`run` must have a model with a prior to sample from. Received: "
+            f"{folder}, with the model {run.options.model}"
+        )
+    save = report.saver(run, model, path, "samples", overwrite)
+    condition = _condition_kwargs(run, label, n)
+    samples = model.sample(n, seed=seed, mean=mean, **condition).numpy()
+    out.print(str(save({"samples": samples})))
+
+
+def reconstruct(
+    folder: Folder,
+    rows: Annotated[int, count(None, "Number of test rows.", "-n")] = 32,
+    path: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="File to write: .png, .npz or .csv.  [default: RUN/reconstructions.*]",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Reconstruct the first test rows: originals beside the means of p(x|z)."""
+    run = _open(folder)
+    from keras_vae.runs import report
+
+    model, data = run.model(), run.data()
+    save = report.saver(run, model, path, "reconstructions", overwrite)
+    x = data.x_test[:rows]
+    condition = run.condition_kwargs(data, "test", slice(rows))
+    pairs = {
+        "originals": model.as_float(x).numpy(),
+        "reconstructions": model.reconstruct(x, **condition),
+    }
+    out.print(str(save(pairs)))
+
+
+def report(
+    folder: Folder,
+    num_samples: NumSamples = 1000,
+    nll_rows: NllRows = 1000,
+    baselines: Latents = "2,8,32",
+) -> None:
+    """Write the report of a run again: figures and one self-contained HTML page."""
+    run = _open(folder)
+    run.model()  # an error comes before the data are read
+    write_report(run, run.data(), num_samples, nll_rows, baselines)
+
+
+def export(
+    folder: Folder,
+    to: Annotated[
+        Target,
+        typer.Option(
+            help="serving: a SavedModel, the next version in a folder of TF Serving; "
+            "litert: a file for phones and browsers; onnx: a folder."
+        ),
+    ],
+    path: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="Path to write. Default: RUN/serving, RUN/model.tflite or RUN/onnx.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the served model. Default: vae."),
+    ] = None,
+    quantize: Annotated[
+        Quantize | None, typer.Option(help="Quantisation, for litert. Default: float32.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        count(None, "Fixed number of rows of a call, for litert. Default: any number."),
+    ] = None,
+    score_samples: Annotated[
+        int, count(None, "Draws of z per row in the signature score.", high=10_000)
+    ] = 16,
+) -> None:
+    """Export a run: functions of tensors that need neither this package nor Keras."""
+    for option_name, value, target in (
+        ("quantize", quantize, "litert"),
+        ("batch_size", batch_size, "litert"),
+        ("name", name, "serving"),
+    ):
+        if value is not None and to != target:
+            raise ValueError(
+                f"`{option_name}` must be left out unless `to` is {target}. "
+                f"Received: {option_name}={value}"
+            )
+    run = _open(folder)
+    model = run.model()
+    settings = {"num_samples": score_samples, "about": run.about()}
+    if to == "serving":
+        from keras_vae.exporting import serving
+
+        served = "vae" if name is None else name
+        written = serving.export(model, path or run.path("serving"), served, **settings)
+    elif to == "litert":
+        settings |= {"quantize": quantize, "batch_size": batch_size}
+        if quantize == "int8":
+            settings["representative_data"] = run.data().x_fit
+        path = path or run.path("model.tflite")
+        written = model.export(path, format="litert", **settings)
+    else:
+        written = model.export(path or run.path("onnx"), format="onnx", **settings)
+    out.print(str(written))
+
+
+def verify(
+    path: Annotated[
+        pathlib.Path,
+        typer.Argument(metavar="ARTEFACT", help="Path that keras-vae export printed."),
+    ],
+    folder: Folder,
+    rows: Annotated[int, count(None, "Number of rows and seeds.", "-n", high=10**6)] = 1000,
+) -> None:
+    """Compare an exported artefact with the model of its run, in a separate process.
+
+    Each signature must return what the model returns. For a quantised artefact only the
+    noise must be equal, which quantisation does not change; other differences are shown.
+    """
+    run = _open(folder)
+    from keras_vae.exporting.verify import verify as compare
+
+    differences = compare(run.model(), path, run.data().x_test, rows)
+    _print_differences(differences)
+    if any(one.agrees is False for one in differences):
+        err.print(f"{path} differs from the model of {run.folder}.")
+        raise typer.Exit(1)
+    if not any(one.agrees for one in differences):
+        err.print(f"{path} is quantised and has no `sample`: there is nothing to compare.")
+        raise typer.Exit(1)
+    verdict = "agrees with the model"
+    if any(one.agrees is None for one in differences):
+        verdict = "draws the same z as the model; the rest is quantised"
+    out.print(f"\n{path} {verdict}. {rows:,} rows and seeds were compared.")
+
+
+def _print_differences(differences):
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("signature", "output", "largest difference", "elements off", ""):
+        table.add_column(title)
+    verdicts = {True: "same", False: "DIFFERS", None: "quantised"}
+    for one in differences:
+        table.add_row(
+            one.signature,
+            one.output,
+            f"{one.largest:.1e}",
+            f"{one.differ:.2%}" if one.differ else "none",
+            verdicts[one.agrees],
+        )
+    out.print(table)
+
+
+def _condition_kwargs(run, label, n):
+    """The condition of n samples as keyword arguments: one label, or all in turn."""
+    names = run.info["data"].get("classes")
+    if not names:
+        if label is not None:
+            raise ValueError(
+                "`label` must be left out: the model has no labels. "
+                f"Received: label={label}"
+            )
+        return {}
+    if label is None:
+        return {"condition": [i % len(names) for i in range(n)]}
+    if label not in names:
+        raise ValueError(
+            f"`label` must be one of {', '.join(names)}. Received: label={label}"
+        )
+    return {"condition": names.index(label)}

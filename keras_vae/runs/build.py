@@ -1,0 +1,269 @@
+"""What the options of a run describe: its data, its model, its objective."""
+
+import functools
+from typing import Any, NoReturn
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import datasets, nets, objectives, schedules
+from keras_vae.datasets import Dataset
+from keras_vae.distributions import Head, IndependentBernoulli, IndependentNormal
+from keras_vae.models import VAE, Autoencoder, ConditionalVAE
+from keras_vae.runs.options import FILTERS, Options
+from keras_vae.training import replicas
+
+MODELS: dict[str, Any] = {
+    "vae": VAE,
+    "autoencoder": Autoencoder,
+    "conditional": ConditionalVAE,
+}
+
+
+def load_data(options: Options) -> Dataset:
+    """Loads the data set that the options name, with its validation rows."""
+    data = datasets.load(
+        options.data,
+        label=options.label,
+        drop=tuple(options.drop),
+        resize=options.resize,
+        value_range=options.value_range,
+    )
+    data = data.hold_out(options.validation)
+    if options.crop:
+        shape = data.event_shape
+        if len(shape) != 3 or min(np.subtract(shape[:2], options.crop)) < 0:
+            raise ValueError(
+                f"`crop` must be a part of the images. Received: crop={options.crop} of "
+                f"rows of shape {shape}"
+            )
+        if sum(np.equal(shape[:2], options.crop)) == 1:
+            raise ValueError(  # Keras' layer would not move the crop then
+                "`crop` must be smaller than the images in height and in width. Received: "
+                f"crop={options.crop} of rows of shape {shape}"
+            )
+        event_shape = (*options.crop, shape[2])
+        parts = {
+            part: datasets.center(getattr(data, part), event_shape)
+            for part in ("x_val", "x_test")
+        }
+        data = data._replace(**parts)
+    return data
+
+
+def augmentation(options: Options) -> list[keras.layers.Layer]:
+    """Makes the augmentation layers of the options."""
+    layers = []
+    # In float32, not in the global policy, which is that of the networks.
+    settings = {"fill_mode": "nearest", "dtype": "float32"}
+    if options.rotate:
+        factor = options.rotate / 360
+        layers.append(keras.layers.RandomRotation(factor, **settings))
+    if options.shift:
+        shift = options.shift
+        layers.append(keras.layers.RandomTranslation(shift, shift, **settings))
+    if options.crop:
+        layers.append(keras.layers.RandomCrop(*options.crop, dtype="float32"))
+    return layers
+
+
+def resolve(options: Options, data: Dataset) -> Options:
+    """Fills in the defaults that depend on the data.
+
+    Raises:
+        ValueError: for options that do not fit the data or each other.
+    """
+    options = options.replace()
+    _resolve_condition(options, data)
+    _resolve_network(options, data)
+    _resolve_likelihood(options, data)
+    for name in ("rotate", "shift", "crop"):
+        if getattr(options, name) and len(data.event_shape) != 3:
+            _refuse(name, "left out for data that are not images", getattr(options, name))
+    steps = steps_per_epoch(options, data)
+    if options.epochs is None:  # about 5,000 steps
+        options.epochs = min(200, max(10, -(-5000 // steps)))
+    if options.beta_schedule != "constant" and options.beta_steps is None:
+        options.beta_steps = max(1, steps * options.epochs // 10)
+    if options.xla is None:  # convolutions are slower with it on a CPU
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        options.xla = options.network == "mlp" or gpu
+    _check_objective(options)
+    return options
+
+
+def steps_per_epoch(options: Options, data: Dataset) -> int:
+    """The batches of an epoch, counting a smaller last one."""
+    return -(-len(data.x_train) // options.batch)
+
+
+def _resolve_condition(options, data):
+    conditional = options.model == "conditional"
+    if not conditional and options.condition is not None:
+        _refuse("condition", "left out unless the model is conditional", options.condition)
+    if not conditional:
+        return
+    options.condition = "label"
+    if not data.has_classes:
+        raise ValueError(
+            "`condition` label needs 2 to 100 classes: folders of images, y_train and "
+            "y_test of an .npz, or `label`, a column of a table. Received: "
+            f"{'no labels' if data.y_train is None else 'other labels'} in {data.name}"
+        )
+
+
+def _resolve_network(options, data):
+    images = len(data.event_shape) == 3
+    if options.network is None:
+        options.network = "conv" if images else "mlp"
+    if options.network == "conv" and not images:
+        _refuse("network", "mlp for data that are not images", "conv")
+    if options.network == "mlp" and options.filters != FILTERS:
+        _refuse("filters", "left out unless the network is conv", options.filters)
+    try:
+        keras.activations.get(options.activation)
+    except ValueError:
+        _refuse("activation", "the name of a Keras activation", options.activation)
+
+
+def _resolve_likelihood(options, data):
+    binary, in_unit = data.x_train.dtype == bool, _in_unit_interval(data)
+    if options.likelihood is None:
+        shape = data.event_shape
+        grey = len(shape) == 3 and shape[-1] == 1 and in_unit
+        options.likelihood = "bernoulli" if binary or grey else "normal"
+    for name, likelihood in (("grey", "bernoulli"), ("scale", "normal")):
+        value = getattr(options, name)
+        if value is not None and options.likelihood != likelihood:
+            _refuse(name, f"left out unless the likelihood is {likelihood}", value)
+    if options.likelihood == "bernoulli" and not in_unit:
+        low, high = data.x_seen.min(), data.x_seen.max()
+        raise ValueError(
+            "`likelihood` bernoulli needs values in [0, 1]: scale an array by its "
+            f"`value_range`, or use normal. Received: values from {low:g} to {high:g} in "
+            f"the training rows, {data.x_test.min():g} to {data.x_test.max():g} in the test"
+        )
+    if options.grey is None and options.likelihood == "bernoulli":
+        options.grey = "error" if binary else "binarize"
+    if options.scale is None and options.likelihood == "normal":
+        options.scale = "shared"
+
+
+def _check_objective(options):
+    """Raises a ValueError for an option of another objective than the chosen one."""
+    defaults = {"samples": 1, "beta": 1.0, "beta_schedule": "constant", "beta_steps": None}
+    defaults |= {"free_bits": 0.0}
+    if options.beta_schedule == "constant" and options.beta_steps is not None:
+        _refuse("beta_steps", "left out without `beta_schedule`", options.beta_steps)
+    if not _has_bound(options):
+        owner, defaults = "model is vae", {"objective": "elbo", **defaults}
+    elif options.objective == "iwae":
+        owner = "objective is elbo"
+        del defaults["samples"]
+    else:
+        return
+    for name, default in defaults.items():
+        if getattr(options, name) != default:
+            _refuse(name, f"left out unless the {owner}", getattr(options, name))
+
+
+def _has_bound(options):
+    """Whether the model is trained by a bound on log p(x)."""
+    return MODELS[options.model].default_objective is objectives.ELBO
+
+
+def _refuse(name: str, expected: str, value: Any) -> NoReturn:
+    raise ValueError(f"`{name}` must be {expected}. Received: {name}={value}")
+
+
+def _in_unit_interval(data):
+    """Whether all values lie in [0, 1] where the likelihood sees them."""
+    parts = [x for x in (data.x_seen, data.x_val, data.x_test) if x is not None]
+    return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
+
+
+def likelihood(options: Options, data: Dataset) -> Head:
+    """Makes the likelihood head, whose mean starts at the mean of the data."""
+    # Of each channel for convolutions, which see no positions, otherwise of each element.
+    mean = data.mean((0, 1, 2) if options.network == "conv" else 0)
+    if options.likelihood == "bernoulli":
+        mean = np.clip(mean, 0.001, 0.999)  # Burda et al. (2016)
+        bias = keras.initializers.Constant(np.log(mean / (1 - mean)).tolist())
+        return IndependentBernoulli(
+            data.event_shape, grey=options.grey, bias_initializer=bias
+        )
+    return IndependentNormal(
+        data.event_shape,
+        scale=options.scale,
+        bias_initializer=keras.initializers.Constant(mean.tolist()),
+        initial_scale=max(0.01, data.spread),
+    )
+
+
+def build_model(options: Options, data: Dataset) -> Any:
+    """Makes the compiled model that the options describe.
+
+    Args:
+        options: from `resolve`.
+        data: the data set of the run.
+
+    Raises:
+        ValueError: for options that do not fit each other.
+    """
+    keras.utils.set_random_seed(options.seed % 2**32)
+    keras.config.set_dtype_policy(options.precision)
+    hidden, activation = options.hidden, options.activation
+    encoder = nets.MLP(hidden, activation)
+    decoder = nets.MLP(hidden[::-1], activation)
+    if options.network == "conv":
+        filters = options.filters
+        encoder = keras.Sequential(
+            [nets.ConvEncoder(filters, activation=activation), encoder]
+        )
+        to_images = nets.ConvDecoder(filters[::-1], data.event_shape, activation=activation)
+        decoder = keras.Sequential([decoder, to_images])
+    make = MODELS[options.model]
+    if options.condition is not None:
+        make = functools.partial(make, condition=len(data.classes))
+        if options.network == "conv":
+            encoder = nets.Planes(encoder)
+    head = likelihood(options, data)
+    model = make(encoder, decoder, head, options.latent, seed=options.seed)
+    steps = steps_per_epoch(options, data)
+    rate: Any = options.learning_rate
+    if options.lr_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate, steps * (options.epochs or 1), alpha=0.01
+        )
+    steps_at_once: int | str = "auto"
+    if tf.distribute.has_strategy():
+        strategy = tf.distribute.get_strategy()
+        steps_at_once = replicas.steps_per_execution(strategy, min(100, steps))
+    model.compile(
+        keras.optimizers.Adam(rate),
+        objective(options),
+        steps_per_execution=steps_at_once,
+        jit_compile=options.xla,
+    )
+    model.check_data(data.x_train, "data", augmentation(options))
+    for x in (data.x_test, data.x_val):
+        if x is not None:
+            model.check_data(x, "data")
+    return model
+
+
+def objective(options: Options) -> Any:
+    """Makes the objective of the options; None is the model's own."""
+    if not _has_bound(options):
+        return None
+    if options.objective == "iwae":
+        return objectives.IWAE(options.samples)
+    beta: Any = options.beta
+    steps = options.beta_steps or 1
+    if options.beta_schedule == "cyclical":
+        beta = schedules.Cyclical(0.0, beta, period=steps)
+    elif options.beta_schedule != "constant":
+        ramps = {"linear": schedules.Linear, "cosine": schedules.Cosine}
+        beta = ramps[options.beta_schedule](0.0, beta, steps=steps)
+    return objectives.ELBO(beta, options.free_bits, num_samples=options.samples)

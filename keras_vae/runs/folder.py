@@ -1,0 +1,320 @@
+"""The folder of a run, which `keras-vae train` makes.
+
+    run.json         what made it: the command, the options, the data, the versions
+    run.yaml         the options, for `keras-vae train --config`
+    backup/          what `--resume` continues from, see `keras_vae.callbacks.Backup`
+    model.keras      the model of the newest backup, with its optimizer
+    metrics.csv      Keras' History, a row for each epoch
+    tensorboard/     the same, and image grids
+    scaler.json      how a table was standardised
+    evaluation.json, baselines.json, figures/, report.html: see keras_vae/runs/report
+
+Files are written atomically, so that a run that is killed at any moment holds a complete
+model and can be resumed.
+"""
+
+import contextlib
+import csv
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+import keras
+import numpy as np
+import yaml
+
+import keras_vae
+from keras_vae import atomic
+from keras_vae.callbacks import Backup
+from keras_vae.datasets import Dataset
+from keras_vae.models import VAE
+from keras_vae.runs.build import load_data
+from keras_vae.runs.options import Options
+
+FORMAT = 1  # of run.json and of the files beside it
+
+
+class Run:
+    """The folder of a run.
+
+    Args:
+        folder: path.
+        options: the options of a run that is not started yet.
+
+    Attributes:
+        options: `Options`; those of a run that exists are read from it.
+        info: dict, the content of run.json.
+    """
+
+    def __init__(self, folder: str | os.PathLike, options: Options | None = None):
+        self.folder = pathlib.Path(folder)
+        self.options: Any = options
+        self.info: dict = {}
+
+    def path(self, *names: str) -> pathlib.Path:
+        """The path of a file of the run."""
+        return self.folder.joinpath(*names)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.path("run.json").is_file()
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "Run":
+        """Opens the run of a folder.
+
+        Raises:
+            ValueError: if there is none, or a newer version made it.
+        """
+        run = cls(folder)
+        path = run.path("run.json")
+        try:
+            run.info = json.loads(path.read_text(encoding="utf-8"))
+            number = run.info["format"]
+            if number > FORMAT:
+                raise ValueError(
+                    f"`run` must be made by keras_vae {keras_vae.__version__} or older: "
+                    f"update keras_vae. Received: {folder}, made by keras_vae "
+                    f"{run.info['versions']['keras_vae']} (format {number}; this version "
+                    f"reads {FORMAT})"
+                )
+            run.options = Options.from_dict(run.info["options"])
+            run.info["data"]["fingerprint"], run.info["data"]["shown_range"]
+            run.info["command"], run.info["versions"]
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(
+                "`run` must be a folder made by `keras-vae train`. "
+                f"Received: {folder}, which has no run.json"
+            ) from None
+        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"`run` must have a run.json that can be read. Received: {path}: "
+                f"{type(error).__name__} {error}"
+            ) from None
+        return run
+
+    def start(self, command: str, data: Dataset) -> None:
+        """Makes the folder; from here on it holds a run."""
+        packages = ("keras", "tensorflow", "tensorflow-probability", "numpy")
+        versions = {name: importlib.metadata.version(name) for name in packages}
+        self.info = {
+            "format": FORMAT,
+            "command": command,
+            "options": {},
+            "data": {
+                "name": data.name,
+                "fingerprint": data.fingerprint(self.conditional),
+                "event_shape": data.event_shape,
+                "value_range": data.value_range,
+                "shown_range": data.shown_range,
+                "classes": list(map(str, data.classes)) if self.conditional else None,
+            },
+            "versions": {
+                "keras_vae": keras_vae.__version__,
+                "python": platform.python_version(),
+                **versions,
+            },
+        }
+        existed = self.folder.exists()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if data.scaler is not None:
+                self.write_json("scaler.json", data.scaler.to_dict())
+            self.write_info()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                for name in ("scaler.json", "run.yaml"):
+                    self.path(name).unlink(missing_ok=True)
+                if not existed:
+                    self.folder.rmdir()
+            raise ValueError(
+                f"`out` must be a folder that can be written. Received: {self.folder}: "
+                f"{error}"
+            ) from error
+
+    def resume(self, changes: dict[str, Any]) -> None:
+        """Takes a new number of epochs from the options that are given again.
+
+        Raises:
+            ValueError: naming the first option that would make it another run.
+        """
+        free = {"epochs"} if self.options.lr_schedule == "constant" else set()
+        for name, value in changes.items():
+            before = getattr(self.options, name)
+            if value != before and name not in free:
+                why = " (the learning rate depends on them)" if name == "epochs" else ""
+                raise ValueError(
+                    f"`{name}` must be {before}, as when the run started, to resume it"
+                    f"{why}. Received: {name}={value}"
+                )
+        self.options.epochs = changes.get("epochs", self.options.epochs)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the labels are the condition of its model."""
+        return self.options.condition is not None
+
+    def condition_kwargs(
+        self, data: Dataset, part: str, rows: Any = slice(None)
+    ) -> dict[str, Any]:
+        """The condition of some rows of a part of the data, as keyword arguments.
+
+        Args:
+            data: the data set of the run.
+            part: `"train"`, `"val"` or `"test"`.
+            rows: slice or array of row numbers.
+
+        Returns:
+            `{"condition": labels}` for a conditional model, otherwise an empty dict.
+        """
+        return {"condition": data.class_numbers(part)[rows]} if self.conditional else {}
+
+    def write_info(self) -> None:
+        """Writes run.yaml, then run.json, with the options as they are now."""
+        self.info["options"] = options = self.options.to_dict()
+        listed = {name: value for name, value in options.items() if value not in (None, [])}
+        text = yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
+        self.write("run.yaml", f"# keras-vae train --config run.yaml\n{text}")
+        self.write_json("run.json", self.info)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON file of the run, atomically."""
+        self.write(name, json.dumps(value, indent=2) + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a text file of the run, atomically."""
+        atomic.write_text(self.path(name), text)
+
+    def read_json(self, name: str) -> Any:
+        """Reads a JSON file of the run; None if it does not exist.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        path = self.path(name)
+        try:
+            return json.loads(path.read_text()) if path.is_file() else None
+        except ValueError as error:  # of JSON and of UTF-8
+            raise self.unreadable(name, error) from error
+
+    def unreadable(self, name: str, reason: object) -> ValueError:
+        """The error for a file of the run that is damaged."""
+        return ValueError(
+            f"`run` must have a {name} that can be read. Received: {self.path(name)}: "
+            f"{reason}"
+        )
+
+    def data(self) -> Dataset:
+        """Loads the data of the run.
+
+        Raises:
+            ValueError: if they have changed.
+        """
+        data = load_data(self.options)
+        if data.fingerprint(self.conditional) != self.info["data"]["fingerprint"]:
+            raise ValueError(
+                f"`data` must be the data of the run. Received: {data.name}, which has "
+                "changed since"
+            )
+        return data
+
+    def facts(self, data: Dataset) -> dict[str, str]:
+        """What must be equal on all workers of the run."""
+        package = pathlib.Path(keras_vae.__file__).parent
+        code = hashlib.sha256()
+        for path in sorted(package.rglob("*.py")):
+            code.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+        packages = ("keras", "tensorflow", "numpy")
+        options = {name: str(value) for name, value in self.options.to_dict().items()}
+        return {
+            "code": f"{keras_vae.__version__}, {code.hexdigest()[:12]}",
+            **{name: importlib.metadata.version(name) for name in packages},
+            **options,
+            "data": data.fingerprint(self.conditional),  # its path may differ
+            "folder": "with a run" if self.exists else "without a run",
+        }
+
+    def model(self) -> Any:
+        """Loads the model of the newest backup.
+
+        Raises:
+            ValueError: if there is none yet, or it cannot be read.
+        """
+        path = self.path("model.keras")
+        if not path.is_file():
+            raise ValueError(
+                "`run` must hold a trained model: continue it with `keras-vae train ... "
+                f"--resume`. Received: {self.folder}, stopped before its first epoch ended"
+            )
+        try:
+            model = keras.saving.load_model(path)
+        except Exception as error:  # of zipfile, json, h5py and Keras
+            raise self.unreadable("model.keras", error) from error
+        if not isinstance(model, VAE):
+            raise self.unreadable("model.keras", f"a {type(model).__name__}, not a VAE")
+        return model
+
+    def about(self) -> dict[str, Any]:
+        """The entries of a model card that describe the run."""
+        data, scaler = self.info["data"], self.read_json("scaler.json")
+        numbers = self.read_json("evaluation.json") or {}
+        if not isinstance(numbers, dict):
+            kind = type(numbers).__name__
+            raise self.unreadable("evaluation.json", f"a {kind} instead of a dict")
+        # JSON has no NaN, such as the Monte Carlo error of one sample.
+        numbers = {key: value for key, value in numbers.items() if _is_finite(value)}
+        steps = {}
+        if data["value_range"] is not None:
+            low, high = data["value_range"]
+            steps["scale"] = f"(x - {low:g}) / {high - low:g}"
+        if scaler is not None:
+            steps["standardise"] = scaler
+        return {
+            "preprocessing": steps or {"none": "x unchanged"},
+            "training": {
+                "data": pathlib.Path(data["name"]).name,
+                "fingerprint": data["fingerprint"],
+                "shown_range": data["shown_range"],
+                "epochs": len(self.metrics().get("epoch", ())),
+                **numbers,
+            },
+        }
+
+    def metrics(self) -> dict[str, list[float]]:
+        """The columns of metrics.csv by name, with one value for each epoch."""
+        path = self.path("metrics.csv")
+        if not path.is_file():
+            if self.path("model.keras").exists():
+                raise self.unreadable("metrics.csv", "no such file")
+            return {}
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            return {name: [float(row[name]) for row in rows] for name in rows[0]}
+        except (ValueError, TypeError, IndexError, csv.Error) as error:
+            raise self.unreadable("metrics.csv", error) from error
+
+    def epochs_done(self) -> int:
+        """The number of epochs that are done.
+
+        Raises:
+            ValueError: if it is unfinished and has no backup to resume from.
+        """
+        done = Backup(self.path("backup")).epochs_done
+        if done is None:
+            done = len(self.metrics().get("epoch", ()))
+            if 0 < done < self.options.epochs:
+                raise ValueError(
+                    "`run` must have a folder `backup`, to be resumed. Received: "
+                    f"{self.folder}, with {done} epochs and no backup"
+                )
+        return done
+
+
+def _is_finite(value):
+    return isinstance(value, (int, float)) and np.isfinite(value)

@@ -1,0 +1,260 @@
+"""The options of a run, declared once: the command line, run.json, run.yaml and the report.
+
+Nothing heavy is imported here: `keras-vae train --help` shows these declarations.
+"""
+
+import dataclasses
+import math
+from typing import Annotated, Any, Literal
+
+import typer
+
+from keras_vae.runs import parsers
+
+MAX_INT = 2**31 - 1
+FILTERS = [32, 64]  # default
+
+
+def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
+    """Declares an option of the command line in a panel of its help."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, **settings)
+
+
+def count(
+    panel: str | None, text: str, *names: str, low: int = 1, high: int = MAX_INT
+) -> Any:
+    """Declares an option that is a whole number from `low` to `high`."""
+    parser = parsers.number(low, high, int)
+    return option(panel, text, *names, parser=parser, metavar="INT")
+
+
+def real(
+    panel: str | None, text: str, low: float = 0.0, high: float = math.inf,
+    exclusive: bool = False,
+) -> Any:  # fmt: skip
+    """Declares an option that is a number from `low` (or above it) to `high`."""
+    parser = parsers.number(low, high, exclusive=exclusive)
+    return option(panel, text, parser=parser, metavar="NUMBER")
+
+
+def _parsed(panel, text, parser, metavar):
+    return option(panel, text, parser=parser, metavar=metavar)
+
+
+Model = Literal["vae", "autoencoder", "conditional"]
+Network = Literal["mlp", "conv"]
+Likelihood = Literal["bernoulli", "normal"]
+Grey = Literal["binarize", "soft", "error"]
+Objective = Literal["elbo", "iwae"]
+BetaSchedule = Literal["constant", "linear", "cosine", "cyclical"]
+LearningRateSchedule = Literal["constant", "cosine"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+
+@dataclasses.dataclass
+class Options:
+    """What is trained and how: the options that make a run, in the order of its report.
+
+    None is a default that depends on the data, see `keras_vae.runs.build.resolve`.
+    """
+
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, or a "
+            "path: .npy, .npz, a folder of images, .csv, .parquet.",
+        ),
+    ]
+    label: Annotated[
+        str | None,
+        option(
+            "Data",
+            "Column of a table that holds labels. It is not modelled; --model conditional "
+            "uses it as the condition. Default: no labels.",
+            metavar="COLUMN",
+        ),
+    ] = None
+    drop: Annotated[
+        list[str],
+        option(
+            "Data",
+            "Column of a table to leave out. Can be repeated. Default: none.",
+            metavar="COLUMN",
+        ),
+    ] = dataclasses.field(default_factory=list)
+    resize: Annotated[
+        list[int] | None,
+        _parsed(
+            "Data",
+            "Size to which the images of a folder are resized. Default: their own size.",
+            parsers.size,
+            "HxW",
+        ),
+    ] = None
+    value_range: Annotated[
+        list[float] | None,
+        _parsed(
+            "Data",
+            "Lowest and highest value of an array, which is scaled to [0, 1]. Default: "
+            "values are not scaled.",
+            parsers.value_range,
+            "LOW:HIGH",
+        ),
+    ] = None
+    validation: Annotated[
+        float,
+        real(
+            "Training",
+            "Share of the training rows that is held out for validation, unless the data "
+            "have validation rows.",
+            high=0.9,
+        ),
+    ] = 0.1
+    model: Annotated[Model, option("Model", "Kind of model.")] = "vae"
+    condition: Annotated[
+        Literal["label"] | None,
+        option("Model", "Condition of a conditional model. Default: label."),
+    ] = None
+    network: Annotated[
+        Network | None,
+        option("Model", "Kind of encoder and decoder. Default: conv for images, else mlp."),
+    ] = None
+    hidden: Annotated[
+        list[int], _parsed("Model", "Widths of the dense layers.", parsers.widths, "INTS")
+    ] = dataclasses.field(default_factory=lambda: [256])
+    filters: Annotated[
+        list[int],
+        _parsed("Model", "Channels of the convolutional layers.", parsers.widths, "INTS"),
+    ] = dataclasses.field(default_factory=lambda: FILTERS.copy())
+    activation: Annotated[
+        str, option("Model", "Activation of the hidden layers.", metavar="NAME")
+    ] = "relu"
+    latent: Annotated[int, count("Model", "Number of latent units.")] = 16
+    likelihood: Annotated[
+        Likelihood | None,
+        option(
+            "Model",
+            "Distribution p(x|z). Default: bernoulli for grey images in [0, 1], else "
+            "normal.",
+        ),
+    ] = None
+    grey: Annotated[
+        Grey | None,
+        option(
+            "Model",
+            "How bernoulli treats pixels between 0 and 1: binarize draws 0 or 1 at each "
+            "step, soft uses them as targets, error refuses them. Default: binarize.",
+        ),
+    ] = None
+    scale: Annotated[
+        str | float | None,
+        _parsed(
+            "Model",
+            "Standard deviation of normal: shared is one trained number, per_element one "
+            "for each element. Default: shared.",
+            parsers.scale,
+            "shared|per_element|NUMBER",
+        ),
+    ] = None
+    objective: Annotated[Objective, option("Objective", "Bound to maximise.")] = "elbo"
+    samples: Annotated[
+        int, count("Objective", "Samples of the posterior for each example.")
+    ] = 1
+    beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
+    beta_schedule: Annotated[
+        BetaSchedule, option("Objective", "How beta grows from 0 to its value.")
+    ] = "constant"
+    beta_steps: Annotated[
+        int | None,
+        count(
+            "Objective",
+            "Steps in which beta grows, or of a cycle. Default: a tenth of all steps.",
+        ),
+    ] = None
+    free_bits: Annotated[
+        float, real("Objective", "Nats of each latent unit that are not penalised.")
+    ] = 0.0
+    epochs: Annotated[
+        int | None,
+        count(
+            "Training",
+            "Number of epochs. Default: about 5,000 steps, between 10 and 200 epochs.",
+        ),
+    ] = None
+    batch: Annotated[
+        int, count("Training", "Rows per step, of all devices and workers together.")
+    ] = 64
+    learning_rate: Annotated[
+        float, real("Training", "Learning rate of Adam.", exclusive=True)
+    ] = 1e-3
+    lr_schedule: Annotated[
+        LearningRateSchedule,
+        option(
+            "Training",
+            "Schedule of the learning rate: cosine falls to a hundredth over all epochs.",
+        ),
+    ] = "constant"
+    seed: Annotated[
+        int,
+        count(
+            "Training", "Seed of weights, noise and the order of the data.", low=-(2**31)
+        ),
+    ] = 0
+    precision: Annotated[
+        Precision,
+        option("Training", "Precision of the networks; distributions use float32."),
+    ] = "float32"
+    xla: Annotated[
+        bool | None,
+        option(
+            "Training",
+            "Compile with XLA. Default: yes, except for conv on a CPU.",
+            "--xla/--no-xla",
+        ),
+    ] = None
+    shift: Annotated[
+        float,
+        real(
+            "Data",
+            "Augmentation: shift images by up to this share of their size.",
+            high=1.0,
+        ),
+    ] = 0.0
+    rotate: Annotated[
+        float,
+        real("Data", "Augmentation: rotate images by up to this many degrees.", high=180.0),
+    ] = 0.0
+    crop: Annotated[
+        list[int] | None,
+        _parsed(
+            "Data",
+            "Augmentation: crop training images at random, and test images in the middle. "
+            "Default: no crop.",
+            parsers.size,
+            "HxW",
+        ),
+    ] = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Options":
+        """The options of a run.json.
+
+        Raises:
+            KeyError: naming the options that are missing.
+        """
+        # Runs of older versions have no `condition`.
+        values = {"condition": None} | values
+        names = [field.name for field in dataclasses.fields(cls)]
+        missing = sorted({*names} - {*values})
+        if missing:
+            raise KeyError(f"options: {', '.join(missing)}")
+        return cls(**{name: values[name] for name in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options by name, in their order."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> "Options":
+        """The same options with some changed."""
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,86 @@
+"""Parsers of option values, from the command line (text) or from a YAML file."""
+
+import contextlib
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+
+def ints(value: Any) -> list[int]:
+    """`"400,200"` -> [400, 200]; `"none"` -> []."""
+    text = _text(value, ",") or "none"
+    if text == "none":
+        return []
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*", text):
+        _refuse("whole numbers, such as 400,200", text)
+    return [int(part) for part in text.split(",")]
+
+
+def widths(value: Any) -> list[int]:
+    """Sizes of one or more layers, see `ints`."""
+    found = ints(value)
+    if not found:
+        _refuse("the size of at least one layer, such as 400,200", value)
+    return found
+
+
+def size(value: Any) -> list[int]:
+    """`"28x20"` -> [28, 20], height and width."""
+    text = _text(value, "x")
+    if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text):
+        _refuse("HEIGHTxWIDTH, such as 28x28", text)
+    return [int(part) for part in text.split("x")]
+
+
+def value_range(value: Any) -> list[float]:
+    """`"0:16"` -> [0.0, 16.0]."""
+    text = _text(value, ":")
+    with contextlib.suppress(ValueError):
+        low, high = map(float, text.split(":"))
+        if -math.inf < low < high < math.inf:
+            return [low, high]
+    _refuse("LOW:HIGH, such as 0:16", text)
+
+
+def scale(value: Any) -> str | float:
+    """`"shared"`, `"per_element"` or a positive number."""
+    if value in ("shared", "per_element"):
+        return value
+    with contextlib.suppress(ValueError, TypeError):
+        if 0 < (found := float(value)) < math.inf:
+            return found
+    _refuse("shared, per_element or a positive number", value)
+
+
+def number(
+    low: float, high: float = math.inf, kind: type = float, exclusive: bool = False
+) -> Callable[[Any], Any]:
+    """Makes a parser of numbers from `low` to `high`; without `low` if `exclusive`."""
+    show = "{:,}" if kind is int else "{:g}"
+    limit = f"above {show.format(low)}" if exclusive else f"of {show.format(low)} or more"
+    expected = f"a {'whole ' if kind is int else ''}number {limit}"
+    if high < math.inf:
+        expected += f", up to {show.format(high)}"
+
+    def parse(value):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            found = kind(value)
+            exact = isinstance(value, str) or (value == found and value is not True)
+            in_range = low <= found <= high and abs(found) < math.inf
+            if exact and in_range and not (exclusive and found == low):
+                return found
+        _refuse(expected, value)
+
+    return parse
+
+
+def _text(value, separator):
+    """Text as it is; a list of a YAML file joined as it would be typed."""
+    return separator.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _refuse(expected, value) -> NoReturn:
+    raise typer.BadParameter(f"expected {expected}. Received: {value!r}")

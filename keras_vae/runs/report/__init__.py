@@ -1,0 +1,7 @@
+"""What there is to see of a run: its numbers, its figures, one page."""
+
+from keras_vae.runs.report.files import saver
+from keras_vae.runs.report.numbers import compare, evaluate
+from keras_vae.runs.report.page import write
+
+__all__ = ["compare", "evaluate", "saver", "write"]

@@ -1,0 +1,116 @@
+"""Training of a run: its callbacks, and the files that each backup publishes."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+
+from keras_vae import atomic, callbacks
+from keras_vae.datasets import Dataset
+from keras_vae.runs.build import augmentation
+from keras_vae.runs.folder import Run
+from keras_vae.training import replicas
+
+
+def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
+    """Trains to the last epoch; keeps the model and the metrics of each backup.
+
+    Args:
+        run: the run, whose newest backup is resumed.
+        model: from `build_model`.
+        data: the data set of the run.
+        watchers: further callbacks, used only by the chief of several workers.
+
+    Raises:
+        OSError: if the last epoch could not be written.
+    """
+    options, backup = run.options, RunBackup(run)
+    epochs = options.epochs or 0
+    if run.epochs_done() and backup.epochs_done is None:  # finished, without backups
+        return
+    part = "test" if data.x_val is None else "val"
+    x = getattr(data, f"x_{part}")
+    used: list = [backup]
+    if replicas.is_chief(model.distribute_strategy):
+        run.write_info()  # `epochs` may have grown
+        for path in run.folder.glob(".*-*"):  # of processes that were killed
+            path.unlink(missing_ok=True)
+        condition = run.condition_kwargs(data, part, slice(8))
+        used += [*_image_callbacks(run, data, x, condition), *watchers]
+    if model.generative:  # first: the others write what it counts
+        patience = max(3, epochs // 10)  # many runs collapse at first and recover
+        condition = run.condition_kwargs(data, part, slice(500))
+        collapse = callbacks.PosteriorCollapse(x[:500], patience=patience, **condition)
+        used.insert(0, collapse)
+    y, validation = None, data.x_val
+    if run.conditional:
+        y = data.class_numbers("train")
+        if validation is not None:
+            validation = (validation, data.class_numbers("val"))
+    model.fit(
+        data.x_train,
+        y,
+        batch_size=options.batch,
+        epochs=epochs,
+        verbose=0,
+        validation_data=validation,
+        callbacks=used,
+        augmentation=augmentation(options) or None,
+    )
+    if backup.failed is not None:
+        raise backup.failed
+
+
+def _image_callbacks(run, data, x, condition) -> Iterator[keras.callbacks.Callback]:
+    """Callbacks that write for TensorBoard."""
+    folder, shape = run.path("tensorboard"), data.event_shape
+    if len(shape) == 3 and shape[-1] in (1, 3):
+        every = max(1, (run.options.epochs or 0) // 50)
+        yield callbacks.ImageGrids(folder / "images", x[:8], every=every, **condition)
+    yield keras.callbacks.TensorBoard(str(folder), write_graph=False)
+
+
+class RunBackup(callbacks.Backup):
+    """Backs up a run, and publishes the files that other commands read.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run):
+        super().__init__(run.path("backup"))
+        self.run = run
+        self.hint = f"To continue, add --out {run.folder} --resume to the same command"
+
+    def restore(self) -> None:
+        super().restore()
+        if self._chief:
+            self.publish()  # a process may have been killed before it did
+
+    def commit(self, epoch: int) -> None:
+        if epoch:
+            self.run.path("report.html").unlink(missing_ok=True)  # it has fewer epochs
+        super().commit(epoch)
+        self.publish()
+
+    def publish(self) -> None:
+        """Writes model.keras and metrics.csv of the newest backup into the run."""
+        history = self.model.history
+        if self.newest is None or not history.epoch:  # not the untrained model
+            return
+        source = self.newest / "model.keras"
+        with atomic.replacing(self.run.path("model.keras")) as part:
+            try:
+                os.link(source, part)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, part)
+        columns = {"epoch": history.epoch, **history.history}
+        rows = zip(*columns.values(), strict=True)
+        lines = [",".join(columns), *(",".join(map(_text, row)) for row in rows)]
+        self.run.write("metrics.csv", "\n".join(lines) + "\n")
+
+
+def _text(value):
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
