@@ -1,14 +1,53 @@
 """Variational autoencoders for Keras 3 on TensorFlow."""
 
-import pathlib
-import sys
+import importlib
+import pkgutil
+from typing import Any
+
+import wrapt
 
 __version__ = "0.1.0"
 
-# The command line answers --help at once: it imports what it needs when it needs it.
-if pathlib.Path(*sys.argv[:1]).name not in ("keras-vae", "keras-vae.exe"):
-    import keras
+# Loaded on first use, so that the command line answers `--help` at once.
+_PUBLIC = {
+    "VAE": "models:VAE",
+    "Autoencoder": "models:Autoencoder",
+    "ConditionalVAE": "models:ConditionalVAE",
+    "ImageFiles": "datasets:ImageFiles",
+    "SemiSupervisedVAE": "models:SemiSupervisedVAE",
+    "Shards": "datasets:Shards",
+    "StructuredPredictor": "models:StructuredPredictor",
+    "TFRecords": "datasets:TFRecords",
+    "callbacks": "callbacks",
+    "datasets": "datasets",
+    "distributions": "distributions",
+    "evaluation": "evaluation",
+    "exporting": "exporting",
+    "nets": "nets",
+    "objectives": "objectives",
+    "random": "random",
+    "schedules": "schedules",
+    "signatures": "exporting.signatures",
+}
+__all__ = list(_PUBLIC)
 
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return pkgutil.resolve_name(f"{__name__}.{_PUBLIC[name]}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+@wrapt.when_imported("keras")
+def _register(keras: Any) -> None:
+    """Registers all classes as soon as Keras is imported, before or after this package.
+
+    `keras.saving.load_model` finds the class of a saved model only if it is registered.
+    """
     if keras.backend.backend() != "tensorflow":
         raise ImportError(
             "keras_vae needs the TensorFlow backend of Keras: it builds on TensorFlow "
@@ -17,45 +56,4 @@ if pathlib.Path(*sys.argv[:1]).name not in ("keras-vae", "keras-vae.exe"):
             '"tensorflow" before keras is first imported, or the "backend" in '
             "~/.keras/keras.json."
         )
-
-    from keras_vae import (
-        callbacks,
-        datasets,
-        distributions,
-        evaluation,
-        exporting,
-        nets,
-        objectives,
-        random,
-        schedules,
-        signatures,
-    )
-    from keras_vae.models import (
-        VAE,
-        Autoencoder,
-        ConditionalVAE,
-        SemiSupervisedVAE,
-        StructuredPredictor,
-    )
-    from keras_vae.sources import ImageFiles, Shards, TFRecords
-
-    __all__ = [
-        "VAE",
-        "Autoencoder",
-        "ConditionalVAE",
-        "ImageFiles",
-        "SemiSupervisedVAE",
-        "Shards",
-        "StructuredPredictor",
-        "TFRecords",
-        "callbacks",
-        "datasets",
-        "distributions",
-        "evaluation",
-        "exporting",
-        "nets",
-        "objectives",
-        "random",
-        "schedules",
-        "signatures",
-    ]
+    importlib.import_module(f"{__name__}.models")

@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 
-from keras_vae.resumable import ResumableModel
+from keras_vae.training.model import ResumableModel
 
 # Some import PyTorch, which is in an environment of its own.
 collect_ignore = ["benchmarks/contestants"]
@@ -24,9 +24,9 @@ def global_seed():
 @pytest.fixture(scope="session", autouse=True)
 def no_xla_by_default():
     # A fit of some steps would mostly wait for XLA. What tests XLA asks for it.
-    resolve = ResumableModel._resolve_auto_jit_compile
+    resolve = ResumableModel.default_jit_compile
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: False)
+        patch.setattr(ResumableModel, "default_jit_compile", lambda self: False)
         yield resolve
 
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae import input, random
+from keras_vae import random
+from keras_vae.training import augmentation, batches
 
 X = np.random.default_rng(0).integers(0, 256, (40, 10, 10, 1)).astype(np.uint8)
 
@@ -55,7 +56,7 @@ def seeds(seed=0, epoch=0, batch=0):
 
 def test_draws_are_a_function_of_seed_epoch_and_batch():
     def augmented(**key):
-        return input.augment(layers(), X, seeds(**key)).numpy()
+        return augmentation.augment(layers(), X, seeds(**key)).numpy()
 
     base = augmented()
     assert base.dtype == np.uint8 and base.shape == (40, 8, 8, 1)
@@ -74,7 +75,7 @@ def test_one_layer_draws_height_and_width_apart():
 @pytest.mark.parametrize("dtype", ["bool", "float32", "uint8"])
 def test_dtype_is_kept(dtype):
     x = tf.cast(X // 128, dtype)
-    y = input.augment(layers()[:2], x, seeds())
+    y = augmentation.augment(layers()[:2], x, seeds())
     assert y.dtype == x.dtype
     if dtype == "bool":
         assert 0.3 < np.mean(y) < 0.7
@@ -97,8 +98,8 @@ def test_layers_that_draw_from_seeds_of_their_own_are_refused(layer):
 def test_without_shuffling_the_seed_still_counts():
     drawn = []
     for seed in (1, 2):
-        batches = input.batches(X, 40, seed=seed, epoch=lambda: 0, augmentation=layers())
-        drawn.append(next(iter(batches)).numpy())
+        dataset = batches.batches(X, 40, seed=seed, epoch=lambda: 0, augmentation=layers())
+        drawn.append(next(iter(dataset)).numpy())
     assert not np.array_equal(*drawn)
 
 
@@ -117,4 +118,4 @@ def test_a_global_policy_does_not_change_the_dtype_of_the_data():
         half = layers()[:2]
     finally:
         keras.config.set_dtype_policy("float32")
-    assert input.augment(half, tf.cast(X, "float32"), seeds()).dtype == tf.float32
+    assert augmentation.augment(half, tf.cast(X, "float32"), seeds()).dtype == tf.float32

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from keras_vae.callbacks import Backup, Preempted
-from keras_vae.callbacks.backup import _read
+from keras_vae.callbacks.snapshot import read_state
 from tests import backup
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork")
@@ -100,7 +100,7 @@ class Dying(Backup):
             except Death:
                 Dying.left = None  # or the following would die as well
                 newest = max(p for p in self.folder.iterdir() if p.name[0] != ".")
-                assert _read(newest)["epoch"] in (epoch - 1, epoch)  # and it is whole
+                assert read_state(newest)["epoch"] in (epoch - 1, epoch)  # and it is whole
             finally:
                 Dying.left = None
 

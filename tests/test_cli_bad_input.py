@@ -28,7 +28,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from keras_vae import VAE, cli, workers
+from keras_vae import VAE, cli
+from keras_vae.cluster import launcher, meeting
 
 READABLE = 1200  # characters: a message, not a stack of calls
 
@@ -394,7 +395,7 @@ def test_options_of_launch(options, message):
 
 def as_worker_1(patch):
     """Makes this process the second of two workers; returns their addresses."""
-    cluster = [f"127.0.0.1:{port}" for port in workers._free_ports(2)]
+    cluster = [f"127.0.0.1:{port}" for port in launcher._free_ports(2)]
     config = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": 1}}
     patch.setenv("TF_CONFIG", json.dumps(config))
     return cluster
@@ -424,13 +425,13 @@ def test_the_chief_does_something_else(monkeypatch):
         raise TimeoutError
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "meet", chief)
+        patch.setattr(meeting, "rendezvous", chief)
         keras_vae("train a.npy --out new")
     assert len(seen[0]["code"]) > 12 and seen[0]["numpy"] == np.__version__
 
     def other_chief():
         with contextlib.suppress(ValueError):
-            workers.meet(cluster, 0, seen[0] | {"batch": "9", "data": "other"}, 60)
+            meeting.rendezvous(cluster, 0, seen[0] | {"batch": "9", "data": "other"}, 60)
 
     thread = threading.Thread(target=other_chief)
     thread.start()
@@ -1012,7 +1013,7 @@ def test_disk_full_in_the_first_epoch(monkeypatch):
 
 @pytest.mark.parametrize("name", ["metrics.csv", "report.html", "evaluation.json"])
 def test_disk_full_while_a_text_is_written(name, monkeypatch):
-    from keras_vae.run import Run
+    from keras_vae.runs.folder import Run
 
     before, write = tree("run"), Run.write
 
@@ -1034,7 +1035,7 @@ def test_disk_full_while_a_text_is_written(name, monkeypatch):
 
 @pytest.mark.parametrize("data", ["a.npy", "t.csv"])
 def test_disk_full_at_the_start(data, monkeypatch):
-    from keras_vae.run import Run
+    from keras_vae.runs.folder import Run
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "write", lambda self, name, _: no_space(self.path(name)))

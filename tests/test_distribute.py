@@ -14,8 +14,8 @@ from keras.src.backend.tensorflow import optimizer as keras_optimizer
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
 import keras_vae as kv
-from keras_vae import distribute
-from tests import replicas
+from keras_vae.training import replicas
+from tests import replicas as script
 
 SAME = ["sgd", "adam", "sgd_iwae", "adam_iwae", "conditional", "all_at_once", "xla", "bad"]
 MODES = {
@@ -44,7 +44,7 @@ def clusters(n):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    replicas.write(folder)
+    script.write(folder)
     return folder
 
 
@@ -97,27 +97,27 @@ def test_they_do_what_one_device_does(reports, mode, case):
 def test_the_cases_train(reports):
     """Else all of them would be equal."""
     for case in MODES["one"]:
-        start = replicas.flat(replicas.model(kv, case).trainable_weights)
+        start = script.flat(script.model(kv, case).trainable_weights)
         assert difference(reports["one"][case]["weights"], start) > 0.005
 
 
 def test_bad_batches_only_advance_the_step(reports, data):
     x = np.load(data / "bad.npy")
-    vae = replicas.model(kv)
+    vae = script.model(kv)
     vae.compile(keras.optimizers.Adam(0.01))
     for batch in [*np.split(x, 20)] * 2:
         if np.isfinite(batch).all():
             vae.train_on_batch(batch)
         else:
             vae.step.assign_add(1)
-    weights = replicas.flat(vae.trainable_weights)
+    weights = script.flat(vae.trainable_weights)
     for seen in reports.values():
         assert seen["bad"]["history"]["skipped_steps"] == [1.0, 1.0]
         assert difference(seen["bad"]["weights"], weights) < 1e-6
 
 
 def test_only_bad_batches_end_the_training_everywhere(reports):
-    start = replicas.flat(replicas.model(kv).trainable_weights)
+    start = script.flat(script.model(kv).trainable_weights)
     for mode in ("mirrored", "chief", "other"):
         seen = reports[mode]["all_bad"]
         assert "7 training steps in a row were skipped" in seen["error"]
@@ -143,11 +143,11 @@ def test_where_steps_cannot_be_in_a_loop_it_is_said():
         class extended:  # noqa: N801
             worker_devices = cpus
 
-    assert distribute.steps_per_execution(Strategy(), 4) == 1
-    assert distribute.steps_per_execution(Strategy(), 1) == 1
+    assert replicas.steps_per_execution(Strategy(), 4) == 1
+    assert replicas.steps_per_execution(Strategy(), 1) == 1
     Strategy.extended._cross_device_ops = tf.distribute.ReductionToOneDevice()
-    assert distribute.steps_per_execution(Strategy(), 4) == 4
-    assert distribute.steps_per_execution(tf.distribute.get_strategy(), 4) == 4
+    assert replicas.steps_per_execution(Strategy(), 4) == 4
+    assert replicas.steps_per_execution(tf.distribute.get_strategy(), 4) == 4
 
 
 @pytest.mark.parametrize(
@@ -172,15 +172,15 @@ def test_what_keras_does_wrongly_is_refused(optimizer):
         keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(**optimizer)),
     ):
         with pytest.raises(ValueError, match=wanted):
-            distribute.check_options(Strategy(), made, None)
-        distribute.check_options(tf.distribute.get_strategy(), made, None)
-    distribute.check_options(Strategy(), keras.optimizers.Adam(), None)
+            replicas.check_options(Strategy(), made, None)
+        replicas.check_options(tf.distribute.get_strategy(), made, None)
+    replicas.check_options(Strategy(), keras.optimizers.Adam(), None)
 
 
 def test_a_parameter_server_is_refused():
     strategy = object.__new__(tf.distribute.ParameterServerStrategy)
     with pytest.raises(ValueError, match="MultiWorkerMirroredStrategy for several hosts"):
-        distribute.check_options(strategy, keras.optimizers.Adam(), None)
+        replicas.check_options(strategy, keras.optimizers.Adam(), None)
 
 
 def test_clipping_is_of_all_gradients_together(data):
@@ -188,10 +188,10 @@ def test_clipping_is_of_all_gradients_together(data):
     moved = {}
     for name, options, norm in (("ours", {"global_clipnorm": 0.05}, None),
                                 ("keras", {}, 0.05), ("free", {}, None)):  # fmt: skip
-        vae = replicas.model(kv)
+        vae = script.model(kv)
         vae.compile(keras.optimizers.SGD(0.05, global_clipnorm=norm), **options)
         vae.fit(x, epochs=1, verbose=0)
-        moved[name] = replicas.flat(vae.trainable_weights)
+        moved[name] = script.flat(vae.trainable_weights)
     assert difference(moved["ours"], moved["keras"]) < 1e-7
     assert difference(moved["ours"], moved["free"]) > 0.01
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae import execution, input
-from keras_vae.resumable import ResumableModel
+from keras_vae.training import batches, chunks
+from keras_vae.training.model import ResumableModel
 
 X = np.random.default_rng(0).random((50, 6)).astype("float32")
 
@@ -29,26 +29,26 @@ def weights(vae):
 
 
 def test_executions_grow_and_shrink_with_their_time():
-    pace = execution.Pace("auto")
+    pace = chunks.Pace("auto")
     sizes = []
     for seconds_of_a_step in [0.001] * 9 + [0.1] * 5:
         sizes.append(pace.steps)
-        pace.took(seconds_of_a_step * pace.steps, pace.steps)
+        pace.record(seconds_of_a_step * pace.steps, pace.steps)
     assert sizes[:8] == [1, 2, 4, 8, 16, 32, 64, 128]
     assert sizes[9:13] == [128, 64, 32, 16]  # 12.8 s: too long, until ...
     assert 0.1 * pace.steps <= 1.0
 
 
 def test_the_last_executions_of_a_chunk_say_nothing():
-    pace = execution.Pace("auto")
-    pace.took(0.001, 1)
-    pace.took(0.001, 1)
+    pace = chunks.Pace("auto")
+    pace.record(0.001, 1)
+    pace.record(0.001, 1)
     assert pace.steps == 2
 
 
 def test_a_given_number_of_steps_stays():
-    pace = execution.Pace(7)
-    pace.took(0.0, 7)
+    pace = chunks.Pace(7)
+    pace.record(0.0, 7)
     assert (pace.steps, pace.most) == (7, 7)
 
 
@@ -69,11 +69,11 @@ def test_a_callback_of_batches_sees_each():
 
 def test_what_keras_brings_does_not_slow_down():
     own = [keras.callbacks.History(), keras.callbacks.ModelCheckpoint("m.keras")]
-    assert execution.Pace("auto", own).most > 1
-    assert execution.Pace("auto", [*own, Mine()]).most == 1
+    assert chunks.Pace("auto", own).most > 1
+    assert chunks.Pace("auto", [*own, Mine()]).most == 1
     told = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: None)
-    assert execution.Pace("auto", told).most == 1
-    assert execution.Pace("auto", keras.callbacks.CallbackList([Mine()])).most == 1
+    assert chunks.Pace("auto", told).most == 1
+    assert chunks.Pace("auto", keras.callbacks.CallbackList([Mine()])).most == 1
 
 
 # What a chunk is.
@@ -85,14 +85,14 @@ def test_chunks_hold_the_batches_of_the_pipeline(size, steps):
     data = (np.arange(50), np.arange(100).reshape(50, 2))
     for epoch in range(3):
         options = data, size, steps, 7, True, lambda epoch=epoch: epoch
-        expected = list(input.batches(*options).as_numpy_iterator())
-        chunks = input.Chunks(execution.Pace(4), *options)
+        expected = list(batches.batches(*options).as_numpy_iterator())
+        adapter = chunks.Chunks(chunks.Pace(4), *options)
         seen = [
             tuple(a[i] for a in chunk.batches)
-            for chunk in chunks
+            for chunk in adapter
             for i in range(chunk.steps)
         ]
-        assert chunks.num_batches == len(expected) == len(seen)
+        assert adapter.num_batches == len(expected) == len(seen)
         for batch, wanted in zip(seen, expected, strict=True):
             for a, b in zip(batch, wanted, strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -100,15 +100,15 @@ def test_chunks_hold_the_batches_of_the_pipeline(size, steps):
 
 def test_chunks_are_bounded_and_few_shapes():
     data = np.zeros((1000, 2**14), "uint8")  # 2 MiB are 128 rows
-    chunks = input.Chunks(execution.Pace("auto"), data, 64)
-    shapes = [tuple(chunk.batches.shape) for chunk in chunks]
-    assert {np.prod(shape) <= input.CHUNK_BYTES for shape in shapes} == {True}
+    adapter = chunks.Chunks(chunks.Pace("auto"), data, 64)
+    shapes = [tuple(chunk.batches.shape) for chunk in adapter]
+    assert {np.prod(shape) <= chunks.CHUNK_BYTES for shape in shapes} == {True}
     assert len(set(shapes)) == 2  # whole batches, and the rest of 40 rows
 
 
 def test_reading_stops_with_the_reader():
     data = np.zeros((1000, 4), "uint8")
-    iterator = iter(input.Chunks(execution.Pace(1), data, 1))
+    iterator = iter(chunks.Chunks(chunks.Pace(1), data, 1))
     next(iterator)
     iterator.close()  # does not wait for 999 more
     with pytest.raises(StopIteration):
@@ -153,7 +153,7 @@ class NotForXLA(keras.layers.Layer):
 
 
 def test_what_xla_cannot_compile_is_trained_without(monkeypatch):
-    monkeypatch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: True)
+    monkeypatch.setattr(ResumableModel, "default_jit_compile", lambda self: True)
     vae = model(NotForXLA())
     with pytest.warns(UserWarning, match="XLA cannot compile this model"):
         vae.fit(X, batch_size=16, epochs=2, verbose=0)
@@ -165,7 +165,7 @@ def test_what_xla_cannot_compile_is_trained_without(monkeypatch):
 
 
 def test_other_uses_do_without_xla_as_well(monkeypatch):
-    monkeypatch.setattr(ResumableModel, "_resolve_auto_jit_compile", lambda self: True)
+    monkeypatch.setattr(ResumableModel, "default_jit_compile", lambda self: True)
     with pytest.warns(UserWarning, match="XLA cannot compile this model"):
         found = model(NotForXLA()).log_likelihood(X, 3)
     plain = model(NotForXLA(), jit_compile=False).log_likelihood(X, 3)

@@ -9,31 +9,31 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from keras_vae import cli, workers
+from keras_vae import cli
+from keras_vae.cluster import launcher
 
 # A worker that is killed, the first time, in the middle of the third epoch.
 KILLED = """
 import os, signal, sys
 sys.argv[0] = "keras-vae"
 from keras_vae import cli
+from keras_vae.cli.progress import start_tensorflow
 
-def watcher(original=cli._watcher):
-    def kill(batch, logs=None):
-        if watched.epoch == 2 and batch == 2 and "--resume" not in sys.argv:
+start_tensorflow()
+from keras_vae.cli import watcher
+
+
+class Killed(watcher.Watcher):
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 2 and batch == 2 and "--resume" not in sys.argv:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    watched = original()
-    watched.epoch = None
-    begin = watched.on_epoch_begin
 
-    def on_epoch_begin(epoch, logs=None):
-        begin(epoch, logs)
-        watched.epoch = epoch
-
-    watched.on_epoch_begin, watched.on_train_batch_end = on_epoch_begin, kill
-    return watched
-
-cli._watcher = watcher
+watcher.Watcher = Killed
 cli.main()
 """
 
@@ -59,16 +59,18 @@ def test_launched_workers_do_what_one_process_does(tmp_path, monkeypatch, capfd)
     ]  # fmt: skip
     alone, team = tmp_path / "alone", tmp_path / "team"
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_finish", lambda *_: None)  # the report, which is slow
+        patch.setattr(
+            cli.train, "write_report", lambda *_: None
+        )  # the report, which is slow
         invoke(*command, alone)
     program = [sys.executable, "-c", KILLED]
-    launch = functools.partial(workers.launch, program=program)
-    monkeypatch.setattr(workers, "launch", launch)
+    launch = functools.partial(launcher.launch, program=program)
+    monkeypatch.setattr(launcher, "launch", launch)
     capfd.readouterr()
     errors = invoke("launch", "--workers", 2, "--restarts", 1, "--", *command, team)
     said, _ = capfd.readouterr()
     assert "worker 0 ended with SIGKILL: starting all again" in errors
-    assert "Going on after epoch" in said and said.count("training    4 epochs") == 2
+    assert "Continuing after epoch" in said and said.count("training    4 epochs") == 2
     assert "Traceback" not in errors
     # float32 sums in another order, of 60 rows in shares of 8, 5 and 6.
     for one, other in zip(rows(alone), rows(team), strict=True):

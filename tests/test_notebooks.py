@@ -11,8 +11,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ids = [path.stem for path in NOTEBOOKS]
 # In all but the first, which has the defaults: they would mostly wait for XLA.
 WITHOUT_XLA = """
-from keras_vae.resumable import ResumableModel
-ResumableModel._resolve_auto_jit_compile = lambda self: False
+from keras_vae.training.model import ResumableModel
+ResumableModel.default_jit_compile = lambda self: False
 """
 
 

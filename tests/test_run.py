@@ -15,9 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import keras_vae as kv
-from keras_vae import cli, datasets, sources
-from keras_vae import run as kv_run
-from keras_vae.report import numbers
+from keras_vae import cli, datasets
+from keras_vae.datasets import files
+from keras_vae.runs import train
+from keras_vae.runs.report import numbers
 
 ROOT = pathlib.Path(__file__).parent.parent
 OPTIONS = [
@@ -40,14 +41,15 @@ def data(tmp_path_factory):
 # Sends itself a signal when this epoch begins: a number from 0.
 MAIN = """
 import os, sys
-from keras_vae import cli, run
+from keras_vae import cli
+from keras_vae.runs import train
 at, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 
 def send(keeper, epoch, logs=None):
     if epoch == at:
         os.kill(os.getpid(), number)
 
-run._Keeper.on_epoch_begin = send
+train.RunBackup.on_epoch_begin = send
 cli.main()
 """
 
@@ -83,9 +85,9 @@ def test_stopped_and_killed_it_goes_on_exactly(data, tmp_path, monkeypatch):
             if epoch == 4:
                 raise KeyboardInterrupt
 
-        patch.setattr(kv_run._Keeper, "on_epoch_begin", stop, raising=False)
+        patch.setattr(train.RunBackup, "on_epoch_begin", stop, raising=False)
         said = invoke(*command, code=130)
-        assert "Stopped. " in said and "--resume goes on" in said
+        assert "Stopped. " in said and "--resume to the same" in said
     preempted = signalled(6, signal.SIGTERM, *command)
     assert preempted.returncode == 75, preempted.stderr
     assert "Stopped by SIGTERM" in preempted.stderr and "--resume" in preempted.stderr
@@ -94,13 +96,15 @@ def test_stopped_and_killed_it_goes_on_exactly(data, tmp_path, monkeypatch):
     # Only the run, the model and how it went are left.
     again = ["--out", broken, "--resume", "--num-samples", 2, "--baselines", "none"]
     said = invoke("train", data, *again)
-    assert "Going on after epoch" in said and said.rstrip().endswith("report.html")
+    assert "Continuing after epoch" in said and said.rstrip().endswith("report.html")
     assert_same(straight, broken)
     assert "The run is finished: 8 epochs" in invoke("train", data, *again)
     # What the other commands read is made anew of the backup.
     for name in ("model.keras", "metrics.csv", "report.html"):
         (broken / name).unlink()
-    monkeypatch.setattr(cli, "_finish", lambda *_: None)  # takes longer than the rest
+    monkeypatch.setattr(
+        cli.train, "write_report", lambda *_: None
+    )  # takes longer than the rest
     invoke("train", data, *again)
     assert_same(straight, broken)
 
@@ -132,7 +136,7 @@ def invoke(*args, code=0):
 def test_the_folder_of_a_run(run, data):
     names = {path.name for path in run.iterdir()}
     assert names == {"run.json", "backup", "model.keras", "metrics.csv", "tensorboard",
-                     "figures", "evaluation.json", "report.html"}  # fmt: skip
+                     "figures", "evaluation.json", "report.html", "run.yaml"}  # fmt: skip
     with open(run / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
@@ -155,7 +159,7 @@ def test_more_epochs_go_on_from_the_last(run, data, tmp_path):
     shutil.copytree(run, more)
     options = ["--num-samples", 2, "--baselines", "none"]
     said = invoke("train", data, "--out", more, "--resume", "--epochs", 5, *options)
-    assert "Going on after epoch 3" in said
+    assert "Continuing after epoch 3" in said
     longer = tmp_path / "longer"
     invoke("train", data, *OPTIONS, "--beta-steps", 2, "--epochs", 5, "--out", longer)
     assert len((more / "metrics.csv").read_text().splitlines()) == 6
@@ -218,7 +222,7 @@ def test_a_conditional_model_is_given_the_labels(data, tmp_path):
     command += ["--model", "conditional", "--condition", "label", "--out", out]
     invoke(*command, "--epochs", 2)
     said = invoke(*command, "--epochs", 3, "--resume")
-    assert "Going on after epoch 2" in said
+    assert "Continuing after epoch 2" in said
     info = json.loads((out / "run.json").read_text())
     assert info["data"]["classes"] == ["cat", "dog", "eel"]
     scores = json.loads((out / "evaluation.json").read_text())
@@ -259,8 +263,8 @@ def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
         np.save(tmp_path / "x.npy", arrays["x"])
     command = ["train", tmp_path / "x.npy", *OPTIONS, "--epochs", 2, "--out"]
     assert "from the disk" not in invoke(*command, tmp_path / "memory")
-    monkeypatch.setattr(sources, "too_large", lambda size: True)
-    assert "read from the disk as they are needed" in invoke(*command, tmp_path / "disk")
+    monkeypatch.setattr(files, "too_large", lambda size: True)
+    assert "read from the disk when needed" in invoke(*command, tmp_path / "disk")
     metrics = [(tmp_path / run / "metrics.csv").read_text() for run in ("memory", "disk")]
     assert metrics[0] == metrics[1]
 

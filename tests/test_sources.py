@@ -13,7 +13,10 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_vae as kv
-from keras_vae import datasets, input, sources
+from keras_vae import datasets
+from keras_vae.datasets import files
+from keras_vae.datasets.rows import RowsOnDisk
+from keras_vae.training import arrays, batches
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(size=(131, 6)).astype(np.float32)
@@ -138,7 +141,7 @@ def test_what_a_model_says_of_it_is_what_it_says_of_the_array(pair):
 def test_rows_by_number_and_shares_of_replicas(pair):
     source, x = pair
     if isinstance(source, np.memmap):
-        source = input.as_array(source, "x")
+        source = arrays.as_array(source, "x")
     assert len(source) == len(x) and source.ndim == x.ndim and source.dtype == x.dtype
     for rows in (slice(3, 9), slice(None, None, -2), [5, 5, -1, 0], np.zeros(0, int)):
         np.testing.assert_array_equal(source[rows], x[rows])
@@ -148,9 +151,9 @@ def test_rows_by_number_and_shares_of_replicas(pair):
         with pytest.raises(ValueError, match="`rows` must be a slice or an int array"):
             source[wrong]
     options = {"batch_size": 16, "seed": 1, "shuffle": True}
-    whole = np.concatenate([*input.batches(x, **options).as_numpy_iterator()])
+    whole = np.concatenate([*batches.batches(x, **options).as_numpy_iterator()])
     shares = [
-        input.batches(source, replicas=(r, r + 1, 3), **options).as_numpy_iterator()
+        batches.batches(source, replicas=(r, r + 1, 3), **options).as_numpy_iterator()
         for r in range(3)
     ]
     count = -(-len(x) // 16)
@@ -237,7 +240,7 @@ def test_a_mapped_array_that_is_not_as_in_its_file(tmp_path):
     x = np.load(tmp_path / "x.npy", mmap_mode="c")
     with pytest.raises(ValueError, match="`validation_data: x` must be mapped .* mode 'r'"):
         vae.fit(X, validation_data=x)
-    x = input.as_array(mapped(tmp_path), "x")
+    x = arrays.as_array(mapped(tmp_path), "x")
     with open(tmp_path / "x.npy", "r+b") as file:
         file.truncate(1000)
     with pytest.raises(ValueError, match="x.npy, cut short since"):
@@ -251,7 +254,7 @@ def test_images_are_decoded_as_by_the_loader(tmp_path, monkeypatch):
         pixels = RNG.integers(0, 256, shape).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     whole = datasets.load(tmp_path, resize=(5, 4))
-    monkeypatch.setattr(sources, "too_large", lambda size: True)
+    monkeypatch.setattr(files, "too_large", lambda size: True)
     streamed = datasets.load(tmp_path, resize=(5, 4))
     assert streamed.streamed and not whole.streamed
     np.testing.assert_array_equal(streamed.x_train, whole.x_train)
@@ -263,11 +266,11 @@ def test_images_are_decoded_as_by_the_loader(tmp_path, monkeypatch):
 def test_a_large_file_is_held_out_as_a_small_one(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", PIXELS[..., 0])
     whole = datasets.load(tmp_path / "x.npy").hold_out(0.25)
-    monkeypatch.setattr(sources, "too_large", lambda size: True)
+    monkeypatch.setattr(files, "too_large", lambda size: True)
     streamed = datasets.load(tmp_path / "x.npy").hold_out(0.25)
     for part in ("x_train", "x_val", "x_test", "x_fit"):
         np.testing.assert_array_equal(getattr(streamed, part), getattr(whole, part))
-    assert isinstance(streamed.x_train, sources.Source)
+    assert isinstance(streamed.x_train, RowsOnDisk)
     assert isinstance(streamed.x_val, np.ndarray)
 
 

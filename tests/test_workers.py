@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from keras_vae import workers
+from keras_vae.cluster import launcher, meeting
 
 ROOT = pathlib.Path(__file__).parent.parent
 # As the script does, so that nothing heavy is imported; and with Ctrl-C as in a terminal:
@@ -22,7 +22,7 @@ START = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[0] = "keras-vae"
-from keras_vae import workers
+from keras_vae.cluster import launcher, meeting
 """
 
 
@@ -30,7 +30,7 @@ from keras_vae import workers
 
 
 def ports(count):
-    return [f"127.0.0.1:{port}" for port in workers._free_ports(count)]
+    return [f"127.0.0.1:{port}" for port in launcher._free_ports(count)]
 
 
 def together(*calls):
@@ -55,7 +55,7 @@ def together(*calls):
 def comes(cluster, index, timeout=5, after=0, **facts):
     def call():
         time.sleep(after)
-        workers.meet(cluster, index, {"data": "a", "code": "x"} | facts, timeout)
+        meeting.rendezvous(cluster, index, {"data": "a", "code": "x"} | facts, timeout)
 
     return call
 
@@ -76,7 +76,7 @@ def test_all_meet_and_the_port_is_free_again():
 
 
 def test_one_worker_meets_nobody():
-    workers.meet(["a.invalid:1"], 0, {})
+    meeting.rendezvous(["a.invalid:1"], 0, {})
 
 
 def test_other_facts_are_an_error_on_every_worker():
@@ -129,7 +129,7 @@ def test_a_worker_may_leave_and_come_again():
         """Says who it is, and is gone before the others came."""
         with contextlib.suppress(OSError):
             deadline = time.monotonic() + 5
-            workers._ask(cluster, 1, {}, deadline, time.monotonic() + 0.1)
+            meeting._ask(cluster, 1, {}, deadline, time.monotonic() + 0.1)
 
     calls = [comes(cluster, 0), comes(cluster, 1, after=0.6), comes(cluster, 2, after=1)]
     assert together(*calls, lambda: (time.sleep(0.3), leaves())) == [None] * 4
@@ -139,7 +139,7 @@ def test_a_chief_may_leave_and_come_again():
     cluster = ports(2)
 
     def leaves():
-        with workers._listen(cluster[0]) as server:
+        with meeting._listen(cluster[0]) as server:
             server.setblocking(True)
             server.accept()[0].close()
 
@@ -175,7 +175,7 @@ def test_rubbish_on_the_port_is_ignored():
 
 def test_a_port_that_is_taken_is_an_error():
     cluster = ports(2)
-    with workers._listen(cluster[0]):
+    with meeting._listen(cluster[0]):
         (error,) = together(comes(cluster, 0, timeout=1))
     assert type(error) is TimeoutError and "did not get its port" in str(error)
 
@@ -196,7 +196,7 @@ TASK = {"type": "worker", "index": 1}
     ],
 )
 def test_tf_config(config, expected):
-    assert workers.tf_config(config and json.dumps(config)) == expected
+    assert meeting.tf_config(config and json.dumps(config)) == expected
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_tf_config(config, expected):
 )  # fmt: skip
 def test_a_wrong_tf_config_is_an_error(config):
     with pytest.raises(ValueError, match="`TF_CONFIG` must name .* Received: "):
-        workers.tf_config(config)
+        meeting.tf_config(config)
 
 
 # The launcher, of workers that follow a script rather than train.
@@ -224,11 +224,11 @@ STUB = (
     START
     + """
 import json
-workers.end_with_launcher()
+launcher.end_with_launcher()
 config = json.loads(os.environ["TF_CONFIG"])
 cluster, index = config["cluster"]["worker"], config["task"]["index"]
 # On its port, as TensorFlow's server would be: it is free once the process has gone.
-server = workers._listen(cluster[index])
+server = meeting._listen(cluster[index])
 folder = sys.argv[-1]
 start = len([name for name in os.listdir(folder) if name.startswith(f"{index}-")])
 with open(f"{folder}/{index}-{start}", "w") as file:
@@ -267,7 +267,7 @@ class Launched:
         options = {"workers": 2, "program": program, "grace": 5} | options
         self.process = subprocess.Popen(
             [sys.executable, "-c",
-             START + f"sys.exit(workers.launch({command}, **{options}))"],
+             START + f"sys.exit(launcher.launch({command}, **{options}))"],
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from keras_vae import evaluation
-from keras_vae.run import Run
+from keras_vae.runs.folder import Run
 
 IMAGES = 10
 

@@ -202,7 +202,7 @@ def main():
         return
     import tensorflow as tf
 
-    from keras_vae.run import Run
+    from keras_vae.runs.folder import Run
 
     tf.get_logger().setLevel("ERROR")  # of tracing each model anew
     with tempfile.TemporaryDirectory() as folder:

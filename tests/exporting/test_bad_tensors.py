@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
-from keras_vae import signatures
+from keras_vae.exporting import signatures
 
 SCRIPT = pathlib.Path(__file__).with_name("bad_tensors.py")
 EVENT, LATENT, ROWS = (4, 4, 1), 3, 4
@@ -270,7 +270,7 @@ def graph_names(path):
 @pytest.fixture(scope="module")
 def answer(model):
     """What the model itself gives for good input."""
-    every, known = signatures.of(model, 3), {}
+    every, known = signatures.build_signatures(model, 3), {}
 
     def answer(signature, arrays):
         # Most cases, and the same ones of other runtimes, ask for one and the same.

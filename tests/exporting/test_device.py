@@ -117,8 +117,8 @@ def test_the_snippets_name_what_there_is(folder, language):
 
 
 def test_the_readme_names_all_signatures(model):
-    from keras_vae import signatures
+    from keras_vae.exporting import signatures
 
     text = (DEVICE / "README.md").read_text()
-    for name in signatures.of(model):
+    for name in signatures.build_signatures(model):
         assert f"`{name}`" in text

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.exporting import artefact, verify
+from keras_vae import atomic
+from keras_vae.exporting import verify
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork")
 
@@ -28,7 +29,7 @@ def test_killed_at_random_moments(tmp_path, run_module, kills):
     assert left
     for folder in left[1:]:
         os.utime(folder, (0, 0))
-    with artefact.whole(tmp_path / "next") as part:
+    with atomic.creating(tmp_path / "next") as part:
         part.mkdir()
     # What is a day old nobody works on; the others may be another machine's.
     assert list(tmp_path.glob(".keras-vae-*")) == left[:1]
@@ -66,8 +67,8 @@ def test_what_is_whole_stays_when_it_is_interrupted(tmp_path, monkeypatch, name)
         if path == tmp_path:  # after all was put in place
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(artefact, "_sync_one", stop)
-    with pytest.raises(KeyboardInterrupt), artefact.whole(tmp_path / name) as part:
+    monkeypatch.setattr(atomic, "sync", stop)
+    with pytest.raises(KeyboardInterrupt), atomic.creating(tmp_path / name) as part:
         part.mkdir() if name == "1" else part.touch()
         if name != "1":
             part.with_name("m.card.json").touch()
@@ -84,7 +85,7 @@ def test_nothing_is_overwritten(vae, tmp_path):
         assert path.read_text() == "mine"
     # Also where it appears while the export runs: a reader never sees a mixture.
     late = tmp_path / "late"
-    with pytest.raises(ValueError, match="made by another"), artefact.whole(late) as part:
+    with pytest.raises(ValueError, match="made by another"), atomic.creating(late) as part:
         part.mkdir()
         (part / "new").touch()
         late.mkdir()
@@ -94,7 +95,7 @@ def test_nothing_is_overwritten(vae, tmp_path):
         file = tmp_path / first / "b.tflite"
         with (
             pytest.raises(ValueError, match="made by another"),
-            artefact.whole(file) as part,
+            atomic.creating(file) as part,
         ):
             part.write_text("new")
             part.with_name("b.card.json").write_text("new")

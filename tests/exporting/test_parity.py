@@ -10,8 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae import signatures
-from keras_vae.exporting import verify
+from keras_vae.exporting import signatures, verify
 from tests.zoo import ZOO
 
 # The objective is no part of what is exported: rows that only differ in it are one model.
@@ -47,7 +46,7 @@ class Exports:
     def names(self, name):
         """The signatures that can be exported."""
         model = self.models[name]
-        return [n for n in signatures.of(model)
+        return [n for n in signatures.build_signatures(model)
                 if not signatures.parts_without_formula(model, n)]  # fmt: skip
 
     def path(self, name, format, **options):
@@ -325,14 +324,14 @@ def test_a_fixed_batch_is_what_it_says(exports, tmp_path):
 
 def test_the_functions_do_not_mix_rows(exports):
     for name, model in exports.models.items():
-        every = signatures.of(model, 3)
+        every = signatures.build_signatures(model, 3)
         x = model.as_float(exports.x[name][:6]).numpy()
         condition = model.example_condition(6)
         values = {
             "x": x,
             "seed": np.arange(6, dtype=np.int64) * 977,
             "z": signatures.encode_mean(model, x, condition)["mean"].numpy(),
-            **signatures.named(condition),
+            **signatures.by_name(condition),
         }
         for signature in exports.names(name):
             function = every[signature].function

@@ -20,8 +20,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae import signatures
-from keras_vae.exporting import serving
+from keras_vae.exporting import serving, signatures
 
 pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api")
 yaml = pytest.importorskip("yaml", reason="needs PyYAML")
@@ -230,7 +229,7 @@ def ask(request, server):
 
 
 def wanted(model, name, given):
-    function = signatures.of(model, SAMPLES)[name].function
+    function = signatures.build_signatures(model, SAMPLES)[name].function
     return {key: value.numpy() for key, value in function(**given).items()}
 
 

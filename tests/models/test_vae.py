@@ -52,7 +52,8 @@ def test_gradients_pass_through(vae, method):
 
 
 def test_samples_by_seed(vae):
-    from keras_vae import random, signatures
+    from keras_vae import random
+    from keras_vae.exporting import signatures
 
     rows = vae.sample(seeds=random.sample_seeds(5, 3))
     np.testing.assert_array_equal(rows, vae.sample(5, seed=3))

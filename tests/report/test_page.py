@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from keras_vae import cli
-from keras_vae.report import numbers
+from keras_vae.runs.report import numbers
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
