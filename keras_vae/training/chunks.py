@@ -143,7 +143,7 @@ class Chunks(keras_private.DataAdapter):
     def num_batches(self) -> int:
         return self.steps
 
-    def get_tf_dataset(self):
+    def get_tf_dataset(self) -> "Chunks":
         return self  # Keras hands it through to its epoch iterator
 
     def __iter__(self) -> Iterator[Chunk]:

@@ -178,11 +178,14 @@ class ResumableModel(ExactSaving, DataModel):
     # Training and evaluation.
 
     def fit(  # noqa: D417 (the other arguments are those of Keras)
-        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None,
-        validation_split=0.0, validation_data=None, shuffle=True, class_weight=None,
-        sample_weight=None, initial_epoch=0, steps_per_epoch=None, validation_steps=None,
-        validation_batch_size=None, validation_freq=1, augmentation=None,
-    ):  # fmt: skip
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
+        verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
+        validation_data: Any = None, shuffle: bool = True,
+        class_weight: dict | None = None, sample_weight: Any = None,
+        initial_epoch: int = 0, steps_per_epoch: int | None = None,
+        validation_steps: int | None = None, validation_batch_size: int | None = None,
+        validation_freq: Any = 1, augmentation: Any = None,
+    ) -> keras.callbacks.History:  # fmt: skip
         """`keras.Model.fit`, with arrays in an order that is a function of (seed, epoch).
 
         Arrays are checked before training starts. With `steps_per_epoch`, an epoch has that
