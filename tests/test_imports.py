@@ -1,4 +1,4 @@
-"""Imports point one way: a module imports only from layers that are listed before its own."""
+"""Imports point one way: modules import only from layers listed before their own."""
 
 import ast
 import pathlib

@@ -1,0 +1,130 @@
+"""The options of a run are declared once: command line, YAML and run.json agree."""
+
+import dataclasses
+import json
+
+import pytest
+import typer
+import yaml
+
+from keras_vae import cli
+from keras_vae.runs.options import Options
+
+FIELDS = dataclasses.fields(Options)
+# A value of each option that is not its default, as it is typed and as it is read.
+VALUES = {
+    "data": ("photos", "photos"),
+    "label": ("kind", "kind"),
+    "drop": ("id", ["id"]),
+    "resize": ("28x20", [28, 20]),
+    "value_range": ("-1:16", [-1.0, 16.0]),
+    "validation": ("0.25", 0.25),
+    "model": ("conditional", "conditional"),
+    "condition": ("label", "label"),
+    "network": ("conv", "conv"),
+    "hidden": ("40,20", [40, 20]),
+    "filters": ("8,4", [8, 4]),
+    "activation": ("tanh", "tanh"),
+    "latent": ("3", 3),
+    "likelihood": ("normal", "normal"),
+    "grey": ("soft", "soft"),
+    "scale": ("0.5", 0.5),
+    "objective": ("iwae", "iwae"),
+    "samples": ("5", 5),
+    "beta": ("4", 4.0),
+    "beta_schedule": ("cyclical", "cyclical"),
+    "beta_steps": ("100", 100),
+    "free_bits": ("0.1", 0.1),
+    "epochs": ("7", 7),
+    "batch": ("9", 9),
+    "learning_rate": ("0.01", 0.01),
+    "lr_schedule": ("cosine", "cosine"),
+    "seed": ("-5", -5),
+    "precision": ("mixed_bfloat16", "mixed_bfloat16"),
+    "xla": ("true", True),
+    "shift": ("0.1", 0.1),
+    "rotate": ("15", 15.0),
+    "crop": ("5x6", [5, 6]),
+}
+
+
+def parse(*arguments):
+    """The values of the options, as `train` reads them from these arguments."""
+    command = typer.main.get_group(cli.app).commands["train"]
+    context = command.make_context("train", [str(a) for a in arguments])
+    return {field.name: context.params[field.name] for field in FIELDS}
+
+
+def typed(name, text):
+    if name == "xla":
+        return ["--xla"]
+    option = f"--{name.replace('_', '-')}"
+    return [text] if name == "data" else [f"{option}={text}"]
+
+
+def test_each_option_is_read_from_the_command_line():
+    arguments = [part for name, (text, _) in VALUES.items() for part in typed(name, text)]
+    assert parse(*arguments) == {name: value for name, (_, value) in VALUES.items()}
+
+
+def test_a_yaml_file_has_the_options_that_run_json_has(tmp_path):
+    options = Options(**{name: value for name, (_, value) in VALUES.items()})
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(options.to_dict()))
+    assert parse("--config", path) == options.to_dict()
+    as_json = json.loads(json.dumps(options.to_dict()))
+    assert Options.from_dict(as_json) == options
+
+
+def test_the_command_line_overrides_the_yaml_file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("data: digits\nlatent: 4\nbatch: 8\n")
+    values = parse("--latent", 5, "--config", path)
+    assert (values["data"], values["latent"], values["batch"]) == ("digits", 5, 8)
+
+
+def test_defaults_are_those_of_the_options():
+    defaults = Options("digits").to_dict() | {"drop": ()}
+    assert parse("digits") == defaults
+
+
+def test_each_option_has_a_help_text_and_a_default():
+    command = typer.main.get_group(cli.app).commands["train"]
+    for parameter in command.params:
+        if parameter.name not in ("data", "help", "resume"):
+            shown = parameter.default is not None and parameter.show_default
+            assert parameter.help, parameter.name
+            assert shown or "Default: " in parameter.help, parameter.name
+
+
+@pytest.mark.parametrize(
+    "text, received",
+    [
+        ("latnt: 3", "latnt"),
+        ("- latent", "no map"),
+        ("[1, 2", "line 1"),
+        ("latent: -3", "-3"),
+        ("latent: 2.5", "2.5"),
+        ("latent: true", "True"),
+        ("hidden: [0, 4]", "0,4"),
+        ("resize: 28", "28"),
+        ("scale: [1]", "[1]"),
+        ("likelihood: foo", "foo"),
+    ],
+)
+def test_a_yaml_file_is_checked_as_the_command_line(tmp_path, text, received):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(typer.BadParameter) as caught:
+        parse("digits", "--config", path)
+    assert received in str(caught.value)
+
+
+def test_resolved_options_do_not_change_when_they_are_resolved_again():
+    from keras_vae import datasets
+    from keras_vae.runs import build
+
+    data = datasets.load("digits").hold_out(0.1)
+    once = build.resolve(Options("digits", beta_schedule="linear"), data)
+    assert build.resolve(once, data) == once
+    assert None not in (once.network, once.likelihood, once.epochs, once.beta_steps)

@@ -1,0 +1,81 @@
+"""Files and folders are complete or absent, whatever happens while they are written."""
+
+import os
+
+import pytest
+
+from keras_vae import atomic
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), atomic.replacing(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_is_replaced_and_keeps_its_line_ends(tmp_path):
+    path = tmp_path / "a.txt"
+    for text in ("one\n", "two\r\nthree\n"):
+        atomic.write_text(path, text)
+        assert path.read_bytes() == text.encode()
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_error_leaves_no_part_of_what_is_created(tmp_path):
+    with pytest.raises(OSError), atomic.creating(tmp_path / "new" / "a") as part:
+        part.mkdir()
+        (part / "file").touch()
+        raise OSError
+    assert names(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.touch()])
+def test_nothing_is_overwritten(tmp_path, make):
+    path = tmp_path / "a"
+    with pytest.raises(FileExistsError), atomic.creating(path) as part:
+        make(part)
+        part.with_name("beside").touch()
+        if path.exists():
+            return
+        path.mkdir() if part.is_dir() else path.touch()
+        (path / "full").touch() if path.is_dir() else None
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("age, remains", [(0.0, False), (atomic.DAY, True)])
+def test_folders_of_killed_processes_are_removed_when_they_are_stale(
+    tmp_path, age, remains
+):
+    left = tmp_path / ".keras-vae-1-abc"
+    left.mkdir()
+    with atomic.creating(tmp_path / "a", stale_after=age) as part:
+        part.touch()
+    assert left.exists() == remains and (tmp_path / "a").is_file()
+
+
+def test_everything_is_flushed_before_it_appears(tmp_path, monkeypatch):
+    events = []
+    fsync, rename = os.fsync, os.rename
+
+    def flush(descriptor):
+        events.append("flush")
+        fsync(descriptor)
+
+    def move(source, target):
+        events.append("move")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "rename", move)
+    with atomic.creating(tmp_path / "a") as part:
+        part.mkdir()
+        (part / "file").touch()
+    # The file, its folder, the hidden folder; then, once it is moved, the parent.
+    assert events == ["flush", "flush", "flush", "move", "flush"]
