@@ -1,4 +1,4 @@
-"""What comes out of names and files; what is refused is in tests/test_cli_bad_input.py."""
+"""What comes out of names and files; what is refused is in `test_bad_files.py`."""
 
 import json
 import os

@@ -1,0 +1,244 @@
+"""What `datasets.load` refuses: files that are missing, damaged, or of something else.
+
+A row is (files, what is loaded, its options, words of the message). What names an option
+in the message names it on the command line, too: see `tests/test_cli_bad_input.py`.
+"""
+
+import gc
+import io
+
+import keras
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from keras_vae import datasets
+from tests.refusals import GREY, ROWS, damaged_npz, each_refused, first, put, refused, rows
+
+ARRAYS = {"x_train": ROWS, "x_test": ROWS[:4]}
+TABLE = "a,b,c\n" + "".join(f"{i},{i * i},{i % 3}\n" for i in range(10))
+NUMBERS = "a,b\n1,2\n3,4\n5,6\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KERAS_VAE_DATA", raising=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_file_is_left_open():
+    yield
+    gc.collect()  # warns here of a file that was left open, not in some later test
+
+
+def assert_refused(row):
+    files, data, options, *words = row
+    for name, content in files.items():
+        put(name, content)
+    refused(lambda: datasets.load(data, **options), *words)
+
+
+@rows(
+    missing=({}, "b.npy", {}, "`data`", "b.npy", "digits"),
+    missing_folder=({}, "no/b.npy", {}, "`data`", "no/b.npy"),
+    unknown_name=({}, "mnits", {}, "`data`", "mnits", "mnist"),
+    suffix=({"x.mat": b"x"}, "x.mat", {}, "`data`", ".npy", ".csv", "x.mat"),
+    nothing=({}, "", {}, "`data`"),
+)
+def test_data_must_be_known(row):
+    assert_refused(row)
+
+
+@rows(
+    named=({}, "digits", {"value_range": (0, 16)}, "`value_range`"),
+    array=({"a.npy": ROWS}, "a.npy", {"resize": (8, 8)}, "`resize`"),
+    array_label=({"a.npy": ROWS}, "a.npy", {"label": "a"}, "`label`"),
+    array_drop=({"a.npy": ROWS}, "a.npy", {"drop": ["a"]}, "`drop`"),
+    images=({"i/1.png": GREY}, "i", {"value_range": (0, 255)}, "`value_range`"),
+    table=({"t.csv": TABLE}, "t.csv", {"resize": (8, 8)}, "`resize`"),
+)
+def test_options_of_other_data_are_refused(row):
+    assert_refused(row)
+
+
+def with_value(value):
+    x = np.zeros((12, 4))
+    x[6, 3] = value
+    return x
+
+
+def load_as(name):
+    """Make a function that writes a file and loads it."""
+    return lambda content: datasets.load(put(name, content))
+
+
+def test_a_npy_file_must_hold_rows_of_finite_numbers():
+    shown = {
+        "x.npy": np.array([[1, None]] * 4),  # of Python objects
+        "<U1": np.array([["a", "b"]] * 4),
+        "complex64": ROWS * 1j,
+        "datetime64": ROWS.astype("M8[s]"),
+    }
+    shapes = [(), (4,), (3, 2, 2, 2, 2), (0, 4), (12, 0)]
+    shown |= {str(shape): np.zeros(shape) for shape in shapes}
+    each_refused(load_as("x.npy"), shown, "`data`")
+    # One value, or one row.
+    bad = [with_value(np.nan), with_value(np.inf), with_value(1e300), ROWS[:1]]
+    each_refused(load_as("x.npy"), bad, "`data`", came="1")
+
+
+def test_values_must_lie_in_their_range():
+    put("x.npy", ROWS)
+    options = {"value_range": (0.0, 0.1)}
+    refused(lambda: datasets.load("x.npy", **options), "`value_range`", came=("0.0", "0.1"))
+    put("x.npz", ARRAYS | {"x_test": ROWS[:4] + 9})
+    options = {"value_range": (-5, 5)}
+    refused(lambda: datasets.load("x.npz", **options), "`value_range`", came="x_test")
+
+
+def test_a_damaged_npy_file_is_named():
+    whole = put("a.npy", ROWS).read_bytes()
+    cut = [whole[:150], whole[:50], b"", b"1,2,3\n"]
+    bad = [*cut, whole.replace(b"), }", b"   }")]
+    each_refused(load_as("a.npy"), bad, "`data`", came="a.npy")
+
+
+@rows(
+    no_x=({"images": ROWS}, "x_train", "images"),
+    nothing=({}, "x_train", "nothing"),
+    no_test=({"x_train": ROWS}, "x_test", "x_train"),
+    object=({"x": np.array([[1, None]] * 4)}, "numbers"),
+    nan_in_test=(ARRAYS | {"x_test": with_value(np.nan)}, "x_test"),
+    other_width=(ARRAYS | {"x_test": ROWS[:4, :3]}, "(4,)", "(3,)", "x_test"),
+    other_dtype=(ARRAYS | {"x_test": GREY[:4, :4] | 2}, "float32", "uint8", "x_test"),
+    rows_of_labels=({"x": ROWS, "y": np.arange(11)}, "(12,)", "(11,)"),
+    one_hot_labels=({"x": ROWS, "y": np.eye(12)}, "(12,)", "(12, 12)"),
+    labels_of_one_part=(ARRAYS | {"y_test": np.arange(4)}, "y_test"),
+)
+def test_an_npz_file_must_hold_data_and_labels_that_fit(row):
+    arrays, *words = row
+    put("x.npz", arrays)
+    refused(lambda: datasets.load("x.npz"), "`data`", *words)
+
+
+def test_a_damaged_npz_file_is_named():
+    cut = put("x.npz", ARRAYS).read_bytes()[:300]
+    bad = [cut, damaged_npz(), b"", "404: Not Found"]
+    each_refused(load_as("x.npz"), bad, "`data`", came="x.npz")
+
+
+# Images.
+
+
+def png(pixels, size=None):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()[:size]
+
+
+@rows(
+    text=("no picture", "3.png"),
+    truncated=(png(GREY, 90), "3.png"),
+    empty=(b"", "3.png"),
+    other_size=(GREY[:7], "8 x 8", "3.png", "7 x 8"),
+    of_16_bits=(GREY.astype("uint16") * 256, "3.png"),
+)
+def test_images_must_be_whole_and_alike(row):
+    content, *came = row
+    for i in range(6):
+        put(f"images/{i}.png", content if i == 3 else GREY)
+    refused(lambda: datasets.load("images"), "`data`", came=tuple(came))
+
+
+@rows(
+    none=({"d/x.txt": "x"}, "d", {}, "`data`", ".png", "none"),
+    no_test=({"s/train/1.png": GREY, "s/test/x.txt": ""}, "s", {}, "`data`", "s/test"),
+    one=({"one/1.png": GREY}, "one", {}, "`data`", "2", "1"),
+)
+def test_a_folder_must_hold_images_to_train_and_to_test_on(row):
+    assert_refused(row)
+
+
+# Tables.
+
+
+def test_a_csv_file_must_hold_columns_of_numbers():
+    names = ["a,a\n1,2\n3,4\n5,6\n", "1,1,2\n3,4,5\n6,7,8\n"]  # twice a name
+    bad = ["a,b\n", "a,b\n1,2\n", *names]
+    each_refused(load_as("x.csv"), bad, "`data`", came="x.csv")
+    missing = ["a,b\n1,\n3,\n5,\n", "a,b\n1,2\n3,\n5,6\n"]
+    each_refused(load_as("x.csv"), missing, "`data`", "`drop`", "'b'", came="3")
+    texts = {"'b'": "a,b\n1,x\n3,y\n5,z\n", "'a;b'": NUMBERS.replace(",", ";")}
+    each_refused(load_as("x.csv"), texts, "`data`", "`drop`", "`label`")
+    infinite = ["a,b\n1,2\n3,inf\n5,6\n", "a,b\n1,2\n3,1e300\n5,1\n"]
+    each_refused(load_as("x.csv"), infinite, "`data`", came="'b'")
+
+
+def test_a_damaged_csv_file_is_named():
+    latin = "größe,a\n1,2\n3,4\n5,6\n".encode("latin-1")
+    bad = ["", "a,b\n1,2\n3\n5,6,7\n", bytes(range(256)) * 4]
+    bad += [latin, NUMBERS.encode("utf-16")]
+    each_refused(load_as("x.csv"), bad, "`data`", came="x.csv")
+    each_refused(load_as("x.csv.gz"), [NUMBERS], "`data`", "CSV", came="x.csv.gz")
+
+
+@rows(
+    label=({"t.csv": TABLE}, "t.csv", {"label": "d"}, "`label`", "a, b, c", "d"),
+    label_with_holes=(
+        {"x.csv": "a,b\n1,x\n3,\n5,y\n7,x\n2,y\n4,x\n"},
+        "x.csv",
+        {"label": "b"},
+        "`label`",
+        "b",
+    ),
+    only_label=({"x.csv": "a\n1\n2\n3\n"}, "x.csv", {"label": "a"}, "`data`", "column"),
+    drop=({"t.csv": TABLE}, "t.csv", {"drop": ["a", "d"]}, "`drop`", "a, b, c", "d"),
+    all_dropped=({"t.csv": TABLE}, "t.csv", {"drop": ["a", "b", "c"]}, "`data`", "column"),
+    parquet=({"x.parquet": b"PAR1 no table PAR1"}, "x.parquet", {}, "`data`", "Parquet"),
+)
+def test_a_table_must_have_the_columns_that_are_asked_for(row):
+    assert_refused(row)
+
+
+def test_a_parquet_file_must_hold_numbers():
+    table = pyarrow.table({"a": [1.0, 2.0, 3.0], "b": [[1], [2], [3]]})
+    pyarrow.parquet.write_table(table, "x.parquet")
+    refused(lambda: datasets.load("x.parquet"), "`data`", "'b'", came="list")
+
+
+# Data sets with a name.
+
+
+@rows(
+    missing=("mnist", None),
+    text=("mnist", "x"),
+    empty=("mnist", b""),
+    cut=("mnist", first(100)),
+    other_arrays=("mnist", ARRAYS),
+    other_faces=("frey_faces", ARRAYS),
+    other_shape=("frey_faces", {"x": GREY}),
+    other_binary=("mnist_static_binary", ARRAYS),
+)
+def test_a_named_data_set_must_be_the_file_of_that_name(row, monkeypatch):
+    name, content = row
+    put("named/other.npz", ARRAYS)
+    if callable(content):
+        put(f"named/{name}.npz", ARRAYS)
+    if content is not None:
+        put(f"named/{name}.npz", content)
+    monkeypatch.setenv("KERAS_VAE_DATA", "named")
+    refused(lambda: datasets.load(name), "`data`", f"{name}.npz", came="named")
+
+
+def test_a_named_data_set_that_cannot_be_downloaded(monkeypatch):
+    words = ["`data`", "KERAS_VAE_DATA"]
+    refused(lambda: datasets.load("frey_faces"), "frey_faces.npz", *words)
+
+    def load_data():
+        raise Exception("URL fetch failure on https://storage: no network")
+
+    monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
+    refused(lambda: datasets.load("mnist"), "mnist.npz", *words, came="no network")
