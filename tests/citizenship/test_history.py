@@ -1,0 +1,120 @@
+"""What `fit` and `evaluate` report, and on which rows it is validated."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vae as kv
+from tests.citizenship.common import (
+    BATCH,
+    EPS,
+    OTHER,
+    ROWS,
+    TERMS,
+    Batches,
+    W,
+    X,
+    Y,
+    assert_same,
+    batches,
+    compiled,
+    evaluate,
+    fit,
+    state,
+)
+
+
+def test_history_has_these_keys():
+    history = fit(compiled(run_eagerly=False), epochs=2, validation_data=OTHER)
+    keys = {*TERMS, "skipped_steps", *(f"val_{name}" for name in TERMS)}
+    assert set(history) == keys
+    assert all(len(values) == 2 for values in history.values())
+    assert history["skipped_steps"] == [0.0, 0.0]
+
+
+def test_elbo_is_minus_the_sum_of_its_terms():
+    model = compiled(objective=kv.objectives.ELBO(beta=3.0))
+    history = fit(model, y=Y, sample_weight=W, validation_data=(X, Y, W))
+    # Means of 24 rounded terms.
+    tolerance = {"rtol": ROWS * EPS}
+    for prefix in ("", "val_"):
+        elbo, reconstruction, kl = (np.array(history[prefix + n]) for n in TERMS[1:])
+        np.testing.assert_allclose(elbo, -(reconstruction + kl), **tolerance)
+    loss, elbo, reconstruction, kl = evaluate(model)
+    np.testing.assert_allclose(elbo, -(reconstruction + kl), **tolerance)
+    np.testing.assert_allclose(loss, reconstruction + 3 * kl, **tolerance)
+
+
+def test_evaluate_returns_a_list_in_this_order_or_a_dict(shared):
+    values = evaluate(shared)
+    assert evaluate(shared, return_dict=True) == dict(zip(TERMS, values, strict=True))
+    loss, elbo, reconstruction, kl = values
+    assert loss == -elbo and reconstruction > 0 and kl > 0
+    assert shared.metrics_names[: len(TERMS)] == TERMS
+
+
+@pytest.mark.parametrize("form", ["array", "pair", "triple", "dataset", "PyDataset"])
+def test_every_form_of_validation_data_gives_what_evaluate_gives(form):
+    data = {
+        "array": X,
+        "pair": (X, Y),
+        "triple": (X, Y, W),
+        "dataset": batches(X),
+        "PyDataset": Batches(X),
+    }[form]
+    # With a schedule, for validation counts the step of the model, not of evaluation.
+    beta = kv.schedules.Linear(0.0, 1.0, steps=10)
+    model = compiled(objective=kv.objectives.ELBO(beta))
+    history = fit(model, OTHER, validation_data=data)
+    expected = evaluate(model, sample_weight=W if form == "triple" else None)
+    assert [history[f"val_{name}"][-1] for name in TERMS] == expected
+
+
+def test_validation_split_takes_the_last_rows_unshuffled():
+    split, expected = compiled(), compiled()
+    history = fit(split, X, y=Y, sample_weight=W, validation_split=0.25)
+    at = ROWS * 3 // 4
+    validation = (X[at:], Y[at:], W[at:])
+    kwargs = {"y": Y[:at], "sample_weight": W[:at], "validation_data": validation}
+    assert fit(expected, X[:at], **kwargs) == history
+    assert_same(state(split), state(expected))
+
+
+class CountTestBatches(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.count += 1
+
+
+@pytest.mark.parametrize(
+    "kwargs, expected",
+    [
+        ({}, 2),
+        ({"validation_batch_size": 8}, 3),
+        ({"validation_batch_size": 8, "validation_steps": 2}, 2),
+        ({"validation_data": batches(X, size=8), "validation_steps": 2}, 2),
+    ],
+)
+def test_validation_batches(kwargs, expected):
+    counter = CountTestBatches()
+    kwargs = {"validation_data": X, **kwargs}
+    fit(compiled(), X[:BATCH], callbacks=counter, **kwargs)
+    assert counter.count == expected
+
+
+@pytest.mark.parametrize("freq", [2, [2, 4]])
+def test_validation_freq(freq):
+    model = compiled()
+    history = fit(model, X[:4], epochs=4, validation_data=X[:4], validation_freq=freq)
+    assert len(history["loss"]) == 4 and len(history["val_loss"]) == 2
+
+
+def test_validation_changes_nothing_in_training():
+    with_validation, without = compiled(), compiled()
+    history = fit(with_validation, epochs=2, validation_data=X)
+    expected = fit(without, epochs=2)
+    assert {name: history[name] for name in expected} == expected
+    assert_same(state(with_validation), state(without))

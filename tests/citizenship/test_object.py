@@ -1,0 +1,148 @@
+"""The model as an object: its parts, copies, seeds and weights."""
+
+import copy
+import io
+import json
+import pickle
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vae as kv
+from tests.citizenship.common import (
+    EPS,
+    WIDTH,
+    X,
+    assert_goes_on_alike,
+    assert_same,
+    compiled,
+    dense,
+    evaluate,
+    fit,
+    make,
+    state,
+    trained,
+)
+
+
+def test_summary_and_counts():
+    model, out = make(), io.StringIO()
+    model.summary(print_fn=lambda line: out.write(line + "\n"))
+    parts = (model.encoder, model.posterior, model.prior, model.decoder, model.likelihood)
+    # Kernels and biases; the likelihood's scale is one more.
+    counts = (8 * 4 + 4, 2 * (4 * 2 + 2), 0, 2 * 4 + 4, 4 * 8 + 8 + 1)
+    for part, count in zip(parts, counts, strict=True):
+        (line,) = [line for line in out.getvalue().splitlines() if part.name + " " in line]
+        assert line.rstrip("│ ").endswith(f" {count}")
+        assert part.count_params() == count
+    assert f"Trainable params: {sum(counts)} " in out.getvalue()
+    counters = 3  # step, epochs_begun, skipped_in_a_row
+    assert model.count_params() == sum(counts) + counters
+    assert sum(np.size(w) for w in model.trainable_weights) == sum(counts)
+    assert list(model.layers) == list(parts)
+
+
+def test_get_layer():
+    model = make(encoder=keras.layers.Dense(4, name="my_encoder"))
+    assert model.get_layer("my_encoder") is model.encoder
+    assert model.get_layer(index=1) is model.posterior
+
+
+def test_paths_of_weights_are_unique():
+    paths = [w.path for w in make(keras.Sequential([dense(), dense()])).weights]
+    assert len(set(paths)) == len(paths)
+
+
+def test_fit_and_evaluate_ask_for_compile():
+    for method in (make().fit, make().evaluate):
+        with pytest.raises(ValueError, match=r"compile\(\)"):
+            method(X, verbose=0)
+
+
+def as_json(model):
+    return json.loads(json.dumps(model.get_config()))  # has no tuples
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        keras.models.clone_model,
+        lambda model: type(model).from_config(model.get_config()),
+        lambda model: keras.models.model_from_json(model.to_json()),
+    ],
+    ids=["clone_model", "from_config", "to_json"],
+)
+def test_a_copy_has_the_config_and_weights_of_its_own(copied):
+    model = compiled(model=make(seed=5, name="mine"))
+    other = copied(model)
+    assert type(other) is kv.VAE and as_json(other) == as_json(model)
+    assert other.name == "mine" and other.seed == 5
+    pairs = list(zip(trained(model), trained(other), strict=True))
+    assert all(a.shape == b.shape for a, b in pairs)
+    assert any((a != b).any() for a, b in pairs)
+    before = trained(model)
+    if not other.compiled:  # model_from_json compiles
+        compiled(model=other)
+    first = evaluate(other)[0]
+    fit(other)
+    assert evaluate(other)[0] < first
+    assert_same(trained(model), before)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
+def test_a_deep_copy_goes_on_alike(copied):
+    model = compiled("adam")
+    fit(model)
+    other = copied(model)
+    assert_goes_on_alike(other, model)
+    assert other.encoder is not model.encoder
+
+
+def test_a_layer_of_another_model():
+    x, model = keras.Input((WIDTH,)), make()
+    outer = keras.Model(x, model(x))
+    # Another number of rows may take another kernel: sums of up to 8 rounded terms.
+    tolerance = {"rtol": 0, "atol": 2 * WIDTH * EPS}
+    np.testing.assert_allclose(outer.predict(X, verbose=0), model(X), **tolerance)
+    assert len(outer.trainable_weights) == len(model.trainable_weights)
+
+
+def test_the_global_seed_makes_a_model_reproducible():
+    def numbers():
+        keras.utils.set_random_seed(4)
+        model = compiled(model=make(dense(), dense(), seed=None))
+        return [model.seed, fit(model), *state(model)]
+
+    first, second = numbers(), numbers()
+    assert first[:2] == second[:2]
+    assert_same(first[2:], second[2:])
+
+
+def test_weights_can_be_set():
+    model, other = compiled(), compiled(model=make(seed=3))
+    fit(model)
+    other.set_weights(model.get_weights())
+    assert_same(other.get_weights(), model.get_weights())
+    np.testing.assert_array_equal(other(X), model(X))
+    with pytest.raises(ValueError, match="weight"):
+        other.set_weights(model.get_weights()[:-1])
+
+
+def test_a_frozen_encoder_keeps_its_weights():
+    model = compiled()
+    fit(model)
+    frozen, free = (np.array(v) for v in (model.encoder.kernel, model.decoder.kernel))
+    model.encoder.trainable = False
+    compiled(model=model)
+    fit(model)
+    np.testing.assert_array_equal(model.encoder.kernel, frozen)
+    assert (np.array(model.decoder.kernel) != free).all()
+    model.encoder.trainable = True
+    compiled(model=model)
+    fit(model)
+    assert (np.array(model.encoder.kernel) != frozen).all()

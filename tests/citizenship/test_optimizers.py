@@ -1,0 +1,96 @@
+"""A step is the optimizer's own; a skipped one changes nothing."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.citizenship.common import (
+    EPS,
+    Gradients,
+    X,
+    assert_same,
+    compiled,
+    dense,
+    evaluate,
+    fit,
+    make,
+    state,
+    trained,
+    with_nan,
+)
+
+OPTIMIZERS = {
+    "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    "schedule": lambda: keras.optimizers.Adam(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    ),
+    "AdamW": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1),
+    "clipnorm": lambda: keras.optimizers.SGD(0.1, clipnorm=0.1),
+    "global_clipnorm": lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.1),
+    "EMA": lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5),
+    "accumulation": lambda: keras.optimizers.Adam(0.1, gradient_accumulation_steps=2),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_fit_is_the_optimizer_applied_to_the_gradients(name):
+    model = compiled(OPTIMIZERS[name](), make(cls=Gradients))
+    variables = [keras.Variable(v, name=v.name) for v in model.trainable_variables]
+    fit(model, batch_size=8)
+    optimizer = OPTIMIZERS[name]()
+    optimizer.build(variables)
+    for gradients in model.seen:
+        optimizer.apply(gradients, variables)
+    optimizer.finalize_variable_values(variables)
+    assert len(model.seen) == 3
+    assert_same(trained(model), [np.array(v) for v in variables])
+    assert int(model.optimizer.iterations) == int(optimizer.iterations)
+
+
+def test_weight_decay_shrinks_the_weights_beside_the_gradient():
+    rate, decay = 0.1, 0.5
+    model = compiled(keras.optimizers.SGD(rate, weight_decay=decay))
+    reference = compiled(keras.optimizers.SGD(rate))
+    start = np.array(model.encoder.kernel)
+    for each in (model, reference):
+        each.train_on_batch(X)
+    # w - rate decay w, then the step: two roundings of numbers of about 1.
+    expected = np.array(reference.encoder.kernel) - rate * decay * start
+    np.testing.assert_allclose(model.encoder.kernel, expected, rtol=0, atol=2 * EPS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_skipped_step_advances_the_step_alone(name):
+    model = compiled(OPTIMIZERS[name](), run_eagerly=False)
+    model.train_on_batch(X)
+    before, step = state(model), int(model.step)
+    logs = model.train_on_batch(X * np.nan, return_dict=True)
+    assert logs["skipped_steps"] == 1.0
+    assert int(model.step) == step + 1 and int(model.skipped_in_a_row) == 1
+    counters = {id(model.step), id(model.skipped_in_a_row)}
+    variables = (*model.weights, *model.optimizer.variables)
+    for variable, value in zip(variables, before, strict=True):
+        if id(variable) not in counters:
+            np.testing.assert_array_equal(variable, value)
+    logs = model.train_on_batch(X, return_dict=True)
+    assert logs["skipped_steps"] == 0.0 and int(model.skipped_in_a_row) == 0
+    assert np.isfinite(logs["loss"])
+
+
+def test_a_skipped_step_leaves_moving_averages_alone():
+    keras.utils.set_random_seed(1)
+    encoder = keras.Sequential([dense(), keras.layers.BatchNormalization()])
+    model = compiled(model=make(encoder, dense()))
+    model.train_on_batch(X)
+    before = [np.array(v) for v in encoder.non_trainable_weights]
+    model.train_on_batch(X * np.nan)
+    assert_same([np.array(v) for v in encoder.non_trainable_weights], before)
+    assert np.isfinite(evaluate(model)).all()
+
+
+def test_fit_stops_after_max_skipped_steps_in_a_row():
+    model = compiled(max_skipped=3)
+    with pytest.raises(RuntimeError, match="3 training steps in a row"):
+        fit(model, with_nan(0, 1, 2), epochs=4)
+    assert int(model.step) == 3
+    fit(compiled(max_skipped=3), with_nan(0, 1), epochs=2)  # never three in a row
