@@ -1,0 +1,10 @@
+"""One set of exports for all tests that a process runs."""
+
+import pytest
+
+from tests.exporting.exports import Exports
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory):
+    return Exports(tmp_path_factory.mktemp("exports"))

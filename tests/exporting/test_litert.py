@@ -1,0 +1,149 @@
+"""A LiteRT file gives what the model gives, from float32, half precision or int8."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vae as kv
+from keras_vae.exporting import verify
+from tests.exporting.exports import SEEDS, assert_same, models
+
+pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+
+
+@models
+def test_litert(exports, name):
+    assert_same(*exports.results("litert")[name])
+
+
+def test_the_same_seed_is_the_same_sample_for_users(exports):
+    model = exports.models["conv"]
+    _, got = exports.results("litert")["conv"]
+    seeds = np.arange(SEEDS) - SEEDS // 2  # as `expected` takes them
+    np.testing.assert_array_equal(got["sample/x"], model.sample(seeds=seeds))
+    np.testing.assert_allclose(
+        got["reconstruct/mean"][:24], model.predict(exports.x["conv"], verbose=0), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        got["encode/mean"][:24], model.encode(exports.x["conv"]).mean(), atol=1e-5
+    )
+
+
+def test_a_verdict_can_be_bad(exports, tmp_path):
+    model, x = exports.models["shared_scale"], exports.x["shared_scale"]
+    path = exports.path("shared_scale", "litert")
+    assert all(one.agrees for one in verify.verify(model, path, x, rows=50))
+    kernel = model.decoder.weights[0]
+    before = kernel.numpy()
+    kernel.assign(before * 1.001)
+    wrong = {d.signature for d in verify.verify(model, path, x, rows=50) if not d.agrees}
+    kernel.assign(before)
+    assert wrong == {"decode", "sample", "reconstruct", "score"}
+
+
+def test_litert_has_builtin_operators_only(exports):
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    for name in exports.models:
+        content = exports.path(name, "litert").read_bytes()
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        assert not any(code.customCode for code in model.operatorCodes), name
+        custom = schema.BuiltinOperator.CUSTOM
+        assert all(code.builtinCode != custom for code in model.operatorCodes), name
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
+def test_half_precision_is_exported_in_float32(tmp_path, policy):
+    x = np.random.default_rng(0).normal(2.0, 3.0, size=(50, 6)).astype(np.float32)
+
+    def build():
+        normalization = keras.layers.Normalization()  # derives state from its weights
+        normalization.adapt(x)
+        encoder = keras.Sequential([normalization, kv.nets.MLP([8], "tanh")])
+        decoder = keras.Sequential([kv.nets.MLP([8]), keras.layers.BatchNormalization()])
+        likelihood = kv.distributions.IndependentNormal((6,))
+        return kv.VAE(encoder, decoder, likelihood, latent_dim=2, seed=0)
+
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(policy)
+        half = build()
+    finally:
+        keras.config.set_dtype_policy(before)
+    whole = build()
+    for one, other in zip(whole.weights, half.weights, strict=True):
+        one.assign(keras.ops.cast(other, one.dtype))
+    whole.encoder.layers[0].finalize_state()
+    path = half.export(tmp_path / "m.tflite", format="litert", names=["encode", "sample"])
+    # The artefact is the model's twin that has always been in float32.
+    feeds, wanted = verify.expected(whole, verify.read_card(path), x, rows=50)
+    ((got, _),) = verify.run([{"runtime": "litert", "artefact": path, "feeds": feeds}])
+    assert_same(wanted, got)
+    # What `verify` compares with is that twin, too.
+    _, of_half = verify.expected(half, verify.read_card(path), x, rows=50)
+    assert_same(wanted, of_half)
+
+
+def test_half_precision_that_cannot_be_built_anew(tmp_path):
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        model = kv.VAE(
+            keras.Sequential([keras.layers.Lambda(lambda x: 2 * x), kv.nets.MLP([4])]),
+            kv.nets.MLP([4]),
+            kv.distributions.IndependentNormal((6,)),
+            latent_dim=2,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+    with pytest.raises(ValueError, match="half precision is exported in float32"):
+        model.export(tmp_path / "1")
+    assert not list(tmp_path.iterdir())
+
+
+QUANTIZED = {"float16": 0.02, "dynamic": 0.1, "int8": 0.3}
+
+
+@pytest.mark.parametrize("quantize", QUANTIZED)
+def test_quantisation_leaves_the_noise_exact(tmp_path, quantize):
+    # Of a size that is worth it: the converter leaves weights of under 1024 elements.
+    x = np.random.default_rng(0).uniform(size=(40, 8, 8, 1)).astype(np.float32)
+    model = kv.VAE(
+        kv.nets.MLP([64]),
+        kv.nets.MLP([64]),
+        kv.distributions.IndependentBernoulli((8, 8, 1)),
+        latent_dim=16,
+        seed=0,
+    )
+    more = {"representative_data": x} if quantize == "int8" else {}
+    names = ["encode", "decode", "sample"]
+    options = {"names": names, "quantize": quantize, "batch_size": 1, **more}
+    path = model.export(tmp_path / "q.tflite", format="litert", **options)
+    differences = verify.verify(model, path, x, rows=200)
+    by_output = {(d.signature, d.output): d for d in differences}
+    assert by_output["sample", "z"].agrees and by_output["sample", "z"].largest < 1e-5
+    # The rest is near, and not the same: it is quantised.
+    mean = by_output["decode", "mean"]
+    assert mean.agrees is None and 1e-6 < mean.largest < QUANTIZED[quantize]
+    assert by_output["sample", "x"].differ < 0.02
+    model.decoder.weights[0].assign_add(model.decoder.weights[0])
+    with pytest.raises(ValueError, match="exported from other weights"):
+        verify.verify(model, path, x)
+    z = np.zeros((3, 16), np.float32)
+    z[1, 5] = np.nan  # stays NaN, and no number is made of it
+    feeds = {"decode/z": z}
+    ((got, _),) = verify.run([{"runtime": "litert", "artefact": path, "feeds": feeds}])
+    for value in got.values():
+        bad = np.isnan(value.reshape(3, -1))
+        assert bad[1].all() and not bad[[0, 2]].any()
+
+
+def test_a_fixed_batch_is_what_it_says(exports, tmp_path):
+    model, x = exports.models["conv"], exports.x["conv"]
+    options = {"batch_size": 7, "names": ["encode", "sample", "score"], "num_samples": 3}
+    path = model.export(tmp_path / "b.tflite", format="litert", **options)
+    card = json.loads((tmp_path / "b.card.json").read_text())
+    assert card["signatures"]["sample"]["inputs"]["seed"]["shape"] == [7]
+    assert all(one.agrees for one in verify.verify(model, path, x, rows=30))
