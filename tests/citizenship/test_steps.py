@@ -72,7 +72,8 @@ def graph():
     return model, fit(model, epochs=2, batch_size=10)
 
 
-@pytest.mark.parametrize("steps", [2, 3, 100])  # of three batches in an epoch
+# Of three batches in an epoch; as many as these are between the other two.
+@pytest.mark.parametrize("steps", [2, pytest.param(3, marks=pytest.mark.slow), 100])
 def test_steps_per_execution_changes_no_number(graph, steps):
     expected, history = graph
     model = compiled("adam", steps_per_execution=steps, run_eagerly=False)
