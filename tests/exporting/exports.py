@@ -10,16 +10,42 @@ from tests.zoo import ZOO
 # The objective is no part of what is exported: rows that only differ in it are one model.
 MODELS = [row for row in ZOO if row.objective is None or row.name == "structured"]
 IN_FULL = ("bernoulli", "per_element_scale", "autoencoder")  # all signatures in ONNX
-# In ONNX, where each signature takes three seconds: of the operators of other rows.
-LIKE_OTHERS = (
-    "shared_scale", "fixed_scale", "shared_posterior", "dropout", "label", "structured",
-    "semi_supervised",
-)  # fmt: skip
 SOME = ("conv", "learned_prior", *IN_FULL)  # for further ways to run a SavedModel
 SEEDS = 200  # two calls of each signature
 
-models = pytest.mark.parametrize("name", [row.name for row in MODELS])
-some = pytest.mark.parametrize("name", SOME)
+# Rows that only the slow tests export, and the faster row that has the same operators.
+COVERED = {
+    "fixed_scale": "shared_scale",
+    "shared_posterior": "shared_scale",
+    "soft": "conv",
+}
+# In ONNX a signature takes three seconds.
+COVERED_IN_ONNX = {
+    **COVERED,
+    "shared_scale": "per_element_scale",
+    "dropout": "per_element_scale",
+    "label": "conditions",
+    "structured": "conditions",
+    "semi_supervised": "conditions",
+}
+
+
+def parametrize_rows(covered):
+    """Makes a test of each row, slow for the rows that another row covers."""
+    params = [
+        pytest.param(row.name, marks=[pytest.mark.slow] if row.name in covered else [])
+        for row in MODELS
+    ]
+    return pytest.mark.parametrize("name", params)
+
+
+def run_together(name, covered):
+    """Lists the rows that share a process with this one: all fast or all slow ones."""
+    rows = [row.name for row in MODELS]
+    return tuple(row for row in rows if (row in covered) == (name in covered))
+
+
+some_rows = pytest.mark.parametrize("name", SOME)
 
 
 class Exports:
@@ -53,9 +79,10 @@ class Exports:
         return path
 
     def expected(self, name, path):
-        """(feeds, outputs) of the model, the same for all formats but the seeds' bits."""
+        """(feeds, outputs) of the model for the signatures of an artefact."""
         card = verify.read_card(path)
-        key = name, card["format"] == "tf_saved_model"  # whose seeds have 64 bits
+        long_seeds = card["format"] == "tf_saved_model"  # of 64 bits
+        key = name, long_seeds, *card["signatures"]
         if key not in self.wanted:
             model, x = self.models[name], self.x[name]
             self.wanted[key] = verify.expected(model, card, x, SEEDS)
@@ -65,13 +92,10 @@ class Exports:
             for signature, fields in card["signatures"].items()
             for key, tensor in fields["inputs"].items()
         }
-        feeds = {k: v.astype(dtypes[k]) for k, v in feeds.items() if k in dtypes}
-        listed = card["signatures"]
-        return feeds, {k: v for k, v in outputs.items() if k.split("/")[0] in listed}
+        return {key: feeds[key].astype(dtype) for key, dtype in dtypes.items()}, outputs
 
-    def results(self, format, script=verify.SCRIPT, more=None, only=None, names=None):
-        """{name: (wanted, got)} of the models in one runtime."""
-        names = tuple(self.models) if names is None else names
+    def results(self, format, names, script=verify.SCRIPT, more=None, only=None):
+        """{name: (wanted, got)} of some models in one process of a runtime."""
         key = (format, script, names)
         if key not in self.done:
             jobs, wanted = [], []

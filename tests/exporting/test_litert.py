@@ -8,19 +8,36 @@ import pytest
 
 import keras_vae as kv
 from keras_vae.exporting import verify
-from tests.exporting.exports import SEEDS, assert_same, models
+from tests.exporting.exports import (
+    COVERED,
+    SEEDS,
+    assert_same,
+    parametrize_rows,
+    run_together,
+)
 
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
 
 
-@models
+@parametrize_rows(COVERED)
 def test_litert(exports, name):
-    assert_same(*exports.results("litert")[name])
+    assert_same(*exports.results("litert", run_together(name, COVERED))[name])
+
+
+@parametrize_rows(COVERED)
+def test_litert_has_builtin_operators_only(exports, name):
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    content = exports.path(name, "litert").read_bytes()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    assert not any(code.customCode for code in model.operatorCodes)
+    custom = schema.BuiltinOperator.CUSTOM
+    assert all(code.builtinCode != custom for code in model.operatorCodes)
 
 
 def test_the_same_seed_is_the_same_sample_for_users(exports):
     model = exports.models["conv"]
-    _, got = exports.results("litert")["conv"]
+    _, got = exports.results("litert", run_together("conv", COVERED))["conv"]
     seeds = np.arange(SEEDS) - SEEDS // 2  # as `expected` takes them
     np.testing.assert_array_equal(got["sample/x"], model.sample(seeds=seeds))
     np.testing.assert_allclose(
@@ -41,17 +58,6 @@ def test_a_verdict_can_be_bad(exports, tmp_path):
     wrong = {d.signature for d in verify.verify(model, path, x, rows=50) if not d.agrees}
     kernel.assign(before)
     assert wrong == {"decode", "sample", "reconstruct", "score"}
-
-
-def test_litert_has_builtin_operators_only(exports):
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    for name in exports.models:
-        content = exports.path(name, "litert").read_bytes()
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-        assert not any(code.customCode for code in model.operatorCodes), name
-        custom = schema.BuiltinOperator.CUSTOM
-        assert all(code.builtinCode != custom for code in model.operatorCodes), name
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])

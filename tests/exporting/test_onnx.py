@@ -2,17 +2,17 @@
 
 import pytest
 
-from tests.exporting.exports import LIKE_OTHERS, MODELS, assert_same
-
-IN_ONNX = tuple(row.name for row in MODELS if row.name not in LIKE_OTHERS)
-
-
-@pytest.mark.parametrize(
-    ("name", "names"),
-    [pytest.param(n, IN_ONNX, id=n) for n in IN_ONNX]
-    + [pytest.param(n, LIKE_OTHERS, id=n, marks=pytest.mark.slow) for n in LIKE_OTHERS],
+from tests.exporting.exports import (
+    COVERED_IN_ONNX,
+    assert_same,
+    parametrize_rows,
+    run_together,
 )
-def test_onnx(exports, name, names):
-    pytest.importorskip("tf2onnx")
-    pytest.importorskip("onnxruntime")
-    assert_same(*exports.results("onnx", names=names)[name])
+
+pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+
+@parametrize_rows(COVERED_IN_ONNX)
+def test_onnx(exports, name):
+    assert_same(*exports.results("onnx", run_together(name, COVERED_IN_ONNX))[name])

@@ -3,14 +3,31 @@
 import pathlib
 
 from keras_vae.exporting import verify
-from tests.exporting.exports import SOME, assert_same, models, some
+from tests.exporting.exports import (
+    COVERED,
+    SOME,
+    assert_same,
+    parametrize_rows,
+    run_together,
+    some_rows,
+)
 
 HERE = pathlib.Path(__file__).parent
 
 
-@models
+@parametrize_rows(COVERED)
 def test_saved_model(exports, name):
-    assert_same(*exports.results("tf_saved_model")[name])
+    assert_same(*exports.results("tf_saved_model", run_together(name, COVERED))[name])
+
+
+@parametrize_rows(COVERED)
+def test_no_weight_is_stored_twice(exports, name):
+    path = exports.path(name, "tf_saved_model") / "variables"
+    size = sum(p.stat().st_size for p in path.glob("*.data-*"))
+    weights = sum(w.numpy().nbytes for w in exports.models[name].weights)
+    # The weights that no signature reads, such as counters, are not there; the names of
+    # the others are.
+    assert size < weights + 4000
 
 
 def graph_names(path, feeds):
@@ -26,28 +43,18 @@ def graph_names(path, feeds):
     return {"names": names}
 
 
-@some
+@some_rows
 def test_the_c_api(exports, name):
     script = HERE / "c_api.py"
-    assert_same(*exports.results("tf_saved_model", script, graph_names, names=SOME)[name])
+    assert_same(*exports.results("tf_saved_model", SOME, script, graph_names)[name])
 
 
-@some
+@some_rows
 def test_saved_model_cli(exports, name):
     script = HERE / "saved_model_cli.py"
     only = ("sample", "decode")  # a session each: half a second
-    results = exports.results("tf_saved_model", script, only=only, names=SOME)
+    results = exports.results("tf_saved_model", SOME, script, only=only)
     assert_same(*results[name])
-
-
-def test_no_weight_is_stored_twice(exports):
-    for name, model in exports.models.items():
-        path = exports.path(name, "tf_saved_model") / "variables"
-        size = sum(p.stat().st_size for p in path.glob("*.data-*"))
-        weights = sum(w.numpy().nbytes for w in model.weights)
-        # The weights that no signature reads, such as counters, are not there; the names
-        # of the others are.
-        assert size < weights + 4000, name
 
 
 def test_an_autoencoder_has_nothing_to_sample(exports):
