@@ -1,4 +1,7 @@
-"""The notebooks run, in a quick form, and what is stored with them is whole."""
+"""The notebooks run, in a quick form, and what is stored with them is whole.
+
+The first one runs in `make test`, the others in `make test-slow`.
+"""
 
 import pathlib
 
@@ -39,7 +42,14 @@ def client(tmp_path_factory):
             yield client
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+# What the others call has fast tests of its own.
+to_run = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if number else [])
+    for number, path in enumerate(NOTEBOOKS)
+]
+
+
+@pytest.mark.parametrize("path", to_run)
 def test_it_runs(client, path):
     notebook = nbformat.read(path, as_version=4)
     # Without the names of the one before.
