@@ -15,10 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 import keras_vae as kv
-from keras_vae import cli, datasets
-from keras_vae.datasets import files
-from keras_vae.runs import train
-from keras_vae.runs.report import numbers
+from keras_vae import cli, datasets, sources
+from keras_vae.report import numbers
 
 ROOT = pathlib.Path(__file__).parent.parent
 OPTIONS = [
@@ -26,6 +24,7 @@ OPTIONS = [
     "--shift", "0.1",
     "--beta-schedule", "linear", "--baselines", "none", "--num-samples", "2", "--no-xla",
 ]  # fmt: skip
+EPOCHS = 4  # of the run that most tests look at
 
 
 @pytest.fixture(scope="module")
@@ -38,28 +37,49 @@ def data(tmp_path_factory):
     return path
 
 
-# Sends itself a signal when this epoch begins: a number from 0.
-MAIN = """
-import os, sys
-from keras_vae import cli
-from keras_vae.runs import train
-at, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+# Runs one command several times, each in a fork of a process that has imported everything
+# and run nothing. Each sends itself a signal when an epoch begins, and prints to a file.
+# Then it prints how they ended.
+STOPPED = """
+import json, os, signal, sys
+import tensorflow_probability
+from keras_vae import cli, run
 
-def send(keeper, epoch, logs=None):
-    if epoch == at:
-        os.kill(os.getpid(), number)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+stops, folder = json.loads(sys.argv.pop(1)), sys.argv.pop(1)
+for at, number in stops:
+    child = os.fork()
+    if not child:
+        file = os.open(f"{folder}/said-{number}", os.O_CREAT | os.O_WRONLY)
+        os.dup2(file, 1), os.dup2(file, 2)
 
-train.RunBackup.on_epoch_begin = send
-cli.main()
+        def send(keeper, epoch, logs=None):
+            if epoch == at:
+                os.kill(os.getpid(), number)
+
+        run._Keeper.on_epoch_begin = send
+        cli.main()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def signalled(epoch, number, *args):
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, *map(str, (epoch, int(number), *args))],
+def stopped(folder, stops, *args):
+    """Runs a command once for each (epoch, signal): {signal: (exit code, what it said)}."""
+    process = subprocess.run(
+        [sys.executable, "-c", STOPPED, json.dumps(stops), folder, *map(str, args)],
         cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, text=True,
         capture_output=True, timeout=240,
     )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    numbers = [number for _, number in stops]
+    said = [(folder / f"said-{number}").read_text() for number in numbers]
+    codes = map(int, process.stdout.split())
+    return dict(zip(numbers, zip(codes, said, strict=True), strict=True))
+
+
+def without_report(monkeypatch):
+    """Trains alone, where the report, which takes longer, is not what is tested."""
+    monkeypatch.setattr(cli, "_finish", lambda *_: None)
 
 
 def assert_same(one, other):
@@ -72,48 +92,39 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_stopped_and_killed_it_goes_on_exactly(data, tmp_path, monkeypatch):
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    command = ["train", data, *OPTIONS, "--epochs", 8]
-    invoke(*command, "--out", straight)
+def test_stopped_and_killed_it_goes_on_exactly(run, data, tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
+    command = ["train", data, *OPTIONS, "--epochs", EPOCHS]
     command += ["--out", broken, "--resume"]  # which starts what is not there
-    killed = signalled(2, signal.SIGKILL, *command)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    with monkeypatch.context() as patch:
-
-        def stop(keeper, epoch, logs=None):
-            if epoch == 4:
-                raise KeyboardInterrupt
-
-        patch.setattr(train.RunBackup, "on_epoch_begin", stop, raising=False)
-        said = invoke(*command, code=130)
-        assert "Stopped. " in said and "--resume to the same" in said
-    preempted = signalled(6, signal.SIGTERM, *command)
-    assert preempted.returncode == 75, preempted.stderr
-    assert "Stopped by SIGTERM" in preempted.stderr and "--resume" in preempted.stderr
-    assert "Traceback" not in preempted.stderr
+    stops = [(1, signal.SIGKILL), (2, signal.SIGINT), (3, signal.SIGTERM)]
+    ends = stopped(tmp_path, stops, *command)
+    assert {number: code for number, (code, _) in ends.items()} == {
+        signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 75,
+    }, ends  # fmt: skip
+    said = ends[signal.SIGINT][1]
+    assert "Stopped. " in said and "--resume goes on" in said
+    said = ends[signal.SIGTERM][1]
+    assert "Stopped by SIGTERM" in said and "--resume" in said and "Traceback" not in said
     assert not (broken / "report.html").exists()
     # Only the run, the model and how it went are left.
     again = ["--out", broken, "--resume", "--num-samples", 2, "--baselines", "none"]
     said = invoke("train", data, *again)
-    assert "Continuing after epoch" in said and said.rstrip().endswith("report.html")
-    assert_same(straight, broken)
-    assert "The run is finished: 8 epochs" in invoke("train", data, *again)
+    assert "Going on after epoch 3" in said and said.rstrip().endswith("report.html")
+    assert_same(run, broken)
+    assert f"The run is finished: {EPOCHS} epochs" in invoke("train", data, *again)
     # What the other commands read is made anew of the backup.
     for name in ("model.keras", "metrics.csv", "report.html"):
         (broken / name).unlink()
-    monkeypatch.setattr(
-        cli.train, "write_report", lambda *_: None
-    )  # takes longer than the rest
+    without_report(monkeypatch)
     invoke("train", data, *again)
-    assert_same(straight, broken)
+    assert_same(run, broken)
 
 
 def test_a_run_without_backups_is_read_and_not_resumed(run, data, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(run, old, ignore=shutil.ignore_patterns("backup", "report.html"))
-    said = invoke("train", data, "--out", old, "--resume", "--epochs", 4, code=2)
-    assert "RUN must have a folder `backup`" in said and "3 epochs" in said
+    said = invoke("train", data, "--out", old, "--resume", "--epochs", EPOCHS + 1, code=2)
+    assert "RUN must have a folder `backup`" in said and f"{EPOCHS} epochs" in said
     quick = ["--num-samples", 2, "--baselines", "none"]
     said = invoke("train", data, "--out", old, "--resume", *quick)
     assert said.rstrip().endswith("report.html") and not (old / "backup").exists()
@@ -123,7 +134,7 @@ def test_a_run_without_backups_is_read_and_not_resumed(run, data, tmp_path):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    invoke("train", data, *OPTIONS, "--epochs", 3, "--out", out)
+    invoke("train", data, *OPTIONS, "--epochs", EPOCHS, "--out", out)
     return out
 
 
@@ -139,7 +150,7 @@ def test_the_folder_of_a_run(run, data):
                      "figures", "evaluation.json", "report.html", "run.yaml"}  # fmt: skip
     with open(run / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    assert [int(row["epoch"]) for row in rows] == list(range(EPOCHS))
     terms = {"loss", "elbo", "reconstruction", "kl"}
     expected = {"epoch", "skipped_steps", "active_units", *terms}
     assert set(rows[0]) == expected | {f"val_{term}" for term in terms}
@@ -150,22 +161,24 @@ def test_the_folder_of_a_run(run, data):
     bound, error = -scores["test_elbo"], scores["test_nll_standard_error"]
     assert scores["test_nll"] <= bound + 5 * error
     model = keras.saving.load_model(run / "model.keras")
-    assert int(model.epochs_begun) == 3
+    assert int(model.epochs_begun) == EPOCHS
     assert list((run / "tensorboard" / "images").glob("*tfevents*"))
 
 
-def test_more_epochs_go_on_from_the_last(run, data, tmp_path):
-    more = tmp_path / "more"
+def test_more_epochs_go_on_from_the_last(run, data, tmp_path, monkeypatch):
+    without_report(monkeypatch)
+    more, longer = tmp_path / "more", tmp_path / "longer"
     shutil.copytree(run, more)
-    options = ["--num-samples", 2, "--baselines", "none"]
-    said = invoke("train", data, "--out", more, "--resume", "--epochs", 5, *options)
-    assert "Continuing after epoch 3" in said
-    longer = tmp_path / "longer"
-    invoke("train", data, *OPTIONS, "--beta-steps", 2, "--epochs", 5, "--out", longer)
-    assert len((more / "metrics.csv").read_text().splitlines()) == 6
-    assert json.loads((more / "run.json").read_text())["options"]["epochs"] == 5
-    # The first three epochs are those of before.
-    assert (more / "metrics.csv").read_text().startswith((run / "metrics.csv").read_text())
+    said = invoke("train", data, "--out", more, "--resume", "--epochs", EPOCHS + 1)
+    assert f"Going on after epoch {EPOCHS}" in said
+    steps = json.loads((run / "run.json").read_text())["options"]["beta_steps"]
+    options = [*OPTIONS, "--beta-steps", steps, "--epochs", EPOCHS + 1]
+    invoke("train", data, *options, "--out", longer)
+    options = json.loads((more / "run.json").read_text())["options"]
+    assert options["epochs"] == EPOCHS + 1
+    metrics = [(folder / "metrics.csv").read_text() for folder in (run, more, longer)]
+    assert metrics[1] == metrics[2] and len(metrics[1].splitlines()) == 1 + EPOCHS + 1
+    assert metrics[1].startswith(metrics[0])  # the epochs of before
 
 
 def test_sample_and_reconstruct(run, tmp_path):
@@ -214,13 +227,15 @@ def test_an_autoencoder_is_trained_and_reported(data, tmp_path):
     assert 'id="latent"' in page and 'id="samples"' not in page
 
 
-def test_a_conditional_model_is_given_the_labels(data, tmp_path):
+def test_a_conditional_model_is_given_the_labels(data, tmp_path, monkeypatch):
     with np.load(data) as arrays:
         names = np.array(["cat", "dog", "eel"])[arrays["y"]]
         np.savez(tmp_path / "named.npz", x=arrays["x"], y=names)
     out, command = tmp_path / "run", ["train", tmp_path / "named.npz", *OPTIONS]
     command += ["--model", "conditional", "--condition", "label", "--out", out]
-    invoke(*command, "--epochs", 2)
+    with monkeypatch.context() as patch:
+        without_report(patch)
+        invoke(*command, "--epochs", 2)
     said = invoke(*command, "--epochs", 3, "--resume")
     assert "Continuing after epoch 2" in said
     info = json.loads((out / "run.json").read_text())
@@ -262,9 +277,11 @@ def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
     with np.load(data) as arrays:
         np.save(tmp_path / "x.npy", arrays["x"])
     command = ["train", tmp_path / "x.npy", *OPTIONS, "--epochs", 2, "--out"]
-    assert "from the disk" not in invoke(*command, tmp_path / "memory")
-    monkeypatch.setattr(files, "too_large", lambda size: True)
-    assert "read from the disk when needed" in invoke(*command, tmp_path / "disk")
+    with monkeypatch.context() as patch:
+        without_report(patch)
+        assert "from the disk" not in invoke(*command, tmp_path / "memory")
+    monkeypatch.setattr(sources, "too_large", lambda size: True)
+    assert "read from the disk as they are needed" in invoke(*command, tmp_path / "disk")
     metrics = [(tmp_path / run / "metrics.csv").read_text() for run in ("memory", "disk")]
     assert metrics[0] == metrics[1]
 
@@ -306,14 +323,15 @@ def test_crops_and_half_precision_resume_exactly(data, tmp_path):
     assert "--epochs must be 4 or more" in said
 
 
-def test_what_a_killed_start_leaves_does_not_bar_the_way(data, tmp_path):
+def test_what_a_killed_start_leaves_does_not_bar_the_way(data, tmp_path, monkeypatch):
+    without_report(monkeypatch)
     out = tmp_path / "run"
     out.mkdir()
     (out / "scaler.json").write_text("{}")
     (out / ".run.json-123").write_text("{")
     quick = ["--epochs", 1, "--hidden", "4", "--num-samples", 2, "--baselines", "none"]
     invoke("train", data, "--network", "mlp", *quick, "--out", out, "--resume")
-    assert not (out / ".run.json-123").exists() and (out / "report.html").exists()
+    assert not (out / ".run.json-123").exists() and (out / "model.keras").exists()
 
 
 @pytest.fixture
