@@ -287,19 +287,16 @@ def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
 
 
 def test_help_imports_nothing_heavy():
-    process = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "keras_vae.cli", "--help"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "train" in process.stdout
     script = (
-        "import sys; sys.argv[0] = '/usr/bin/keras-vae'; from keras_vae import cli; "
+        "import sys; sys.argv = ['/usr/bin/keras-vae', '--help']; "
+        "from keras_vae import cli; cli.app(standalone_mode=False); "
         "print([m for m in ('keras', 'tensorflow', 'numpy', 'sklearn', 'matplotlib') "
         "if m in sys.modules])"
     )
     run = [sys.executable, "-c", script]
     process = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert process.stdout.strip() == "[]"
+    *said, heavy = process.stdout.splitlines()
+    assert any("train" in line for line in said) and heavy == "[]"
 
 
 @pytest.mark.slow
