@@ -13,7 +13,7 @@ import keras_vae as kv
 from keras_vae.training import replicas
 from tests import replicas as script
 
-SAME = ["sgd", "adam", "sgd_iwae", "adam_iwae", "conditional", "all_at_once", "xla", "bad"]
+SAME = ["sgd", "adam", "sgd_iwae", "conditional", "all_at_once", "xla", "bad"]
 MODES = {
     "one": [*SAME, "in_a_loop"],
     "mirrored": [*SAME, "all_bad", "in_a_loop"],
@@ -76,8 +76,8 @@ def test_they_do_what_one_device_does(reports, mode, case):
     one, two = reports["one"][case], reports[mode][case]
     assert (one["replicas"], two["replicas"]) == (1, 2)
     assert one["step"] == two["step"] > 0
-    # float32 sums in another order, over up to 50 steps. Without division by the global
-    # row count SGD is off by 0.1, with the same noise on both replicas by 0.01.
+    # float32 sums in another order, over up to 15 steps. SGD without division by the
+    # global row count, or with the same noise on both replicas, is off by thousands of it.
     assert difference(one["weights"], two["weights"]) < 1e-6
     assert difference(one["optimizer"], two["optimizer"]) < 1e-6
     if case == "sgd":
@@ -184,20 +184,55 @@ def test_clipping_is_of_all_gradients_together(data):
     moved = {}
     for name, options, norm in (("ours", {"global_clipnorm": 0.05}, None),
                                 ("keras", {}, 0.05), ("free", {}, None)):  # fmt: skip
-        vae = script.model(kv)
-        vae.compile(keras.optimizers.SGD(0.05, global_clipnorm=norm), **options)
+        vae = replicas.model(kv)
+        sgd = keras.optimizers.SGD(0.05, global_clipnorm=norm)
+        vae.compile(sgd, run_eagerly=True, **options)
         vae.fit(x, epochs=1, verbose=0)
         moved[name] = script.flat(vae.trainable_weights)
     assert difference(moved["ours"], moved["keras"]) < 1e-7
     assert difference(moved["ours"], moved["free"]) > 0.01
 
 
+# The internals of Keras that distribute.py stands for, or relies on, as they are in all
+# versions that pyproject.toml allows. Changed? See whether workers still train exactly.
+INTERNALS = {
+    "reduce_per_replica": keras_trainer.reduce_per_replica,
+    "_make_function": keras_trainer.TensorFlowTrainer._make_function,
+    "_maybe_symbolic_build": keras_trainer.TensorFlowTrainer._maybe_symbolic_build,
+    "_all_reduce_sum_gradients": keras_optimizer.TFOptimizer._all_reduce_sum_gradients,
+    "_backend_update_step": keras_optimizer.TFOptimizer._backend_update_step,
+}
+KNOWN = {
+    "reduce_per_replica": "2e7d54b1e6ed",
+    "_make_function": "bb33b7a0da3d",
+    "_maybe_symbolic_build": "92a504f5eba9",
+    "_all_reduce_sum_gradients": "953512efa56c",
+    "_backend_update_step": "00bd759c099a",
+}
+
+
+def test_the_internals_of_keras_are_those_that_were_replaced():
+    sources = {name: inspect.getsource(code) for name, code in INTERNALS.items()}
+    seen = {
+        name: hashlib.sha256(s.encode()).hexdigest()[:12] for name, s in sources.items()
+    }
+    assert seen == KNOWN
+
+
+# Of the fast cases one has Adam, another one the IWAE bound.
 @pytest.mark.slow
-def test_half_precision_on_two_replicas(run_module, data):
+@pytest.mark.parametrize(
+    "case, atol",
+    [
+        ("adam_iwae", 1e-6),
+        # float16 has 11 bits: 5e-4 relative, of sums that are taken in another order.
+        ("float16", 5e-4),
+    ],
+)
+def test_further_cases_on_two_replicas(run_module, data, case, atol):
     one, two = (
-        json.loads(run_module("tests.replicas", mode, data, "float16").splitlines()[-1])
+        json.loads(run_module("tests.replicas", mode, data, case).splitlines()[-1])
         for mode in ("one", "mirrored")
     )
-    # float16 has 11 bits: 5e-4 relative, of sums that are taken in another order.
-    assert difference(one["float16"]["weights"], two["float16"]["weights"]) < 5e-4
-    assert np.isfinite(two["float16"]["weights"]).all()
+    assert difference(one[case]["weights"], two[case]["weights"]) < atol
+    assert np.isfinite(two[case]["weights"]).all()
