@@ -9,6 +9,9 @@ import pytest
 
 from tests.conformance.common import BATCH, fit
 
+# Rows with schedules, of which a graph could keep the value of an earlier step.
+SCHEDULED = {"free_bits", "capacity", "annealed"}
+
 
 @pytest.fixture(scope="module")
 def shared(row):
@@ -43,7 +46,11 @@ def test_it_learns(row, shared):
 # Keras says so of any layer without a `build`, and what follows shows that it is built.
 @pytest.mark.filterwarnings("ignore:`build..` was called on layer 'unbuilt")
 def test_save_and_resume_are_exact(row, shared, tmp_path):
-    model, _ = shared
+    if row.name in SCHEDULED:
+        model, _ = shared
+    else:  # eager, which takes less time than a graph for the other model
+        model = row.make(keras.optimizers.Adam(0.01), run_eagerly=True)
+        fit(model, row)
     model.save(tmp_path / "model.keras")
     resumed = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(row.predict(resumed), row.predict(model))
@@ -69,5 +76,5 @@ def test_evaluation_is_deterministic(row, shared):
     assert evaluate(model, row) == first
     # float32: matrix products of other shapes round differently, and a KL near 0 is a
     # difference of numbers near 1.
-    found = evaluate(model, row, batch_size=5)
+    found = evaluate(model, row, batch_size=6)
     np.testing.assert_allclose(found, first, rtol=2e-6, atol=1e-7)
