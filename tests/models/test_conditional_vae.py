@@ -100,12 +100,8 @@ def test_a_condition_without_information_changes_nothing():
     rng = np.random.default_rng(1)
     half = spread(SHAPE, rng)[: ROWS // 3]
     x, labels = np.tile(half, (3, 1)), np.repeat(np.arange(CLASSES), len(half))
-    vae = kv.VAE(
-        keras.layers.Identity(), keras.layers.Identity(), normal((DIM,)), LATENT, seed=0
-    )
-    best = maximum(x, labels)
-    assert train(linear(), x, labels)["elbo"] == pytest.approx(best, abs=0.03)
-    assert train(vae, x, labels)["elbo"] == pytest.approx(best, abs=0.03)
+    # What the VAE without a condition reaches, as tests/models/test_ppca.py shows.
+    assert train(linear(), x, labels)["elbo"] == pytest.approx(maximum(x, labels), abs=0.03)
 
 
 def test_a_condition_that_says_all_leaves_nothing_to_the_latents():
