@@ -298,7 +298,7 @@ vae = kv.VAE(
     kv.nets.MLP([4]), kv.nets.MLP([4]),
     kv.distributions.IndependentNormal((128, 128, 1)), latent_dim=2, seed=0,
 )
-vae.compile("adam")
+vae.compile("adam", jit_compile=False)
 before = peak()
 backup = kv.callbacks.Backup("backup")
 options = {"validation_split": 0.5, "validation_steps": 9, "callbacks": [backup]}
