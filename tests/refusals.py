@@ -204,7 +204,7 @@ def meet(patch, chief):
     Returns:
         The function that it stands for.
     """
-    former = cli.workers.meet
+    former = cli.meeting.rendezvous
     patch.setattr(cli.workers, "meet", chief)
     return former
 

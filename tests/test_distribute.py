@@ -184,7 +184,7 @@ def test_clipping_is_of_all_gradients_together(data):
     moved = {}
     for name, options, norm in (("ours", {"global_clipnorm": 0.05}, None),
                                 ("keras", {}, 0.05), ("free", {}, None)):  # fmt: skip
-        vae = replicas.model(kv)
+        vae = script.model(kv)
         sgd = keras.optimizers.SGD(0.05, global_clipnorm=norm)
         vae.compile(sgd, run_eagerly=True, **options)
         vae.fit(x, epochs=1, verbose=0)

@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 import keras_vae as kv
-from keras_vae import cli, datasets, sources
-from keras_vae.report import numbers
+from keras_vae import cli, datasets
+from keras_vae.datasets import files
+from keras_vae.runs.report import numbers
 
 ROOT = pathlib.Path(__file__).parent.parent
 OPTIONS = [
@@ -57,7 +58,7 @@ for at, number in stops:
             if epoch == at:
                 os.kill(os.getpid(), number)
 
-        run._Keeper.on_epoch_begin = send
+        train.RunBackup.on_epoch_begin = send
         cli.main()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -79,7 +80,7 @@ def stopped(folder, stops, *args):
 
 def without_report(monkeypatch):
     """Trains alone, where the report, which takes longer, is not what is tested."""
-    monkeypatch.setattr(cli, "_finish", lambda *_: None)
+    monkeypatch.setattr(cli.train, "write_report", lambda *_: None)
 
 
 def assert_same(one, other):
@@ -102,14 +103,14 @@ def test_stopped_and_killed_it_goes_on_exactly(run, data, tmp_path, monkeypatch)
         signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 75,
     }, ends  # fmt: skip
     said = ends[signal.SIGINT][1]
-    assert "Stopped. " in said and "--resume goes on" in said
+    assert "Stopped. " in said and "--resume to the same" in said
     said = ends[signal.SIGTERM][1]
     assert "Stopped by SIGTERM" in said and "--resume" in said and "Traceback" not in said
     assert not (broken / "report.html").exists()
     # Only the run, the model and how it went are left.
     again = ["--out", broken, "--resume", "--num-samples", 2, "--baselines", "none"]
     said = invoke("train", data, *again)
-    assert "Going on after epoch 3" in said and said.rstrip().endswith("report.html")
+    assert "Continuing after epoch 3" in said and said.rstrip().endswith("report.html")
     assert_same(run, broken)
     assert f"The run is finished: {EPOCHS} epochs" in invoke("train", data, *again)
     # What the other commands read is made anew of the backup.
@@ -170,7 +171,7 @@ def test_more_epochs_go_on_from_the_last(run, data, tmp_path, monkeypatch):
     more, longer = tmp_path / "more", tmp_path / "longer"
     shutil.copytree(run, more)
     said = invoke("train", data, "--out", more, "--resume", "--epochs", EPOCHS + 1)
-    assert f"Going on after epoch {EPOCHS}" in said
+    assert f"Continuing after epoch {EPOCHS}" in said
     steps = json.loads((run / "run.json").read_text())["options"]["beta_steps"]
     options = [*OPTIONS, "--beta-steps", steps, "--epochs", EPOCHS + 1]
     invoke("train", data, *options, "--out", longer)
@@ -280,8 +281,8 @@ def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         without_report(patch)
         assert "from the disk" not in invoke(*command, tmp_path / "memory")
-    monkeypatch.setattr(sources, "too_large", lambda size: True)
-    assert "read from the disk as they are needed" in invoke(*command, tmp_path / "disk")
+    monkeypatch.setattr(files, "too_large", lambda size: True)
+    assert "read from the disk when needed" in invoke(*command, tmp_path / "disk")
     metrics = [(tmp_path / run / "metrics.csv").read_text() for run in ("memory", "disk")]
     assert metrics[0] == metrics[1]
 

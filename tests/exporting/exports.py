@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_vae import signatures
-from keras_vae.exporting import verify
+from keras_vae.exporting import signatures, verify
 from tests.zoo import ZOO
 
 # The objective is no part of what is exported: rows that only differ in it are one model.
@@ -64,7 +63,7 @@ class Exports:
     def names(self, name):
         """The signatures that can be exported."""
         model = self.models[name]
-        return [n for n in signatures.of(model)
+        return [n for n in signatures.build_signatures(model)
                 if not signatures.parts_without_formula(model, n)]  # fmt: skip
 
     def path(self, name, format, **options):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae import signatures
+from keras_vae.exporting import signatures
 
 
 def test_a_part_without_a_formula_is_named(exports, tmp_path):
@@ -19,14 +19,14 @@ def test_a_part_without_a_formula_is_named(exports, tmp_path):
 
 def test_the_functions_do_not_mix_rows(exports):
     for name, model in exports.models.items():
-        every = signatures.of(model, 3)
+        every = signatures.build_signatures(model, 3)
         x = model.as_float(exports.x[name][:6]).numpy()
         condition = model.example_condition(6)
         values = {
             "x": x,
             "seed": np.arange(6, dtype=np.int64) * 977,
             "z": signatures.encode_mean(model, x, condition)["mean"].numpy(),
-            **signatures.named(condition),
+            **signatures.by_name(condition),
         }
         for signature in exports.names(name):
             function = every[signature].function
