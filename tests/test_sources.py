@@ -207,7 +207,7 @@ def test_a_backup_knows_the_data_by_some_rows(tmp_path):
         (lambda f: records(f, "x"), "one of the features bytes, floats, ints. Received"),
         (lambda f: records(f, shape=(7,)), "28 bytes of `bytes`.*Received: 24 bytes"),
         (lambda f: records(f, "floats", (7,)), "`floats` of shape.*Values size: 6"),
-        (lambda f: records(f, "ints", dtype="uint8"), "`dtype` must be one that holds"),
+        (lambda f: records(f, "ints", dtype="uint8"), "`dtype` must be .* exactly"),
         (lambda f: records(f, dtype="U1"), "`dtype` must hold numbers"),
         (lambda f: records(f, dtype="nothing"), "`dtype` must hold numbers"),
         (lambda f: records(f, shape=()), "`shape` must be a tuple of positive ints"),
@@ -248,7 +248,7 @@ def bad_records(folder, name):
 def test_a_mapped_array_that_is_not_as_in_its_file(tmp_path):
     vae = model_at_start((6,))
     x = mapped(tmp_path, np.asfortranarray(X))
-    with pytest.raises(ValueError, match="`x` must have each row in one piece"):
+    with pytest.raises(ValueError, match="`x` must have contiguous rows"):
         vae.fit(x)
     mapped(tmp_path)
     x = np.load(tmp_path / "x.npy", mmap_mode="c")
@@ -257,7 +257,7 @@ def test_a_mapped_array_that_is_not_as_in_its_file(tmp_path):
     x = arrays.as_array(mapped(tmp_path), "x")
     with open(tmp_path / "x.npy", "r+b") as file:
         file.truncate(1000)
-    with pytest.raises(ValueError, match="x.npy, cut short since"):
+    with pytest.raises(ValueError, match="x.npy.*shorter"):
         x[:]
 
 

@@ -1,4 +1,4 @@
-"""Data: sets that ship with a library, and the user's own files."""
+"""Data sets: named ones, and the user's own files."""
 
 from keras_vae.datasets.dataset import Dataset, center
 from keras_vae.datasets.image_files import ImageFiles

@@ -1,8 +1,9 @@
-"""What a data set is to the rest of the package: arrays, split, with what they mean."""
+"""`Dataset`: the arrays of a data set, split into training, validation and test."""
 
 import functools
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,22 +11,22 @@ import numpy as np
 from keras_vae.datasets.rows import RowsOnDisk
 from keras_vae.datasets.tables import Scaler
 
-# Of rows that stay on the disk, what is held in memory to validate, to test, to look at.
+# Limits on the rows of a `RowsOnDisk` that are copied to memory, such as validation rows.
 MOST_ROWS, MOST_BYTES = 10_000, 2**28
 
 
 class Dataset(NamedTuple):
-    """Arrays ready for `fit`, and what is needed to show them as they were.
+    """Arrays ready for `fit`, and the scaling that maps them back to raw values.
 
     Images are `[rows, height, width, channels]`, tables and vectors `[rows, columns]`;
-    uint8 is left as it is, everything else is float32 or bool.
+    uint8 is left unchanged, everything else is float32 or bool.
 
     Attributes:
-        name: str, how it was asked for.
-        x_train: array `[rows, *event]`, or a `RowsOnDisk` where it would
+        name: str, the name or path that was loaded.
+        x_train: array `[rows, *event]`, or a `RowsOnDisk` where an array would
             take too much memory.
         x_test: array `[rows, *event]`, or `RowsOnDisk`.
-        x_val: array `[rows, *event]`, or `RowsOnDisk`, held out for validation, or None.
+        x_val: array `[rows, *event]` or `RowsOnDisk` for validation, or None.
         y_train: labels `[rows]`, or None.
         y_test: labels `[rows]`, or None.
         y_val: labels `[rows]`, or None.
@@ -45,42 +46,43 @@ class Dataset(NamedTuple):
     scaler: Scaler | None = None
 
     @property
-    def event_shape(self):
+    def event_shape(self) -> tuple[int, ...]:
         """The shape of one row."""
         return self.x_test.shape[1:]
 
     @property
-    def streamed(self):
+    def streamed(self) -> bool:
         """Whether the training rows stay on the disk."""
         return isinstance(self.x_train, RowsOnDisk)
 
     @property
-    def x_seen(self):
-        """The training rows, or some thousands of them if they stay on the disk."""
-        return _some(self.x_train) if self.streamed else self.x_train
+    def x_seen(self) -> np.ndarray:
+        """The training rows, or at most 10,000 of them if they stay on the disk."""
+        return _sample(self.x_train) if self.streamed else self.x_train
 
     @property
-    def x_fit(self):
-        """`x_seen` at the size of an event: the middle of what training crops."""
+    def x_fit(self) -> np.ndarray:
+        """`x_seen` at the size of an event: where training crops images, their centre."""
         return center(self.x_seen, self.event_shape)
 
-    def mean(self, axis):
-        """The mean of the training rows, flattened, as the model sees them."""
+    def mean(self, axis: int | tuple[int, ...]) -> np.ndarray:
+        """Computes the mean of the training rows over `axis`, in model units, flattened."""
         return self.x_fit.mean(axis, dtype=np.float64).ravel() / self._unit
 
     @property
-    def spread(self):
-        """The standard deviation of an element over some thousand training rows, a mean."""
+    def spread(self) -> float:
+        """The standard deviation over about 5,000 training rows, averaged over elements."""
         x = self.x_fit[:: max(1, len(self.x_fit) // 5000)]
         return float(x.std(0, dtype=np.float64).mean()) / self._unit
 
     @property
     def _unit(self):
+        """The raw value that is 1 to the model, which divides uint8 by 255."""
         return 255 if self.x_train.dtype == np.uint8 else 1
 
     @property
-    def shown_range(self):
-        """The values between which rows are drawn, as the model sees them: (low, high)."""
+    def shown_range(self) -> tuple[float, float]:
+        """(low, high): the range of values, in model units, that pictures show."""
         x = self.x_test
         if self.scaler is not None:
             return -3.0, 3.0  # standard deviations
@@ -88,88 +90,101 @@ class Dataset(NamedTuple):
             return 0.0, 1.0
         return float(x.min()), float(x.max())
 
-    def fingerprint(self, labels=False):
-        """A hash of all arrays, of some rows of sources: of what a run was made with.
+    def fingerprint(self, labels: bool = False) -> str:
+        """Computes a hash of the data, of sampled rows only for a `RowsOnDisk`.
 
         Args:
-            labels: bool, whether the labels count, too.
+            labels: bool, whether to include the labels.
         """
         digest = hashlib.sha256()
         for array in (self.x_train, self.x_val, self.x_test):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                seen = array.sample_rows() if isinstance(array, RowsOnDisk) else array
-                digest.update(np.ascontiguousarray(seen).data)
+                rows = array.sample_rows() if isinstance(array, RowsOnDisk) else array
+                digest.update(np.ascontiguousarray(rows).data)
         if labels:
             parts = (self.y_train, self.y_val, self.y_test)
-            listed = [None if y is None else np.asarray(y).tolist() for y in parts]
-            digest.update(repr(listed).encode())
+            lists = [None if y is None else np.asarray(y).tolist() for y in parts]
+            digest.update(repr(lists).encode())
         return digest.hexdigest()[:16]
 
-    def hold_out(self, fraction):
-        """The same with some of the training rows as `x_val`, unless there is one.
+    def hold_out(self, fraction: float) -> "Dataset":
+        """Moves a random fraction of the training rows to `x_val`.
 
-        Which rows depends only on their number.
+        The rows depend only on the number of training rows. A data set with validation rows
+        is returned unchanged.
 
         Args:
             fraction: float in [0, 1), of the training rows.
+
+        Raises:
+            ValueError: if no training row would be left.
         """
         rows = len(self.x_train)
-        count = _held(self.x_train, round(rows * fraction))
+        count = _rows_in_memory(self.x_train, round(rows * fraction))
         if self.x_val is not None or not count:
             return self
         if count >= rows:
             raise ValueError(
-                "`validation` must leave some of the training rows. "
+                "`validation` must leave at least one training row. "
                 f"Received: validation={fraction} of {rows} rows"
             )
         train, held_out = permuted(rows, count)
         y = self.y_train
         return self._replace(
-            x_train=_part(self.x_train, train),
+            x_train=_select(self.x_train, train),
             x_val=self.x_train[held_out],
             y_train=None if y is None else y[train],
             y_val=None if y is None else y[held_out],
         )
 
     @property
-    def has_classes(self):
-        """Whether labels name classes, a few of them, rather than measure something."""
+    def has_classes(self) -> bool:
+        """Whether the labels are 2 to 100 classes: integers or text, not floats."""
         y = self.y_train
         return y is not None and y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
 
     @property
-    def classes(self):
-        """The labels that there are in training, sorted."""
+    def classes(self) -> np.ndarray:
+        """The distinct labels of the training rows, sorted."""
         return np.unique(self.y_train)
 
-    def class_numbers(self, part):
-        """Labels as places in `classes`: int32 `[rows]`.
+    def class_numbers(self, part: str) -> np.ndarray:
+        """Returns the labels as indices into `classes`: int32 `[rows]`.
 
         Args:
             part: `"train"`, `"val"` or `"test"`.
 
         Raises:
-            ValueError: for a label that there is not in training.
+            ValueError: for a label that no training row has.
         """
         y = getattr(self, f"y_{part}")
         numbers = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
         unknown = np.unique(y[self.classes[numbers] != y])
         if len(unknown):
             raise ValueError(
-                f"`data` must have labels of training in y_{part}. "
+                f"`data` must have in y_{part} only labels that y_train has. "
                 f"Received: {unknown[:5].tolist()}"
             )
         return numbers.astype(np.int32)
 
 
-def center(x, event_shape):
-    """The middle of images `[rows, height, width, channels]`, or x if it is of the size."""
+def center(x: Any, event_shape: Sequence[int]) -> Any:
+    """Crops images `[rows, height, width, channels]` to their centre.
+
+    Args:
+        x: array, `RowsOnDisk` or None.
+        event_shape: (height, width, channels) of the crop; if rows have this shape already,
+            or x is None, x is returned unchanged.
+
+    Raises:
+        ValueError: for a `RowsOnDisk` that would have to be cropped.
+    """
     if x is None or x.shape[1:] == tuple(event_shape):
         return x
     if isinstance(x, RowsOnDisk):
         raise ValueError(
-            "`crop` must be left out for test images that take too much memory. Received: "
+            "`crop` must be left out if the test images do not fit into memory. Received: "
             f"images of shape {x.shape}"
         )
     height, width = event_shape[:2]
@@ -177,40 +192,52 @@ def center(x, event_shape):
     return x[:, top : top + height, left : left + width]
 
 
-def permuted(rows, count):
-    """Splits `range(rows)` at random, always alike: (all but `count`, `count` of them)."""
+def permuted(rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Splits `range(rows)` at random, always in the same way: (rows - count, count)."""
     order = np.random.RandomState(0).permutation(rows)
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def with_test_rows(name, x, y=None, fraction=0.2, **more):
-    """A `Dataset` of data without a split: a fifth of the rows are for testing.
+def with_test_rows(
+    name: str, x: Any, y: np.ndarray | None = None, fraction: float = 0.2, **fields: Any
+) -> Dataset:
+    """Makes a `Dataset` of data without a test split, by holding out random rows.
 
-    Of `RowsOnDisk` they are 10,000 at most.
+    Args:
+        name: str.
+        x: array `[rows, *event]`, or `RowsOnDisk`, of which at most 10,000 rows are held
+            out.
+        y: labels `[rows]`, or None.
+        fraction: float, of the rows that become the test split.
+        **fields: other fields of `Dataset`.
+
+    Raises:
+        ValueError: for fewer than two rows.
     """
     rows = len(x)
     if rows < 2:
         raise ValueError(
-            f"`data` must have at least 2 rows, to train and to test on. Received: {rows} "
-            f"in {name}"
+            "`data` must have at least 2 rows, for training and for testing. Received: "
+            f"{rows} in {name}"
         )
-    train, test = permuted(rows, _held(x, max(1, round(rows * fraction))))
+    train, test = permuted(rows, _rows_in_memory(x, max(1, round(rows * fraction))))
     ys = (None, None) if y is None else (y[train], y[test])
-    return Dataset(name, _part(x, train), x[test], None, *ys, **more)
+    return Dataset(name, _select(x, train), x[test], None, *ys, **fields)
 
 
-def _held(x, count):
-    """How many of `count` rows of x are held in memory: all, unless x is on the disk."""
+def _rows_in_memory(x, count):
+    """Limits `count` rows of x to the number that may be copied to memory."""
     if not isinstance(x, RowsOnDisk):
         return count
     size = x.dtype.itemsize * math.prod(x.shape[1:])
     return min(count, MOST_ROWS, max(1, MOST_BYTES // size))
 
 
-def _part(x, rows):
+def _select(x, rows):
     return x.part(rows) if isinstance(x, RowsOnDisk) else x[rows]
 
 
 @functools.lru_cache(maxsize=1)
-def _some(x):
-    return x[np.linspace(0, len(x) - 1, _held(x, len(x))).astype(np.int64)]
+def _sample(x):
+    """Reads evenly spaced rows of a `RowsOnDisk`, as many as may be copied to memory."""
+    return x[np.linspace(0, len(x) - 1, _rows_in_memory(x, len(x))).astype(np.int64)]

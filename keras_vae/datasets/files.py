@@ -1,6 +1,8 @@
-"""Arrays and images in files."""
+"""Data sets of NumPy files and of folders of images."""
 
 import math
+import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -9,29 +11,34 @@ from keras_vae.datasets.dataset import Dataset, with_test_rows
 from keras_vae.datasets.rows import MappedRows, RowsOnDisk, too_large
 
 
-def load_arrays(path, value_range=None):
-    """A `Dataset` of a .npy file, x, or a .npz file, x or x_train and x_test.
+def load_arrays(
+    path: pathlib.Path, value_range: tuple[float, float] | None = None
+) -> Dataset:
+    """Loads a .npy file (x), or a .npz file with x, or with x_train and x_test.
 
-    Labels are optional: y, or y_train and y_test; so is x_val. A large .npy file stays on
-    the disk, unless its values are to be scaled.
+    Labels (y, or y_train and y_test) and x_val are optional. A large .npy file stays on the
+    disk, unless its values are scaled.
 
     Args:
-        path: `pathlib.Path`.
-        value_range: (low, high), scaled to [0, 1]; None leaves the values.
+        path: of the file.
+        value_range: (low, high), which is scaled to [0, 1]; None leaves the values
+            unchanged.
+
+    Raises:
+        ValueError: for a file that cannot be read, and for arrays of another kind.
     """
     if path.suffix.lower() == ".npy" and too_large(path.stat().st_size):
         x = read_arrays(path, mmap_mode="r")["x"]
         if value_range is None or (x.dtype == np.uint8 and value_range == (0, 255)):
-            x = MappedRows(_as_rows(x, f"x of {path.name}"), "data")
-            return with_test_rows(str(path), x, value_range=_range(x, value_range))
+            rows = MappedRows(_as_rows(x, f"x of {path.name}"), "data")
+            return with_test_rows(str(path), rows, value_range=_range(x, value_range))
     arrays = read_arrays(path)
-    expected = "x, or x_train and x_test, and optionally labels under y"
     names = set(arrays)
     xs = [x for name, x in arrays.items() if name.split("_")[0] == "x"]
     if value_range is None and all(
         x.dtype == np.uint8 and x.max(initial=0) <= 1 for x in xs
     ):
-        # 0 and 1 are not two of 256 grey values.
+        # Binary data, not two of 256 grey values.
         arrays |= {name: x.astype(bool) for name, x in arrays.items() if name[0] == "x"}
     if "x" in names and not names & {"x_train", "x_test"}:
         x = _array(arrays["x"], f"x of {path.name}", value_range)
@@ -39,8 +46,9 @@ def load_arrays(path, value_range=None):
         return with_test_rows(str(path), x, y, value_range=_range(x, value_range))
     if not {"x_train", "x_test"} <= names:
         raise ValueError(
-            f"`data` must be an .npz file that holds {expected}. Received: {path} with "
-            f"{', '.join(sorted(names)) or 'nothing'}"
+            "`data` must be an .npz file with x, or with x_train and x_test, and "
+            f"optionally labels y. Received: {path} with "
+            f"{', '.join(sorted(names)) or 'no array'}"
         )
     parts = {}
     for part in ("train", "test", "val"):
@@ -58,29 +66,33 @@ def load_arrays(path, value_range=None):
                 parts[f"y_{part}"] = y
     if (parts["y_train"] is None) != (parts["y_test"] is None):
         raise ValueError(
-            "`data` must have labels for both parts or for none. Received: "
-            f"{'y_test' if parts['y_train'] is None else 'y_train'} alone in {path}"
+            "`data` must have both y_train and y_test, or neither. Received: only "
+            f"{'y_test' if parts['y_train'] is None else 'y_train'} in {path}"
         )
     return Dataset(str(path), **parts, value_range=_range(parts["x_train"], value_range))
 
 
-def load_images(path, resize=None):
-    """A `Dataset` of a folder of images, uint8.
+def load_images(path: pathlib.Path, resize: tuple[int, int] | None = None) -> Dataset:
+    """Loads a folder of images, uint8.
 
-    Images lie in the folder or in folders of it, whose names are then the labels; with
-    folders `train` and `test`, and perhaps `val`, each is such a folder. They are grey if
-    all are, else RGB; what is transparent is lost. Where they would take too much memory
-    they are read as they are needed, and have no labels.
+    The images are in the folder itself, or in subfolders, whose names are then the labels.
+    Subfolders `train`, `test` and optionally `val` are such folders themselves. If all
+    images are grey, one channel is loaded, otherwise RGB; transparency is lost. Images that
+    do not fit into memory are read when they are needed, and have no labels.
 
     Args:
-        path: `pathlib.Path` of the folder.
-        resize: (height, width) to bring all to, or None if they are of one size.
+        path: of the folder.
+        resize: (height, width) to which all images are resized, or None if they have one
+            size.
+
+    Raises:
+        ValueError: for a folder without images, and for images of several sizes.
     """
     parts = [part for part in ("train", "test", "val") if (path / part).is_dir()]
     if parts[:1] in (["train"], ["test"]) and parts[:2] != ["train", "test"]:
         raise ValueError(
             "`data` must be a folder with both `train` and `test`, or with neither. "
-            f"Received: {path} with {' and '.join(parts)}"
+            f"Received: {path} with only {' and '.join(parts)}"
         )
     if parts[:2] == ["train", "test"]:
         x, y = _read_images([path / part for part in parts], resize)
@@ -93,22 +105,30 @@ def load_images(path, resize=None):
     return with_test_rows(str(path), x, y, value_range=(0, 255))
 
 
-def read_arrays(path, mmap_mode=None):
-    """The arrays of a .npy or .npz file by name; that of a .npy file is x."""
+def read_arrays(path: pathlib.Path, mmap_mode: Any = None) -> dict[str, np.ndarray]:
+    """Reads the arrays of a .npy or .npz file by name; the array of a .npy file is `x`.
+
+    Args:
+        path: of the file.
+        mmap_mode: as for `np.load`.
+
+    Raises:
+        ValueError: for a file that cannot be read.
+    """
     try:
-        # NumPy leaves a path open that is no whole zip file.
+        # Given a path, NumPy does not close a damaged zip file.
         with open(path, "rb") as file:
-            file = path if mmap_mode else file
-            loaded = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
+            source = path if mmap_mode else file
+            loaded = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
             return {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # damaged bytes raise whatever they hit
+    except Exception as error:  # damaged files raise many kinds
         raise ValueError(
-            f"`data` must be a NumPy file of numbers that can be read. Received: {path}: "
-            f"{error}"
+            f"`data` must be a readable NumPy file of numbers. Received: {path}: {error}"
         ) from error
 
 
 def _as_rows(x, name):
+    """Returns x `[rows, *event]`, with a channel axis for images, or raises."""
     if x.dtype.kind not in "buif":
         raise ValueError(f"`data` must hold numbers. Received: {name} of dtype {x.dtype}")
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
@@ -120,21 +140,22 @@ def _as_rows(x, name):
 
 
 def _array(x, name, value_range):
+    """Returns x, scaled, as uint8, bool or float32, or raises a ValueError."""
     x = _as_rows(x, name)
     if x.dtype.kind == "f":
         with np.errstate(over="ignore"):
             wrong = ~np.isfinite(x.astype(np.float32))
         if wrong.any():
             raise ValueError(
-                f"`data` must be finite in float32. Received: {wrong.sum()} values of NaN "
-                f"or infinity, or beyond its range, in {name}"
+                f"`data` must be finite in float32. Received: {wrong.sum()} values "
+                f"that are NaN, infinite or too large, in {name}"
             )
     if value_range is not None:
         low, high = value_range
         if x.min() < low or x.max() > high:
             raise ValueError(
-                f"`value_range` must hold all values. Received: value_range={low} {high}, "
-                f"but values from {x.min()} to {x.max()} in {name}"
+                f"`value_range` must contain all values. Received: value_range={low} "
+                f"{high}, but values from {x.min()} to {x.max()} in {name}"
             )
         if x.dtype != np.uint8 or (low, high) != (0, 255):
             x = (x.astype(np.float32) - low) / np.float32(high - low)
@@ -161,36 +182,37 @@ def _labels(y, rows, name):
 
 
 def _read_images(folders, resize):
-    """The images and the labels of each folder, all of one size and one mode."""
+    """Reads the images and labels of each folder: (list of x, list of y or None)."""
     files = [image_files.images_in(folder) for folder in folders]
-    for folder, found in zip(folders, files, strict=True):
-        if not found:
+    for folder, paths in zip(folders, files, strict=True):
+        if not paths:
             raise ValueError(
                 f"`data` must be a folder with images ({', '.join(image_files.IMAGES)}). "
-                f"Received: {folder}, which has none"
+                f"Received: {folder} without images"
             )
-    every = [path for found in files for path in found]
-    kinds = [_kind(path) for path in every]
-    size = resize or kinds[0][0]
-    for path, (other, _) in zip(every, kinds, strict=True):
+    all_paths = [path for paths in files for path in paths]
+    formats = [_size_and_grey(path) for path in all_paths]
+    size = resize or formats[0][0]
+    for path, (other, _) in zip(all_paths, formats, strict=True):
         if resize is None and other != size:
             raise ValueError(
                 "`data` must have images of one size, or give `resize`. Received: "
-                f"{every[0]} of {size[0]} x {size[1]} and {path} of "
+                f"{all_paths[0]} of {size[0]} x {size[1]} and {path} of "
                 f"{other[0]} x {other[1]} (height x width)"
             )
-    shape = (*size, 1 if all(grey for _, grey in kinds) else 3)
+    shape = (*size, 1 if all(grey for _, grey in formats) else 3)
     xs, ys = [], []
-    for folder, found in zip(folders, files, strict=True):
-        x = image_files.ImageFiles(found, shape)
+    for folder, paths in zip(folders, files, strict=True):
+        x = image_files.ImageFiles(paths, shape)
         x.name = "data"
         xs.append(x if too_large(math.prod(x.shape)) else x[:])
-        inside = all(path.parent != folder for path in found)
-        ys.append(np.array([path.parent.name for path in found]) if inside else None)
+        in_subfolders = all(path.parent != folder for path in paths)
+        labels = np.array([path.parent.name for path in paths])
+        ys.append(labels if in_subfolders else None)
     return xs, ys
 
 
-def _kind(path):
-    """((height, width), whether it is grey) of an image."""
+def _size_and_grey(path):
+    """Reads ((height, width), whether it is grey) of an image."""
     with image_files.open_image(path, "data") as image:
         return image.size[::-1], image.mode in ("1", "L", "LA")

@@ -1,4 +1,4 @@
-"""The data sets with a name: they ship with a library, or lie in a folder of yours."""
+"""Named data sets, from scikit-learn, from a local folder or downloaded by Keras."""
 
 import os
 import pathlib
@@ -9,10 +9,10 @@ from keras_vae.datasets.dataset import Dataset, with_test_rows
 from keras_vae.datasets.files import read_arrays
 
 
-def digits():
-    """1,797 handwritten digits of 8 x 8 pixels, which ship with scikit-learn.
+def digits() -> Dataset:
+    """Loads scikit-learn's 1,797 handwritten digits of 8 x 8 pixels.
 
-    Their grey values end at 16, and are divided by it.
+    Their grey values, 0 to 16, are divided by 16.
     """
     from sklearn.datasets import load_digits  # slow to import
 
@@ -21,25 +21,25 @@ def digits():
     return with_test_rows("digits", x, labels, value_range=(0, 16))
 
 
-def mnist():
-    """MNIST: 60,000 and 10,000 digits of 28 x 28 pixels (LeCun et al., 1998)."""
+def mnist() -> Dataset:
+    """Loads MNIST: 60,000 and 10,000 digits of 28 x 28 pixels (LeCun et al., 1998)."""
     return _published("mnist")
 
 
-def fashion_mnist():
-    """Fashion-MNIST: 60,000 and 10,000 pieces of clothing (Xiao et al., 2017)."""
+def fashion_mnist() -> Dataset:
+    """Loads Fashion-MNIST: 60,000 and 10,000 pieces of clothing (Xiao et al., 2017)."""
     return _published("fashion_mnist")
 
 
-def frey_faces():
-    """Frey Face: 1,965 video frames of one face, 28 x 20 pixels; 200 of them to test on."""
+def frey_faces() -> Dataset:
+    """Loads Frey Face: 1,965 video frames of one face, 28 x 20 pixels; 200 for testing."""
     arrays = _file("frey_faces", {"x": (1965, 28, 20)})
     x = arrays["x"][..., None]
     return with_test_rows("frey_faces", x, fraction=200 / len(x), value_range=(0, 255))
 
 
-def mnist_static_binary():
-    """MNIST binarised once and for all (Larochelle and Murray, 2011), bool."""
+def mnist_static_binary() -> Dataset:
+    """Loads statically binarised MNIST (Larochelle and Murray, 2011), bool."""
     rows = {"train": 50000, "test": 10000, "valid": 10000}
     shapes = {f"packed_{part}": (count, 98) for part, count in rows.items()}
     arrays = _file("mnist_static_binary", shapes)
@@ -74,42 +74,41 @@ def _published(name):
 
 
 def _file(name, shapes, download=False):
-    """The arrays of `name`.npz: from KERAS_VAE_DATA, else by Keras' own download."""
+    """Reads the arrays of `name`.npz in KERAS_VAE_DATA, or downloads them with Keras."""
     folder = os.environ.get("KERAS_VAE_DATA")
-    what = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) + " of uint8"
-    put = f"put {name}.npz (arrays {what}) into a folder and let KERAS_VAE_DATA name it"
+    contents = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+    hint = (
+        f"put {name}.npz (uint8 arrays {contents}) into a folder and set KERAS_VAE_DATA to "
+        "the path of the folder"
+    )
     if folder:
         path = pathlib.Path(folder, f"{name}.npz")
         if not path.is_file():
             raise ValueError(
-                f"`data` {name} was not found: {put}. Received: KERAS_VAE_DATA={folder}, "
-                "which has no such file"
+                f"`data` {name} was not found: {hint}. Received: KERAS_VAE_DATA={folder} "
+                f"without {name}.npz"
             )
         arrays = read_arrays(path)
         for key, shape in shapes.items():
-            found = arrays[key] if key in arrays else np.zeros(0)
-            if found.shape != shape or found.dtype != np.uint8:
-                came = (
-                    f"{key} {found.shape} of {found.dtype}"
-                    if key in arrays
-                    else f"no {key}"
-                )
+            array = arrays.get(key)
+            if array is None or array.shape != shape or array.dtype != np.uint8:
+                received = "missing" if array is None else f"{array.shape} {array.dtype}"
                 raise ValueError(
-                    f"`data` {name} must be the file of that name: {put}. Received: {path} "
-                    f"with {came}"
+                    f"`data` {name} must be the published data set: {hint}. Received: "
+                    f"{path}, whose {key} is {received}"
                 )
         return arrays
     if not download:
         raise ValueError(
-            f"`data` {name} cannot be downloaded: {put}. Received: no KERAS_VAE_DATA"
+            f"`data` {name} cannot be downloaded: {hint}. Received: KERAS_VAE_DATA, not set"
         )
     import keras
 
     try:
         train, test = getattr(keras.datasets, name).load_data()
-    except Exception as error:  # Keras raises a bare Exception where there is no network
+    except Exception as error:  # without a network, Keras raises a bare Exception
         raise ValueError(
-            f"`data` {name} could not be downloaded: {put}. Received: {error}"
+            f"`data` {name} could not be downloaded: {hint}. Received: {error}"
         ) from error
     return dict(
         zip(("x_train", "y_train", "x_test", "y_test"), (*train, *test), strict=True)

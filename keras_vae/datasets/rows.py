@@ -1,13 +1,13 @@
 """Rows that stay on the disk: read when a batch needs them, never all at once.
 
-Read, not mapped: the pages of a mapped file count as the memory of the process. What is
-read once stays in the page cache of the system, as far as it has room.
+Files are read, not mapped: the pages of a mapped file count as memory of the process. The
+page cache of the system keeps what was read, as far as there is free memory.
 """
 
 import contextlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ class RowsOnDisk:
     """Base of `Shards`, `TFRecords` and `ImageFiles`: rows that are read when needed.
 
     `fit`, `evaluate` and the other methods of a model take it in place of an array, and
-    compute what they compute for the array: the same order of rows, the same numbers, for
-    one device and for many workers, each of which reads only its own share of a batch. Some
-    rows are checked beforehand, not all. `np.asarray` reads all rows.
+    return the same numbers as for the array, with the same order of rows, on one device and
+    with several workers, each of which reads only its share of a batch. Only a sample of
+    the rows is checked in advance. `np.asarray` reads all rows.
 
     A subclass sets `shape` and `dtype` and writes `rows`.
 
@@ -36,7 +36,7 @@ class RowsOnDisk:
     most_sampled = 1000
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Reads the rows with the numbers `index`, int64 `[n]`: a new NumPy array."""
+        """Reads the rows with the numbers `index`, int64 `[n]`, into a new NumPy array."""
         raise NotImplementedError
 
     @property
@@ -74,19 +74,19 @@ class RowsOnDisk:
         return rows % len(self)
 
     def sample_rows(self) -> np.ndarray:
-        """Reads some rows, spread over all data, to be checked in place of all."""
+        """Reads evenly spaced rows, which are checked in place of all rows."""
         size = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
         count = max(1, min(len(self), self.most_sampled, 2**24 // size))
         return self.rows(np.linspace(0, len(self) - 1, count).astype(np.int64))
 
     def gather(self, index: tf.Tensor) -> tf.Tensor:
-        """`rows` for tensors."""
+        """Reads rows inside a graph, like `rows`."""
         rows = tf.numpy_function(self.rows, [index], tf.as_dtype(self.dtype))
         return tf.ensure_shape(rows, (None, *self.shape[1:]))
 
 
 class _SelectedRows(RowsOnDisk):
-    """Some rows of other `RowsOnDisk`."""
+    """Selected rows of another `RowsOnDisk`."""
 
     def __init__(self, source, index):
         self.source = source
@@ -94,7 +94,7 @@ class _SelectedRows(RowsOnDisk):
         self.shape, self.dtype = (len(index), *source.shape[1:]), source.dtype
         self.most_sampled = source.most_sampled
 
-    def rows(self, index):
+    def rows(self, index: np.ndarray) -> np.ndarray:
         return self.source.rows(self.index[index].astype(np.int64))
 
 
@@ -106,7 +106,7 @@ class MappedRows(RowsOnDisk):
         name: str, the argument's name for errors.
 
     Raises:
-        ValueError: unless the file holds the same values, and each row in one piece.
+        ValueError: unless the file has the same values, and each row is contiguous.
     """
 
     def __init__(self, mapped: np.memmap, name: str):
@@ -119,7 +119,7 @@ class MappedRows(RowsOnDisk):
             raise ValueError(f"`{name}` is empty. Received: shape {mapped.shape}")
         if not mapped[:1].flags.c_contiguous:
             raise ValueError(
-                f"`{name}` must have each row in one piece (C order): save it again with "
+                f"`{name}` must have contiguous rows (C order): save it again with "
                 f"np.save(path, np.ascontiguousarray(x)). Received: {mapped.filename} with "
                 f"strides {mapped.strides}"
             )
@@ -131,9 +131,9 @@ class MappedRows(RowsOnDisk):
         self.stride, self.stored = mapped.strides[0], mapped.dtype
         self.shape, self.dtype = mapped.shape, returned_dtype(mapped.dtype, name)
 
-    def rows(self, index):
+    def rows(self, index: np.ndarray) -> np.ndarray:
         size = self.stored.itemsize * int(np.prod(self.shape[1:]))
-        begins = np.diff(index, prepend=-2) != 1  # of runs, each of which is read at once
+        begins = np.diff(index, prepend=-2) != 1  # starts of runs, read in one call each
         begins[:: max(1, 2**30 // size)] = True  # the system's limit is 2 GiB
         if self.stride != size:
             begins[:] = True
@@ -158,7 +158,7 @@ class Shards(RowsOnDisk):
         dtype: NumPy dtype of the rows that are returned: float64 becomes float32.
 
     Raises:
-        ValueError: for no path, and unless all files hold rows of one shape and dtype, in
+        ValueError: for no path, and unless all files have rows of one shape and dtype, in
             C order.
 
     Example:
@@ -179,9 +179,11 @@ class Shards(RowsOnDisk):
             for file, path in zip(self.files, paths, strict=True)
         }
         if len(kinds) > 1:
-            seen = ", ".join(f"{p} {dtype} {shape}" for (dtype, shape), p in kinds.items())
+            listed = ", ".join(
+                f"{p} {dtype} {shape}" for (dtype, shape), p in kinds.items()
+            )
             raise ValueError(
-                f"`paths` must hold rows of one dtype and shape. Received: {seen}"
+                f"`paths` must have rows of one dtype and shape. Received: {listed}"
             )
         self.dtype = self.files[0].dtype
         self.starts = np.cumsum([0, *map(len, self.files)])
@@ -203,7 +205,7 @@ class Shards(RowsOnDisk):
             )
         return MappedRows(file, "paths")
 
-    def rows(self, index):
+    def rows(self, index: np.ndarray) -> np.ndarray:
         rows = np.empty((len(index), *self.shape[1:]), self.dtype)
         return fill_rows(rows, index, self.starts, [file.rows for file in self.files])
 
@@ -236,35 +238,47 @@ def returned_dtype(dtype: np.dtype, name: str) -> np.dtype:
 
 
 def cast(dtype: np.dtype, rows: np.ndarray) -> np.ndarray:
-    """Rows in a dtype that they are returned in."""
-    with np.errstate(over="ignore"):  # too large for float32: infinite
+    """Converts rows to the dtype in which they are returned."""
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite
         return rows.astype(dtype, copy=False)
 
 
-def fill_rows(rows, index, starts, readers):
-    """Fills `rows` with those of the numbers `index`, each from the file it lies in."""
+def fill_rows(
+    rows: np.ndarray,
+    index: np.ndarray,
+    starts: np.ndarray,
+    readers: Sequence[Callable[[np.ndarray], np.ndarray]],
+) -> np.ndarray:
+    """Fills `rows` with rows of several files, and returns it.
+
+    Args:
+        rows: array `[n, *event]` to fill.
+        index: int64 `[n]`, row numbers, counted over all files.
+        starts: int64, the number of the first row of each file.
+        readers: function for each file: row numbers in the file -> rows.
+    """
     files = np.searchsorted(starts, index, side="right") - 1
     for i in np.unique(files):
-        here = files == i
-        rows[here] = readers[i](index[here] - starts[i])
+        in_file = files == i
+        rows[in_file] = readers[i](index[in_file] - starts[i])
     return rows
 
 
 def read_bytes(path: Any, offsets: np.ndarray, sizes: np.ndarray) -> list[bytes]:
-    """Reads parts of a file, a list of bytes.
+    """Reads parts of a file; returns a list of bytes.
 
-    The file is closed again at once, so that thousands of files do not exceed a limit.
+    The file is closed after each call: thousands of open files would exceed a limit.
 
     Raises:
-        ValueError: if the file is shorter than when it was opened first.
+        ValueError: if the file is shorter than when it was first opened.
     """
     file = os.open(path, os.O_RDONLY)
     try:
-        places = [*zip(offsets.tolist(), sizes.tolist(), strict=True)]
-        if len(places) > 1 and hasattr(os, "posix_fadvise"):  # not on macOS
-            for place in places:  # the disk serves many at once: four times as fast
-                os.posix_fadvise(file, *place, os.POSIX_FADV_WILLNEED)
-        parts = [os.pread(file, size, offset) for offset, size in places]
+        ranges = [*zip(offsets.tolist(), sizes.tolist(), strict=True)]
+        if len(ranges) > 1 and hasattr(os, "posix_fadvise"):  # not on macOS
+            for offset, size in ranges:  # parallel reads are four times as fast
+                os.posix_fadvise(file, offset, size, os.POSIX_FADV_WILLNEED)
+        parts = [os.pread(file, size, offset) for offset, size in ranges]
     finally:
         os.close(file)
     if sum(map(len, parts)) != sizes.sum():

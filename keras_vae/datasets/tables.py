@@ -1,6 +1,8 @@
-"""CSV and Parquet tables: numbers only, standardised by the training rows."""
+"""CSV and Parquet tables of numbers, standardised with the training rows."""
 
-from typing import NamedTuple
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,41 +21,43 @@ class Scaler(NamedTuple):
     scale: np.ndarray
 
     @classmethod
-    def of(cls, columns, x):
-        """The scaler that gives the rows x `[rows, columns]` mean 0 and variance 1."""
-        varies = np.ptp(x, axis=0) > 0  # the sum of a constant is rounded, its std not 0
+    def fit(cls, columns: Sequence[str], x: np.ndarray) -> "Scaler":
+        """Fits a scaler: it gives the rows x `[rows, columns]` mean 0 and variance 1."""
+        varies = np.ptp(x, axis=0) > 0  # rounding makes the std of a constant not 0
         mean = np.where(varies, x.mean(axis=0), x[0])
         return cls(tuple(columns), mean, np.where(varies, x.std(axis=0), 1.0))
 
-    def transform(self, x):
-        """Raw values `[rows, columns]` -> standardised, float32."""
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Standardises raw values `[rows, columns]`; returns float32."""
         return ((x - self.mean) / self.scale).astype(np.float32)
 
-    def inverse(self, x):
-        """Standardised values `[rows, columns]` -> raw, float64."""
+    def inverse(self, x: Any) -> np.ndarray:
+        """Maps standardised values `[rows, columns]` back to raw ones; returns float64."""
         return np.asarray(x, np.float64) * self.scale + self.mean
 
-    def to_dict(self):
-        """Plain lists by name, for JSON."""
+    def to_dict(self) -> dict[str, list]:
+        """Returns lists by name, for JSON."""
         return {name: list(value) for name, value in self._asdict().items()}
 
     @classmethod
-    def from_dict(cls, fields):
-        """The scaler that `to_dict` described."""
+    def from_dict(cls, fields: dict[str, list]) -> "Scaler":
+        """Makes the scaler from what `to_dict` returned."""
         mean, scale = (np.array(fields[name], np.float64) for name in ("mean", "scale"))
         return cls(tuple(fields["columns"]), mean, scale)
 
 
-def is_table(path):
-    """Whether the name of a file is that of a CSV (may be .gz) or Parquet table."""
+def is_table(path: pathlib.Path) -> bool:
+    """Whether a file name is that of a CSV table (also .csv.gz) or a Parquet table."""
     return path.name.lower().removesuffix(".gz").endswith((".csv", ".parquet"))
 
 
-def read_table(path, label=None, drop=()):
+def read_table(
+    path: pathlib.Path, label: str | None = None, drop: Sequence[str] = ()
+) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     """Reads the columns of a table.
 
     Args:
-        path: `pathlib.Path` of a .csv, .csv.gz or .parquet file; CSV with a header.
+        path: of a .csv, .csv.gz or .parquet file; CSV has a header.
         label: name of a column that is not modelled, or None.
         drop: names of columns to leave out.
 
@@ -61,8 +65,9 @@ def read_table(path, label=None, drop=()):
         (columns, x, y): names, float64 `[rows, columns]`, and the label column or None.
 
     Raises:
-        ValueError: if it cannot be read, has no rows, lacks a column, or has a column to
-            model that is text, has missing values or is infinite; it is named.
+        ValueError: for a file that cannot be read or has no rows, for a missing column, and
+            for a modelled column with text, missing or infinite values; the message names
+            the column.
     """
     table = _read(path)
     for option, names in (("label", [label] if label else []), ("drop", drop)):
@@ -72,18 +77,20 @@ def read_table(path, label=None, drop=()):
                     f"`{option}` must name a column of {path.name}: "
                     f"{', '.join(table.column_names)}. Received: {option}={name}"
                 )
-    doubled = {n for n in table.column_names if table.column_names.count(n) > 1}
-    if doubled:
+    duplicates = {n for n in table.column_names if table.column_names.count(n) > 1}
+    if duplicates:
         raise ValueError(
-            f"`data` must have a name for each column. Received: {path.name} has several "
-            f"columns named {', '.join(sorted(doubled))}"
+            f"`data` must have unique column names. Received: {path.name} with several "
+            f"columns named {', '.join(sorted(duplicates))}"
         )
     if not table.num_rows:
-        raise ValueError(f"`data` must have rows. Received: {path.name} with none")
+        raise ValueError(f"`data` must have rows. Received: {path.name} with 0 rows")
     names = [n for n in table.column_names if n != label and n not in drop]
     if not names:
-        raise ValueError(f"`data` must have a column to model. Received: none is left of "
-                         f"{', '.join(table.column_names)}")  # fmt: skip
+        raise ValueError(
+            "`data` must have a column that is neither label nor dropped. Received: "
+            f"{', '.join(table.column_names)}"
+        )
     _check_columns(path, table, names)
     x = np.stack([np.asarray(table[n], np.float64) for n in names], axis=1)
     for name, column in zip(names, x.T, strict=True):
@@ -91,15 +98,15 @@ def read_table(path, label=None, drop=()):
             wrong = ~np.isfinite(column.astype(np.float32))
         if wrong.any():
             raise ValueError(
-                f"`data` must be finite in float32. Received: {wrong.sum()} values of NaN "
-                f"or infinity, or beyond its range, in column {name!r} of {path.name}"
+                f"`data` must be finite in float32. Received: {wrong.sum()} values "
+                f"that are NaN, infinite or too large, in column {name!r} of {path.name}"
             )
     if label is None:
         return names, x, None
     if table[label].null_count:
         raise ValueError(
-            f"`label` must name a column without missing values. Received: {label}, which "
-            f"lacks {table[label].null_count} of {table.num_rows} in {path.name}"
+            f"`label` must name a column without missing values. Received: label={label}, "
+            f"with {table[label].null_count} of {table.num_rows} missing in {path.name}"
         )
     return names, x, np.array(table[label].to_pylist())
 
@@ -116,17 +123,17 @@ def _read(path):
         else:
             options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
             table = pyarrow.csv.read_csv(path, convert_options=options)
-        table.column_names  # noqa: B018 (decodes them)
+        table.column_names  # noqa: B018 (decodes the names, which may raise)
         return table
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         kind = "Parquet" if parquet else "CSV"
         raise ValueError(
-            f"`data` must be a {kind} table in UTF-8 that can be read. Received: {path}: "
-            f"{error}"
+            f"`data` must be a readable {kind} table in UTF-8. Received: {path}: {error}"
         ) from error
 
 
 def _check_columns(path, table, names):
+    """Raises a ValueError unless the columns are numbers without missing values."""
     import pyarrow.types as types
 
     for name in names:
@@ -135,7 +142,7 @@ def _check_columns(path, table, names):
         if column.null_count:
             count = "all" if column.null_count == table.num_rows else column.null_count
             raise ValueError(
-                "`data` must have a value in each row: leave the column out with `drop` or "
+                "`data` must have no missing values: leave the column out with `drop`, or "
                 f"fill it. Received: {count} of {table.num_rows} values are missing in "
                 f"column {name!r} of {path.name}"
             )
@@ -145,6 +152,6 @@ def _check_columns(path, table, names):
         if not (numeric or types.is_boolean(kind)):
             raise ValueError(
                 "`data` must have columns of numbers: leave the column out with `drop`, "
-                "take it as labels with `label`, or encode it. Received: column "
-                f"{name!r} of {path.name} has type {kind}"
+                "use it as labels with `label`, or encode it as numbers. Received: "
+                f"column {name!r} of {path.name} of type {kind}"
             )

@@ -30,16 +30,15 @@ class TFRecords(RowsOnDisk):
         paths: list of paths, in the order of the rows; not compressed.
         feature: str, the feature's name.
         shape: ints, the shape of one row.
-        dtype: NumPy dtype. A feature of bytes holds one row of it in C order, as of
-            `x.tobytes()`; the values of a float or int64 list are converted to it.
+        dtype: NumPy dtype. A feature of bytes holds one row in C order, as
+            `x.tobytes()` returns it; the values of a float or int64 list are converted.
 
     Attributes:
         shape: `(rows, *shape)`.
         dtype: NumPy dtype of the rows that are returned: float64 becomes float32.
 
     Raises:
-        ValueError: for no path, a file that is incomplete, or a record that does not hold
-            such a row.
+        ValueError: for no path, an incomplete file, or a record without such a row.
 
     Example:
 
@@ -65,23 +64,23 @@ class TFRecords(RowsOnDisk):
         self.starts = np.cumsum([0, *(len(file.ends) - 1 for file in self.files)])
         self.shape = (int(self.starts[-1]), *event)
         self.kind = self._kind()
-        self.rows(self.starts[:-1])  # the first of each file
+        self.rows(self.starts[:-1])  # checks the first row of each file
 
     def _kind(self):
         try:
             (first,) = self.files[0].rows(np.array([0]))
             features = tf.train.Example.FromString(first).features.feature
-        except Exception as error:  # of protobuf, which has its own
+        except Exception as error:  # protobuf has its own kinds
             raise ValueError(
                 "`paths` must be TFRecord files of tf.train.Example. Received: "
                 f"{self.files[0].path}: {error}"
             ) from error
         kinds = {name: value.WhichOneof("kind") for name, value in features.items()}
-        expected = f"one of the features {', '.join(sorted(kinds)) or '(there are none)'}"
+        expected = f"one of the features {', '.join(sorted(kinds)) or '(no features)'}"
         checks.require(kinds.get(self.feature), "feature", expected, self.feature)
         return kinds[self.feature]
 
-    def rows(self, index):
+    def rows(self, index: np.ndarray) -> np.ndarray:
         records = np.empty(len(index), object)
         fill_rows(records, index, self.starts, [file.rows for file in self.files])
         event, raw = self.shape[1:], self.kind == "bytes_list"
@@ -99,10 +98,9 @@ class TFRecords(RowsOnDisk):
         values = parsed[self.feature].numpy()
         if not raw:
             rows = values.astype(self.stored)
-            wrong = self.stored.kind in "bui" and (rows != values).any()
-            checks.require(
-                not wrong, "dtype", "one that holds the values", str(self.stored)
-            )
+            changed = self.stored.kind in "bui" and (rows != values).any()
+            expected = "a dtype that represents all values exactly"
+            checks.require(not changed, "dtype", expected, str(self.stored))
             return cast(self.dtype, rows)
         size = self.stored.itemsize * int(np.prod(event))
         for number, value in zip(index, values, strict=True):
@@ -119,7 +117,7 @@ class TFRecords(RowsOnDisk):
 class _Records:
     """The records of one TFRecord file, as bytes.
 
-    A record is its length (8 bytes), a checksum of it (4), the data and their checksum (4).
+    A record: length (8 bytes), its checksum (4), the data, their checksum (4).
     """
 
     def __init__(self, path):
@@ -140,9 +138,9 @@ class _Records:
             ) from error
         if end != size or not end:
             raise ValueError(
-                "`paths` must be TFRecord files of one record or more, complete and "
-                f"not compressed. Received: {path} of {size} bytes, whose record "
-                f"{max(0, len(ends) - 2)} does not end there"
+                "`paths` must be complete, uncompressed TFRecord files of one record or "
+                f"more. Received: {path} of {size} bytes, where record "
+                f"{max(0, len(ends) - 2)} is incomplete"
             )
         self.ends = np.frombuffer(ends, np.int64)
 
