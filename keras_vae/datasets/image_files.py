@@ -29,8 +29,8 @@ class ImageFiles(RowsOnDisk):
         dtype: uint8.
 
     Raises:
-        ValueError: for no image; and, when rows are read, for an image that cannot be
-            decoded.
+        ValueError: if there is no image; and, when rows are read, for an image that cannot
+            be decoded.
 
     Example:
 
@@ -42,7 +42,7 @@ class ImageFiles(RowsOnDisk):
     (3, 5, 4, 3)
     """
 
-    most_looked_at = 100
+    most_sampled = 100
     name = "paths"  # the argument's name for errors
 
     def __init__(self, paths: Any, shape: Sequence):
@@ -54,7 +54,7 @@ class ImageFiles(RowsOnDisk):
         checks.require(is_image, "shape", "(height, width, 1 or 3)", shape)
         self.shape, self.dtype = (len(self.paths), *event), np.dtype(np.uint8)
 
-    def rows(self, index):
+    def rows(self, index: np.ndarray) -> np.ndarray:
         height, width, channels = self.shape[1:]
 
         def read(row, i):
@@ -80,14 +80,14 @@ def images_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def open_image(path: pathlib.Path, name: str) -> Iterator[Any]:
-    """Opens an image with PIL, which reads its size and mode only.
+    """Opens an image with PIL, which decodes the pixels only when they are used.
 
     Args:
         path: of the image.
         name: str, the argument's name for errors, also for errors of decoding.
 
     Raises:
-        ValueError: for a file that is no image of 8 bits.
+        ValueError: for a file that is not an image of 8 bits per channel.
     """
     from PIL import Image
 
@@ -98,6 +98,6 @@ def open_image(path: pathlib.Path, name: str) -> Iterator[Any]:
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"`{name}` must have images of 8 bits that can be read. Received: {path}: "
+            f"`{name}` must have readable images of 8 bits per channel. Received: {path}: "
             f"{error}"
         ) from error
