@@ -212,13 +212,16 @@ def test_a_backup_knows_the_data_by_some_rows(tmp_path):
         (lambda f: records(f, dtype="nothing"), "`dtype` must hold numbers"),
         (lambda f: records(f, shape=()), "`shape` must be a tuple of positive ints"),
         (lambda f: bad_records(f, "none"), "`paths` must be TFRecord files.*none"),
-        (lambda f: bad_records(f, "empty"), "whole and not compressed.*of 0 bytes"),
-        (lambda f: bad_records(f, "cut"), "whole and not compressed.*record 2 does not"),
-        (lambda f: bad_records(f, "gz"), "whole and not compressed.*record 0 does not"),
+        (lambda f: bad_records(f, "empty"), "complete, uncompressed.*of 0 bytes"),
+        (lambda f: bad_records(f, "cut"), "complete, uncompressed.*record 2 is"),
+        (lambda f: bad_records(f, "gz"), "complete, uncompressed.*record 0 is"),
         (lambda f: bad_records(f, "text"), "TFRecord files of tf.train.Example"),
         (lambda f: kv.ImageFiles(f, (8, 8, 3)), "`paths` must be one image file or more"),
         (lambda f: kv.ImageFiles([f], (8, 8)), "`shape` must be .height, width, 1 or 3"),
-        (lambda f: kv.ImageFiles([f / "x.npy"], (8, 8, 3))[:], "`paths` must have images"),
+        (
+            lambda f: kv.ImageFiles([f / "x.npy"], (8, 8, 3))[:],
+            "`paths` must have readable images",
+        ),
     ],
 )
 def test_refused(make, message, tmp_path):

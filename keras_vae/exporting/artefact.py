@@ -1,21 +1,31 @@
-"""What all formats of an export share: the check of its path, and the traced signatures."""
+"""Steps that all formats of an export share: checking its path, tracing its signatures."""
 
 import os
+import pathlib
+from typing import Any
 
 import tensorflow as tf
 
 from keras_vae import checks
 from keras_vae.exporting import card
+from keras_vae.exporting.signatures import Signature, Specs
 
-_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # operators
+# Operators that call Python.
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
-def new_path(filepath, file):
-    """The path to write to, checked before anything slow is done.
+def new_path(filepath: Any, file: bool) -> pathlib.Path:
+    """Checks the path of an export, before anything slow is done.
 
     Args:
-        filepath: path.
-        file: bool, whether it will be a .tflite file rather than a folder.
+        filepath: path that must not exist.
+        file: bool, whether the export is a .tflite file rather than a folder.
+
+    Returns:
+        `pathlib.Path` to write to.
+
+    Raises:
+        ValueError: for a path that exists, has the wrong suffix or cannot be written.
     """
     path = checks.path(filepath, "filepath")
     if file and path.suffix != ".tflite":
@@ -24,19 +34,19 @@ def new_path(filepath, file):
         )
     if not file and path.suffix == ".tflite":
         raise ValueError(
-            '`filepath` ends with .tflite, which is for format="litert". Received: '
+            '`filepath` must not end with .tflite, except for format="litert". Received: '
             f"{path} for a folder"
         )
     if path.exists() or path.is_symlink():
         raise ValueError(
-            f"`filepath` must not exist: nothing is overwritten. Received: {path}, a "
-            f"{'folder' if path.is_dir() else 'file'} that is there already"
+            "`filepath` must not exist: exports never overwrite. Received: "
+            f"{path}, an existing {'folder' if path.is_dir() else 'file'}"
         )
-    beside = [p for p in card.paths(path) if file and p.exists()]
-    if beside:
+    cards = [p for p in card.paths(path) if file and p.exists()]
+    if cards:
         raise ValueError(
-            "`filepath` must not have a model card beside it: nothing is overwritten. "
-            f"Received: {path}, where {beside[0].name} is"
+            "`filepath` must not have a model card already: exports never overwrite. "
+            f"Received: {path}, but {cards[0].name} exists"
         )
     parent = next(p for p in path.absolute().parents if p.exists())
     if not parent.is_dir():
@@ -50,8 +60,10 @@ def new_path(filepath, file):
     return path
 
 
-def trace(signature, seed_dtype, batch_size=None):
-    """A signature as a graph.
+def trace(
+    signature: Signature, seed_dtype: str, batch_size: int | None = None
+) -> tuple[Any, Any, tuple[Specs, Specs]]:
+    """Traces a signature to a graph.
 
     Args:
         signature: `keras_vae.exporting.signatures.Signature`.
@@ -63,7 +75,7 @@ def trace(signature, seed_dtype, batch_size=None):
         `tf.TensorSpec` by name.
 
     Raises:
-        ValueError: if it calls Python, which the artefact would not have with it.
+        ValueError: if the graph calls Python, which cannot be exported.
     """
     inputs = {
         name: tf.TensorSpec(
@@ -71,14 +83,14 @@ def trace(signature, seed_dtype, batch_size=None):
         )
         for name, (dtype, shape) in signature.inputs.items()
     }
-    function = tf.function(signature.function, autograph=False)  # as Keras' own steps
+    function = tf.function(signature.function, autograph=False)  # as in Keras' own steps
     concrete = function.get_concrete_function(*inputs.values())
     graph = concrete.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     if found := _PYTHON & {node.op for node in nodes}:
         raise ValueError(
-            "`model` must not call Python (tf.py_function, tf.numpy_function), which only "
-            f"the process has that built it. Received: the operators {sorted(found)}"
+            "`model` must not call Python (tf.py_function, tf.numpy_function), which "
+            f"cannot be exported. Received: the operators {sorted(found)}"
         )
     outputs = {
         name: tf.TensorSpec(value.shape, value.dtype)

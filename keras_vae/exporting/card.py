@@ -1,8 +1,10 @@
-"""The model card: what an artefact is, as JSON and as Markdown."""
+"""The model card, which describes an artefact in JSON and in Markdown."""
 
 import hashlib
 import json
+import pathlib
 import platform
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,55 +13,67 @@ import tensorflow_probability as tfp
 
 import keras_vae
 from keras_vae import checks
+from keras_vae.exporting.signatures import Shapes, Signature
+from keras_vae.models import VAE
 
 FORMAT = 1  # of the card
-# What `about` cannot be.
+# Entries that the card has itself, which `about` cannot replace.
 OWN = (
     "card_format", "format", "warmup", "batch_size", "quantize", "num_samples",
     "serving_default", "signatures", "model", "versions", "files",
 )  # fmt: skip
 INPUTS = {
-    "x": "data as the likelihood models them, after the preprocessing; a row with a value "
-    "that has no density gives NaN",
+    "x": "data in the units of the likelihood, after preprocessing; a row with a value "
+    "without a density returns NaN",
     "z": "latents",
-    "seed": "one for each row: equal seeds, equal draws, in every exported form",
+    "seed": "one for each row: equal seeds return equal draws in all formats",
 }
 
 
-def paths(path):
-    """Where the card of an artefact is, (JSON, Markdown): in a folder, or beside a file."""
+def paths(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """Returns the paths of the card of an artefact: (JSON, Markdown).
+
+    They are inside the folder of an artefact, or next to its .tflite file.
+    """
     if path.suffix == ".tflite":
-        return tuple(path.with_name(f"{path.stem}.card.{end}") for end in ("json", "md"))
+        stem = f"{path.stem}.card"
+        return path.with_name(f"{stem}.json"), path.with_name(f"{stem}.md")
     return path / "model_card.json", path / "model_card.md"
 
 
-def check_about(about):
-    """Raises a ValueError unless it can be a part of the card."""
+def check_about(about: Any) -> None:
+    """Raises a ValueError unless `about` can be added to the card."""
     if about is None:
         return
-    fits = isinstance(about, dict) and all(isinstance(key, str) for key in about)
-    checks.require(fits, "about", "a dict whose keys are str", about)
+    has_str_keys = isinstance(about, dict) and all(isinstance(key, str) for key in about)
+    checks.require(has_str_keys, "about", "a dict whose keys are str", about)
     taken = sorted({*OWN} & {*about})
     if taken:
         raise ValueError(
-            "`about` must leave out what the model card says by itself. "
+            "`about` must not contain entries that the model card has itself. "
             f"Received: the keys {taken}"
         )
     try:
         json.dumps(about, default=_plain, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`about` must be what can be written as JSON. Received: {error}"
-        ) from error
+        raise ValueError(f"`about` must be writable as JSON. Received: {error}") from error
 
 
-def describe(model, chosen, shapes, format, options, num_samples, about=None):
-    """The model card, a dict for JSON.
+def describe(
+    model: VAE,
+    chosen: dict[str, Signature],
+    shapes: Shapes,
+    format: str,
+    options: dict[str, Any],
+    num_samples: int,
+    about: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Makes the model card, a dict for JSON.
 
     Args:
         model: `keras_vae.VAE`.
-        chosen: dict of `keras_vae.exporting.signatures.Signature`.
-        shapes: for each of them (inputs, outputs), dicts of `tf.TensorSpec` by name.
+        chosen: the exported signatures by name.
+        shapes: for each signature (inputs, outputs), dicts of `tf.TensorSpec` by name.
         format: str.
         options: dict of the options of the format.
         num_samples: int, draws per row of `score`.
@@ -71,7 +85,9 @@ def describe(model, chosen, shapes, format, options, num_samples, about=None):
         "format": format,
         **{key: value for key, value in options.items() if key != "representative_data"},
         "num_samples": num_samples if "score" in chosen else None,
-        "serving_default": default(chosen) if format == "tf_saved_model" else None,
+        "serving_default": default_signature(chosen)
+        if format == "tf_saved_model"
+        else None,
         "signatures": {
             name: {
                 "meaning": signature.meaning,
@@ -99,8 +115,8 @@ def describe(model, chosen, shapes, format, options, num_samples, about=None):
     }
 
 
-def fingerprint(model):
-    """A hash of the weights that the signatures read."""
+def fingerprint(model: VAE) -> str:
+    """Computes a hash of the weights that the signatures read."""
     digest = hashlib.sha256()
     for name in ("encoder", "posterior", "prior", "decoder", "likelihood"):
         for weight in getattr(model, name).weights:
@@ -109,31 +125,38 @@ def fingerprint(model):
 
 
 def _part(layer):
-    """What a head or prior is, without what only Keras needs to know."""
+    """The config of a head or prior, without entries that only Keras uses."""
     config = layer.get_config()
     for key in ("name", "trainable", "dtype", "bias_initializer", "projection"):
         config.pop(key, None)
     return {"class_name": type(layer).__name__, **config}
 
 
-def default(chosen):
-    """The signature that a server runs when none is named: what `predict` gives."""
+def default_signature(chosen: dict[str, Signature]) -> str:
+    """Returns the signature that a server runs if a request names none: as `predict`."""
     return "reconstruct" if "reconstruct" in chosen else next(iter(chosen))
 
 
-def _tensors(specs, meanings, otherwise="parameter {} of p(x|z)"):
+def _tensors(specs, meanings, default="parameter {} of p(x|z)"):
+    """Describes tensors: dtype, shape and meaning by name."""
     return {
         name: {
             "dtype": spec.dtype.name,
             "shape": spec.shape.as_list(),
-            "meaning": meanings.get(name, otherwise.format(name)),
+            "meaning": meanings.get(name, default.format(name)),
         }
         for name, spec in specs.items()
     }
 
 
-def write(card, part, path):
-    """Writes the model card of `part`, which will be `path`: as JSON and as Markdown."""
+def write(card: dict[str, Any], part: pathlib.Path, path: pathlib.Path) -> None:
+    """Adds the checksums of all files to a card, and writes it as JSON and as Markdown.
+
+    Args:
+        card: dict, from `describe`.
+        part: temporary path of the artefact.
+        path: its final path.
+    """
     files = sorted(p for p in part.rglob("*") if p.is_file()) if part.is_dir() else [part]
     root = part if part.is_dir() else part.parent
     card["files"] = {
@@ -148,14 +171,14 @@ def write(card, part, path):
     as_markdown.write_text(_markdown(card, path), encoding="utf-8")
 
 
-def checksum(path):
-    """The SHA-256 of a file, in hexadecimal."""
+def checksum(path: pathlib.Path) -> str:
+    """Computes the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(value):
-    """What JSON does not know: NumPy's numbers and arrays, shapes."""
+    """Converts values that JSON does not support: NumPy's numbers and arrays, shapes."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 

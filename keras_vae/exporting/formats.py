@@ -1,10 +1,14 @@
-"""The formats of an export, and `export`, which writes any of them.
+"""`export`, which writes a model in one of several formats.
 
-The same seed gives the same sample in all formats (see `keras_vae.random`). Exports are
+The same seed returns the same sample in all formats (see `keras_vae.random`). Exports are
 atomic and never overwrite.
 """
 
 import inspect
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from keras_vae import atomic, checks
 from keras_vae.exporting import artefact, card, litert, onnx, saved_model, signatures
@@ -15,59 +19,60 @@ FORMATS = {"tf_saved_model": saved_model, "litert": litert, "onnx": onnx}
 
 
 def export(
-    model,
-    filepath,
-    format="tf_saved_model",
-    names=None,
-    num_samples=16,
-    about=None,
-    **options,
-):
-    """Writes the model with its signatures, and a model card; see `VAE.export`.
+    model: VAE,
+    filepath: str | os.PathLike,
+    format: str = "tf_saved_model",
+    names: Sequence[str] | None = None,
+    num_samples: int = 16,
+    about: dict[str, Any] | None = None,
+    **options: Any,
+) -> pathlib.Path:
+    """Writes the signatures of a model and a model card; see `VAE.export`.
 
     Args:
         model: `keras_vae.VAE`.
         filepath: path that does not exist yet: a folder, or for `"litert"` a file.
         format: `"tf_saved_model"`, `"litert"` or `"onnx"`.
-        names: names of signatures. Default: all that the model has.
+        names: names of signatures. Default: all signatures of the model.
         num_samples: int K, draws per row of `score`.
-        about: dict of further entries of the model card that can be written as JSON, such
-            as the data and numbers of the training; none that the card has by itself.
-        **options: those of the format.
+        about: dict of further entries of the model card, such as the data and results of
+            the training. They must be writable as JSON, and cannot replace the card's own
+            entries.
+        **options: options of the format.
 
-            * `"tf_saved_model"`: `warmup`, str: the name of the model in TF Serving, to add
-              requests that it runs before it serves the version; needs
-              tensorflow-serving-api.
+            * `"tf_saved_model"`: `warmup`, str: the model's name in TF Serving. If given,
+              warm-up requests are written, which the server runs before it serves the
+              version; needs tensorflow-serving-api.
             * `"litert"`: `batch_size`, int: the fixed number of rows of a call (default:
               any); `quantize`: `"float16"`, `"dynamic"` or `"int8"`;
-              `representative_data`: array `[rows, *event]` for `"int8"`, which learns the
-              ranges of activations from up to 200 rows.
+              `representative_data`: array `[rows, *event]`, for `"int8"`: the ranges of
+              activations are calibrated on up to 200 of its rows.
 
     Returns:
         `pathlib.Path` of what was written.
 
     Raises:
-        ValueError: for a path that exists, for options that do not fit the format, for a
-            signature that the model cannot have, and for a part of the model that has no
-            form in the format.
-        ImportError: if a package is missing that the format needs.
+        ValueError: for a path that exists, for options of another format, for a signature
+            that the model does not have or that cannot be exported, and for layers that the
+            format does not support.
+        ImportError: if a package that the format needs is not installed.
     """
     checks.require(isinstance(model, VAE), "model", "a keras_vae.VAE", model)
-    known = isinstance(format, str) and format in FORMATS
-    checks.require(known, "format", " or ".join(map(repr, FORMATS)), format)
-    writer = FORMATS[format]
+    is_format = isinstance(format, str) and format in FORMATS
+    checks.require(is_format, "format", " or ".join(map(repr, FORMATS)), format)
+    writer: Any = FORMATS[format]
     allowed = list(inspect.signature(writer.check).parameters)[1:]
     for name, value in options.items():
         expected = f"left out for {format=}, which has the options {allowed}"
         checks.require(name in allowed, name, expected, value)
     path = artefact.new_path(filepath, file=format == "litert")
-    chosen = _choose(model, names, num_samples)
+    names = _check_names(model, names, num_samples)
     card.check_about(about)
     options = writer.check(model, **options)
-    # Half precision is not the same everywhere, and LiteRT and ONNX do not have bfloat16.
+    # Runtimes round half precision differently, and LiteRT and ONNX do not have bfloat16.
     model = in_float32(model)
-    signatures_by_name = signatures.build_signatures(model, num_samples)
-    chosen = {name: signatures_by_name[name] for name in chosen}
+    available = signatures.build_signatures(model, num_samples)
+    chosen = {name: available[name] for name in names}
     try:
         with atomic.creating(path) as part:
             shapes = writer.write(model, chosen, part, **options)
@@ -80,8 +85,8 @@ def export(
     return path
 
 
-def _choose(model, names, num_samples):
-    """The names of the signatures to export, checked."""
+def _check_names(model, names, num_samples):
+    """Returns the names of the signatures to export, or raises a ValueError."""
     available = list(signatures.build_signatures(model, num_samples))
     if names is None:
         names = available
@@ -91,16 +96,16 @@ def _choose(model, names, num_samples):
         and all(name in available for name in names)
         and len(set(names)) == len(names),
         "names",
-        f"some of {available}, of this {type(model).__name__}",
+        f"some of {available}, the signatures of this {type(model).__name__}",
         names,
     )
     for name in names:
         for part in signatures.parts_without_formula(model, name):
-            able = [n for n in available if not signatures.parts_without_formula(model, n)]
+            rest = [n for n in available if not signatures.parts_without_formula(model, n)]
             raise ValueError(
-                f"The signature {name!r} cannot be exported: {type(part).__name__} has no "
-                "`sample` from given noise, and the sampler of TFP on which it falls back "
-                "gives other numbers in each runtime. Leave the signature out: "
-                f"names={able}. Received: names={list(names)}"
+                f"The signature {name!r} cannot be exported: {type(part).__name__} does "
+                "not compute its samples from noise; it uses TFP's sampler, whose numbers "
+                f"differ between runtimes. Leave the signature out: names={rest}. "
+                f"Received: names={list(names)}"
             )
     return list(names)

@@ -1,23 +1,27 @@
 """LiteRT (TFLite): one file with all signatures, for phones, small boards and browsers."""
 
 import functools
+import pathlib
 import re
 import tempfile
 import warnings
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks
 from keras_vae.exporting import saved_model, signatures
+from keras_vae.exporting.signatures import Shapes, Signature
+from keras_vae.models import VAE
 from keras_vae.training.arrays import select_rows
 
 QUANTIZE = ("float16", "dynamic", "int8")
-ROWS = 200  # of the representative data, at most
+ROWS = 200  # of the representative data, at most, that are used for calibration
 
-# What int8 computes in int8: the operators that hold the weights and take the time. All
-# others stay in float, or the draws would not be those of the seed.
-_HEAVY = {
+# The operators that int8 quantises: they hold the weights and take most of the time. All
+# others stay in float32, so that a seed returns the same noise as in float32.
+_QUANTIZED = {
     "FULLY_CONNECTED",
     "CONV_2D",
     "DEPTHWISE_CONV_2D",
@@ -27,17 +31,25 @@ _HEAVY = {
 }
 
 
-def check(model, batch_size=None, quantize=None, representative_data=None):
-    """The options of `write`, checked."""
+def check(
+    model: VAE,
+    batch_size: int | None = None,
+    quantize: str | None = None,
+    representative_data: Any = None,
+) -> dict[str, Any]:
+    """Returns the options of `write`, or raises a ValueError."""
     checks.positive_ints_or_none(batch_size=batch_size)
-    fits = quantize is None or (isinstance(quantize, str) and quantize in QUANTIZE)
-    expected = " or ".join(["None", *map(repr, QUANTIZE)])
-    checks.require(fits, "quantize", expected, quantize)
+    checks.require(
+        quantize is None or (isinstance(quantize, str) and quantize in QUANTIZE),
+        "quantize",
+        " or ".join(["None", *map(repr, QUANTIZE)]),
+        quantize,
+    )
     if (quantize == "int8") != (representative_data is not None):
-        given = "none" if representative_data is None else "some"
+        received = "none" if representative_data is None else "an array"
         raise ValueError(
-            '`representative_data` must be rows like those to come for quantize="int8", '
-            f"and left out otherwise. Received: {given}, with {quantize=}"
+            '`representative_data` must be typical rows of data for quantize="int8", and '
+            f"left out otherwise. Received: {received}, with {quantize=}"
         )
     if representative_data is not None:
         representative_data = model.check_data(representative_data, "representative_data")
@@ -48,25 +60,32 @@ def check(model, batch_size=None, quantize=None, representative_data=None):
     }
 
 
-def write(model, chosen, path, batch_size=None, quantize=None, representative_data=None):
+def write(
+    model: VAE,
+    chosen: dict[str, Signature],
+    path: pathlib.Path,
+    batch_size: int | None = None,
+    quantize: str | None = None,
+    representative_data: Any = None,
+) -> Shapes:
     """Writes a .tflite file; seeds are int32.
 
     Args:
         model: `keras_vae.VAE`.
-        chosen: dict of `keras_vae.exporting.signatures.Signature`.
-        path: `pathlib.Path` of the file.
+        chosen: the signatures to export, by name.
+        path: of the file.
         batch_size: int, or None for any number of rows.
-        quantize: None; `"float16"` or `"dynamic"` (int8 weights): the weights only;
-            `"int8"`: weights and activations of matrix products and convolutions.
+        quantize: `"float16"` or `"dynamic"` (int8 weights): only the weights; `"int8"`:
+            weights and activations of matrix products and convolutions; None.
         representative_data: array `[rows, *event]` for `"int8"`.
 
     Returns:
         Dict: for each signature (inputs, outputs), dicts of `tf.TensorSpec`.
 
     Raises:
-        ValueError: if a part of the model has no form in LiteRT's builtin operators.
+        ValueError: if LiteRT's builtin operators do not support a part of the model.
     """
-    strict = {name: _strict(one, batch_size) for name, one in chosen.items()}
+    strict = {name: _strict(s, batch_size) for name, s in chosen.items()}
     with tempfile.TemporaryDirectory() as folder:
         shapes = saved_model.write(
             model, strict, folder, seed_dtype="int32", batch_size=batch_size
@@ -85,29 +104,32 @@ def write(model, chosen, path, batch_size=None, quantize=None, representative_da
                 content = _int8(converter, rows)
             else:
                 content = converter.convert()
-        except Exception as error:  # of the converter, which has several kinds
+        except Exception as error:  # the converter raises several kinds
             raise ValueError(
-                '`format` must be another than "litert" for this model: a part of it has '
-                f"no form in LiteRT's builtin operators. Received: {_operators_of(error)}"
+                '`format` must not be "litert" for this model: LiteRT has no builtin '
+                f"operators for a part of it. Received: {_missing_operators(error)}"
             ) from error
     foreign = {name for name in operators(content) if name.startswith("CUSTOM")}
     if foreign:
-        raise ValueError(f"LiteRT's builtin operators do not suffice. Received: {foreign}")
+        raise ValueError(
+            '`format` must not be "litert" for this model: LiteRT has no builtin '
+            f"operators for a part of it. Received: {sorted(foreign)}"
+        )
     path.write_bytes(content)
     return shapes
 
 
-def _operators_of(error):
-    """The operators that the converter did not know; pages of places are around them."""
+def _missing_operators(error):
+    """Finds the unsupported operators in the converter's message of several pages."""
     text = str(error)
     found = sorted(set(re.findall(r"'(tf\.\w+)' op", text)))
     return ", ".join(found) or text[:400]
 
 
 def _strict(signature, batch_size):
-    """The signature, which fails for inputs of other shapes than its own.
+    """Makes a signature raise an error for inputs of a wrong shape.
 
-    LiteRT does not compare them: it would broadcast, or give the wrong rows.
+    LiteRT does not check shapes: it would broadcast, or return wrong rows.
     """
 
     @functools.wraps(signature.function)
@@ -118,19 +140,20 @@ def _strict(signature, batch_size):
 
 
 def _checked(value, batch_size):
-    # A concatenation fails unless all other axes are equal. The converter does not know
-    # that the rest does nothing; it would take away a reshape, or an addition of zero.
+    """Returns the value unchanged, through operators that fail for a wrong shape."""
+    # A concatenation fails unless all other axes are equal, and the converter does not
+    # optimise it away, as it would a reshape or an addition of zero.
     zero = tf.zeros((1, *value.shape[1:]), value.dtype)
     value = tf.concat([zero, value], axis=0)[1:]
-    if batch_size is not None:  # and now the rows
+    if batch_size is not None:  # checks the number of rows
         zero = tf.zeros((batch_size, 1), value.dtype)
         flat = tf.reshape(value, (batch_size, value.shape[1:].num_elements()))
         value = tf.reshape(tf.concat([zero, flat], axis=1)[:, 1:], value.shape)
     return value
 
 
-def operators(content):
-    """The names of the operators of a .tflite file (bytes), `CUSTOM ...` if not builtin."""
+def operators(content: bytes) -> set[str]:
+    """Returns the operators of a .tflite file (bytes); `CUSTOM ...` if not builtin."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     codes = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)).operatorCodes
@@ -144,33 +167,33 @@ def operators(content):
 
 
 def _int8(converter, rows):
-    """Learns the ranges of all tensors, then quantises the heavy operators alone."""
+    """Calibrates the ranges of all tensors, then quantises some operators."""
     from tensorflow.lite.python.convert import mlir_quantize
 
     converter.representative_dataset = lambda: rows
     converter._experimental_calibrate_only = True
     with warnings.catch_warnings():
-        # The converter's own interpreter says that it will move to another package.
+        # The converter's interpreter warns that it will move to another package.
         warnings.simplefilter("ignore", UserWarning)
         calibrated = converter.convert()
-    return mlir_quantize(calibrated, denylisted_ops=operators(calibrated) - _HEAVY)
+    return mlir_quantize(calibrated, denylisted_ops=operators(calibrated) - _QUANTIZED)
 
 
 def _representative(model, chosen, x, batch_size):
-    """Yields (name, inputs) for each signature: rows of x, seeds, latents of the rows."""
+    """Yields calibration data: (signature, inputs), with rows of x, seeds and latents."""
     size = batch_size or 1
     steps = max(1, min(ROWS, len(x)) // size)
     for step in range(steps):
-        place = np.arange(step * size, (step + 1) * size)
-        part = model.as_float(x[place % len(x)])
-        condition = select_rows(model.example_condition(place[-1] + 1), place)
+        rows = np.arange(step * size, (step + 1) * size)
+        batch = model.as_float(x[rows % len(x)])
+        condition = select_rows(model.example_condition(rows[-1] + 1), rows)
         values = {
-            "x": part.numpy(),
-            "seed": place.astype(np.int32),
-            "z": signatures.encode_mean(model, part, condition)["mean"].numpy(),
+            "x": batch.numpy(),
+            "seed": rows.astype(np.int32),
+            "z": signatures.encode_mean(model, batch, condition)["mean"].numpy(),
             **signatures.by_name(condition),
         }
-        if step % 2 and "sample" in chosen:  # the decoder's other input
+        if step % 2 and "sample" in chosen:  # the decoder sees posterior and prior
             values["z"] = signatures.sample(model, values["seed"], condition)["z"].numpy()
         for name, signature in chosen.items():
             yield name, {key: values[key] for key in signature.inputs}

@@ -1,20 +1,21 @@
-"""Half precision -> float32, in which every runtime gives the same."""
+"""Conversion from half precision to float32, in which all runtimes agree."""
 
 import os
 import tempfile
 
 import keras
 
+from keras_vae.models import VAE
 from keras_vae.training.keras_private import flatten_layers
 
 _HALF = ("float16", "bfloat16")
 
 
-def in_float32(model):
-    """The model, or if its networks compute in half precision a copy that does not.
+def in_float32(model: VAE) -> VAE:
+    """Returns the model, or a float32 copy if its networks compute in half precision.
 
     Raises:
-        ValueError: if it cannot be built anew from its config.
+        ValueError: if it cannot be rebuilt from its config.
     """
     if not any(layer.compute_dtype in _HALF for layer in flatten_layers(model)):
         return model
@@ -23,15 +24,15 @@ def in_float32(model):
     try:
         copy = type(model).from_config(_without_half(model.get_config()))
         with tempfile.TemporaryDirectory() as folder:
-            # Through a file: `set_weights` leaves out what layers derive from theirs.
+            # Not `set_weights`, which skips tensors that layers derive from weights.
             path = os.path.join(folder, "copy.weights.h5")
             model.save_weights(path)
             copy.load_weights(path)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            "A model in half precision is exported in float32, and for that built anew "
-            "from its config: its layers must be registered with Keras, be no Lambda, and "
-            f"belong to one network each. Received: {error}"
+            "A model in half precision is exported in float32, which rebuilds it from its "
+            "config: its layers must be registered with Keras, must not be Lambda layers, "
+            f"and must not be shared between networks. Received: {error}"
         ) from error
     finally:
         keras.config.set_dtype_policy(before)
@@ -39,7 +40,7 @@ def in_float32(model):
 
 
 def _without_half(config):
-    """A config in which each policy or dtype of half precision is float32."""
+    """Replaces each half-precision policy or dtype in a config by float32."""
     if isinstance(config, dict):
         name = (config.get("config") or {}).get("name") if _is_policy(config) else None
         if name and str(name).removeprefix("mixed_") in _HALF:

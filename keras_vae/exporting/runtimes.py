@@ -1,18 +1,18 @@
-"""Runs exported signatures in a process of its own: a script, not a module to import.
+"""A script that runs exported signatures in a separate process; not to be imported.
 
     python runtimes.py JOBS.json
 
-It imports nothing of this package, only the runtime of the artefact: TensorFlow, LiteRT's
+It imports nothing from keras_vae, only the runtime of the artefact: TensorFlow, LiteRT's
 interpreter or ONNX Runtime. JOBS.json is a list of dicts with the keys
 
     runtime    "tf_saved_model", "litert" or "onnx"
     artefact   path
     feeds      path of an .npz with arrays named "signature/input"
     results    path of the .npz to write, with arrays named "signature/output"
-    repeat     calls of each signature to time after the first one, or 0
+    repeat     number of calls of each signature to time after the first one, or 0
 
 The times are printed as one line of JSON: a list of dicts in the order of the jobs, with
-the keys "import", "load" and, where calls are timed, each signature with "first" and
+the keys "import", "load" and, if calls are timed, each signature with "first" and
 "call", in milliseconds.
 """
 
@@ -21,24 +21,28 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-PART = 100  # rows at a time, where any number may be given
+PART = 100  # rows of a call, unless the artefact fixes the number
 
 
-# Each yields twice: when its library is imported, and when the artefact is loaded. The
-# second time it gives (function of arrays by name, fixed number of rows or None, names of
-# inputs, what must be kept alive) by the name of the signature.
+Arrays = dict[str, np.ndarray]
+# Each loader yields twice: None once its library is imported, and then, by the name of the
+# signature, (function of arrays by name, fixed number of rows or None, names of inputs,
+# object that must be kept alive).
+Loader = Iterator[Any]
 
 
-def tf_saved_model(path):
-    """The signatures of a SavedModel."""
+def tf_saved_model(path: str) -> Loader:
+    """Loads the signatures of a SavedModel."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     yield
-    loaded = tf.saved_model.load(path)  # the signatures keep it alive only together
+    loaded = tf.saved_model.load(path)  # must outlive its signatures
 
     def runner(function):
         names = function.structured_input_signature[1]
@@ -54,8 +58,8 @@ def tf_saved_model(path):
     yield {name: runner(signatures[name]) for name in signatures}
 
 
-def litert(path):
-    """The signatures of a .tflite file, on one thread."""
+def litert(path: str) -> Loader:
+    """Loads the signatures of a .tflite file, to run on one thread."""
     from ai_edge_litert.interpreter import Interpreter
 
     yield
@@ -70,8 +74,8 @@ def litert(path):
     yield {name: runner(name) for name in interpreter.get_signature_list()}
 
 
-def onnx(path):
-    """The signatures of a folder of .onnx files, on one thread."""
+def onnx(path: str) -> Loader:
+    """Loads the signatures of a folder of .onnx files, to run on one thread."""
     import onnxruntime
 
     yield
@@ -91,54 +95,60 @@ def onnx(path):
     yield {name[:-5]: runner(os.path.join(path, name)) for name in files}
 
 
-def call(run, rows, arrays):
-    """Runs all rows, in parts of `rows`, which an artefact may fix: the last is filled."""
+def call(run: Callable, rows: int, arrays: Arrays) -> Arrays:
+    """Runs a signature on all rows, `rows` at a time; the last call is padded."""
     total = len(next(iter(arrays.values())))
     parts = []
     for start in range(0, total, rows):
-        place = np.minimum(np.arange(start, start + rows), total - 1)
-        parts.append(run(**{name: value[place] for name, value in arrays.items()}))
+        index = np.minimum(np.arange(start, start + rows), total - 1)
+        parts.append(run(**{name: value[index] for name, value in arrays.items()}))
     return {name: np.concatenate([p[name] for p in parts])[:total] for name in parts[0]}
 
 
-def measure(run, rows, arrays, repeat):
-    """Times of the first call and of later ones, for one row, in milliseconds."""
-    place = np.arange(rows or 1) % len(next(iter(arrays.values())))
-    row = {name: value[place] for name, value in arrays.items()}
+def measure(
+    run: Callable, rows: int | None, arrays: Arrays, repeat: int
+) -> dict[str, float]:
+    """Measures the first call and the median of later ones, in ms: one row or `rows`."""
+    index = np.arange(rows or 1) % len(next(iter(arrays.values())))
+    batch = {name: value[index] for name, value in arrays.items()}
     times = []
     for _ in range(1 + repeat):
         start = time.perf_counter()
-        run(**row)
+        run(**batch)
         times.append(1e3 * (time.perf_counter() - start))
     return {"first": times[0], "call": statistics.median(times[1:])}
 
 
-def main(jobs):
-    """Does the jobs and returns their times."""
-    told = []
+def main(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs the jobs and returns their times."""
+    times = []
     for job in jobs:
         start = time.perf_counter()
-        steps = globals()[job["runtime"]](job["artefact"])
-        next(steps)
+        loader = globals()[job["runtime"]](job["artefact"])
+        next(loader)
         imported = time.perf_counter()
-        runners = next(steps)
-        took = {"import": 1e3 * (imported - start)}
-        took["load"] = 1e3 * (time.perf_counter() - imported)
-        feeds, results = np.load(job["feeds"]), {}
+        runners = next(loader)
+        loaded = time.perf_counter()
+        job_times: dict[str, Any] = {
+            "import": 1e3 * (imported - start),
+            "load": 1e3 * (loaded - imported),
+        }
+        feeds = np.load(job["feeds"])
+        results: dict[str, Any] = {}
         for name, (run, rows, inputs, _) in runners.items():
             if f"{name}/{inputs[0]}" not in feeds:
                 continue
             arrays = {key: feeds[f"{name}/{key}"] for key in inputs}
             if job["repeat"]:
-                took[name] = measure(run, rows, arrays, job["repeat"])
+                job_times[name] = measure(run, rows, arrays, job["repeat"])
             for key, value in call(run, rows or PART, arrays).items():
                 results[f"{name}/{key}"] = value
         np.savez(job["results"], **results)
-        told.append(took)
+        times.append(job_times)
     foreign = {"keras_vae", "tensorflow_probability", "tf_keras"} & set(sys.modules)
     if foreign:
         raise SystemExit(f"a runtime imported {sorted(foreign)}")
-    return told
+    return times
 
 
 if __name__ == "__main__":

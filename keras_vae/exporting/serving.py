@@ -1,22 +1,27 @@
-"""What TF Serving wants beside a SavedModel: versions, configuration, warm-up requests.
+"""TF Serving: versions of a SavedModel, the server's configuration, warm-up requests.
 
 The folder that a server reads:
 
     DIR/models.config        the models that the server loads
-    DIR/batching.config      how it joins requests that come at the same time
-    DIR/monitoring.config    that it tells its counters to Prometheus
+    DIR/batching.config      how it combines simultaneous requests into batches
+    DIR/monitoring.config    exports the server's counters to Prometheus
     DIR/NAME/1/              a version: a SavedModel with its card and warm-up requests
-    DIR/NAME/2/              the next one; the server finds it by itself
+    DIR/NAME/2/              the next version, which the server loads automatically
 """
 
+import os
+import pathlib
 import re
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_vae import atomic, checks
+from keras_vae.exporting.signatures import Shapes
+from keras_vae.models import VAE
 
-ROOT = "/models"  # of DIR inside the server's container
+ROOT = "/models"  # DIR inside the server's container
 MAX_BATCH = 64
 
 BATCHING = f"""\
@@ -30,8 +35,8 @@ prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }
 """
 
 
-def check():
-    """Raises an ImportError that says what to install."""
+def check() -> None:
+    """Raises an ImportError if tensorflow-serving-api is not installed."""
     try:
         import tensorflow_serving.apis  # noqa: F401
     except ImportError as error:
@@ -41,57 +46,65 @@ def check():
         ) from error
 
 
-def check_name(value, name):
-    """Raises a ValueError for what cannot be the name of a model, and of its folder."""
-    fits = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value)
-    checks.require(fits, name, "the name of a model: letters, digits, _ or -", value)
+def check_name(value: Any, name: str) -> None:
+    """Raises a ValueError unless `value` can be the name of a model and of its folder."""
+    is_name = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value)
+    checks.require(is_name, name, "the name of a model: letters, digits, _ or -", value)
 
 
-def export(model, folder, name="vae", **options):
+def export(
+    model: VAE, folder: str | os.PathLike, name: str = "vae", **options: Any
+) -> pathlib.Path:
     """Writes the next version of a model for TF Serving, and the server's configuration.
 
     Args:
         model: `keras_vae.VAE`.
-        folder: path, DIR above; what is there stays.
+        folder: path, DIR above; existing versions and files are kept.
         name: str, of the model: letters, digits, `_` and `-`.
-        **options: of `keras_vae.exporting.export`, but `format` and `warmup`.
+        **options: options of `keras_vae.exporting.export`, except `format` and `warmup`.
 
     Returns:
         `pathlib.Path` of the new version.
 
     Raises:
-        ValueError: for a name or a folder that cannot be, and as `VAE.export`.
-        ImportError: without tensorflow-serving-api.
+        ValueError: for an invalid name or folder, and as for `VAE.export`.
+        ImportError: if tensorflow-serving-api is not installed.
     """
     check_name(name, "name")
     for key in ("format", "warmup"):
-        expected = "left out for TF Serving, for which it is known"
+        expected = "left out for TF Serving, which sets it"
         checks.require(key not in options, key, expected, options.get(key))
-    folder = checks.path(folder, "folder")
+    root = checks.path(folder, "folder")
     check()
-    base = folder / name
-    if folder.exists() and not folder.is_dir():
+    base = root / name
+    if root.exists() and not root.is_dir():
         raise ValueError(f"`folder` must be a folder. Received: {folder}, which is a file")
-    models_config(folder, name)  # whether it can be read and has place for the name
+    models_config(root, name)  # raises an error before the export
     versions = [int(p.name) for p in base.glob("*") if re.fullmatch("[0-9]+", p.name)]
     path = base / str(max(versions, default=0) + 1)
     model.export(path, warmup=name, **options)
     files = {
-        "models.config": models_config(folder, name),  # others may have changed it since
+        "models.config": models_config(
+            folder, name
+        ),  # it may have changed during the export
         "batching.config": BATCHING,
         "monitoring.config": MONITORING,
     }
-    for file, content in files.items():
-        place = folder / file
-        there = place.read_text() if place.exists() else None
-        # The last two are the user's once they are there.
-        if there is None or (file == "models.config" and there != content):
-            atomic.write_text(place, content)
+    for file_name, content in files.items():
+        file = root / file_name
+        old = file.read_text() if file.exists() else None
+        # Users may edit the other two files.
+        if old is None or (file_name == "models.config" and old != content):
+            atomic.write_text(file, content)
     return path
 
 
-def models_config(folder, name):
-    """The text of models.config with one more model, or as it is if that is in it."""
+def models_config(folder: pathlib.Path, name: str) -> str:
+    """Returns the text of models.config, with the model added if it is not listed.
+
+    Raises:
+        ValueError: for a file that cannot be read or lists the name with another path.
+    """
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
@@ -115,17 +128,17 @@ def models_config(folder, name):
     for model in models:
         if model.name == name and model.base_path.rstrip("/") != f"{ROOT}/{name}":
             raise ValueError(
-                f"`name` must be one that {path} does not have elsewhere. Received: "
-                f"name={name!r}, which the server reads from {model.base_path}"
+                f"`name` must not be listed in {path} with another path. Received: "
+                f"name={name!r}, which is listed with {model.base_path}"
             )
         if model.name == name:
-            return text  # with its comments, which a parsed message has lost
+            return text  # keeps comments, which a parsed message loses
     models.add(name=name, base_path=f"{ROOT}/{name}", model_platform="tensorflow")
     return text_format.MessageToString(config)
 
 
-def predict_request(name, signature, inputs):
-    """A `PredictRequest` of TF Serving.
+def predict_request(name: str, signature: str, inputs: dict[str, np.ndarray]) -> Any:
+    """Makes a `PredictRequest` of TF Serving.
 
     Args:
         name: str, of the model.
@@ -142,11 +155,11 @@ def predict_request(name, signature, inputs):
     return request
 
 
-def write_warmup(path, name, shapes):
-    """Writes the requests that the server runs before it says that a version is there.
+def write_warmup(path: pathlib.Path, name: str, shapes: Shapes) -> None:
+    """Writes warm-up requests, which the server runs before a version is available.
 
     Args:
-        path: `pathlib.Path` of the SavedModel.
+        path: of the SavedModel.
         name: str, of the model.
         shapes: for each signature (inputs, outputs), dicts of `tf.TensorSpec`.
     """

@@ -1,10 +1,9 @@
-"""What a trained model does, as row-wise functions of tensors: what is exported.
+"""The signatures of a model: row-wise functions of tensors, which are exported.
 
-A row never depends on its neighbours: one seed per row, so that a server may batch
-requests as it likes. A row of x that holds a value without a density (NaN, or a pixel of 7
-under a Bernoulli), or of z that holds NaN or infinity, or a condition that the model does
-not know, gives NaN in each float that is computed from it, and leaves the other rows as
-they are.
+Rows are independent, with one seed per row, so that a server may batch requests freely. A
+row returns NaN in every float output if its x has a value without a density (NaN, or a
+pixel of 7 under a Bernoulli), if its z has NaN or infinity, or if its condition is unknown.
+Other rows are not affected.
 """
 
 import functools
@@ -18,12 +17,16 @@ import tensorflow as tf
 from keras_vae import checks, random
 from keras_vae.training.arrays import plain_array, select_rows
 
-# Rows that are sampled at a time: as fast as many more, in little memory.
+# Rows of a block of `sample_rows`: larger blocks are not faster and need more memory.
 _BLOCK = 2048
 
+Tensors = dict[str, tf.Tensor]
+Specs = dict[str, tf.TensorSpec]
+Shapes = dict[str, tuple[Specs, Specs]]  # (inputs, outputs) of each signature
 
-def encode(model, x, seed, condition=None):
-    """The approximate posterior of x, and a draw from it.
+
+def encode(model: Any, x: Any, seed: Any, condition: Any = None) -> Tensors:
+    """Computes the approximate posterior of x, and draws from it.
 
     Args:
         model: `keras_vae.VAE`.
@@ -43,16 +46,16 @@ def encode(model, x, seed, condition=None):
     return _where(valid, {"mean": q.mean(), "stddev": q.stddev(), "z": z})
 
 
-def encode_mean(model, x, condition=None):
-    """The mean of q(z|x), without a seed: `"mean"` `[rows, *latent]`."""
+def encode_mean(model: Any, x: Any, condition: Any = None) -> Tensors:
+    """Computes the mean of q(z|x), without a seed: `"mean"` `[rows, *latent]`."""
     x, valid = _checked_x(model, x)
     condition, valid = _embedded(model, condition, valid)
     mean = model.posterior.distribution(model.infer(x, condition)).mean()
     return _where(valid, {"mean": mean})
 
 
-def decode(model, z, condition=None):
-    """The parameters of p(x|z) and its mean.
+def decode(model: Any, z: Any, condition: Any = None) -> Tensors:
+    """Computes the parameters of p(x|z) and its mean.
 
     Args:
         model: `keras_vae.VAE`.
@@ -60,27 +63,32 @@ def decode(model, z, condition=None):
         condition: as for `encode`.
 
     Returns:
-        Dict: `"mean"` `[rows, *event]` and the parameters of the likelihood by the names of
-        TFP, such as `"logits"`, of that shape or, where a row has one number, `[rows, 1,
-        ...]`.
+        Dict: `"mean"` `[rows, *event]` and the parameters of the likelihood, with TFP's
+        names, such as `"logits"`: `[rows, *event]`, or `[rows, 1, ...]` for a parameter
+        with one number per row.
+
+    Raises:
+        ValueError: if a parameter of the likelihood has the name `mean`.
     """
     z = tf.ensure_shape(z, (None, *model.posterior.event_shape))
     condition, valid = _embedded(model, condition, _all(tf.abs(z) < math.inf))
     params = model.generate(z, condition)
     if "mean" in params:
         raise ValueError(
-            "`likelihood` must not name a parameter mean, which is the name of the mean of "
-            f"p(x|z). Received: the parameters {list(params)}"
+            "`likelihood` must not have a parameter named mean, which is the name of the "
+            f"output. Received: the parameters {list(params)}"
         )
     outputs = {"mean": model.likelihood.distribution(params).mean(), **params}
     ones = [1] * len(model.likelihood.event_shape)
     for name, value in outputs.items():
-        if value.shape.rank == 0:  # one for all rows, where a server needs rows to split
+        if value.shape.rank == 0:  # a server needs rows, to split a batch
             outputs[name] = tf.fill((tf.shape(z)[0], *ones), value)
     return _where(valid, outputs)
 
 
-def sample(model, seed, condition=None, guidance=1.0, xla=False):
+def sample(
+    model: Any, seed: Any, condition: Any = None, guidance: float = 1.0, xla: bool = False
+) -> Tensors:
     """Draws x by seed: z from the prior, x from p(x|z).
 
     Args:
@@ -111,19 +119,21 @@ def sample(model, seed, condition=None, guidance=1.0, xla=False):
     return outputs if valid is None else _where(valid, outputs)
 
 
-def reconstruct(model, x, condition=None):
-    """`"mean"` `[rows, *event]`: the mean of p(x | E[z|x]), what `predict` gives."""
+def reconstruct(model: Any, x: Any, condition: Any = None) -> Tensors:
+    """Computes `"mean"` `[rows, *event]`, the mean of p(x | E[z|x]), as `predict` does."""
     x, valid = _checked_x(model, x)
     valid = _embedded(model, condition, valid)[1]
     return _where(valid, {"mean": model(x, condition=condition)})
 
 
-def score(model, x, seed, condition=None, num_samples=16):
-    """How likely the model finds x, in nats per row.
+def score(
+    model: Any, x: Any, seed: Any, condition: Any = None, num_samples: int = 16
+) -> Tensors:
+    """Estimates the log-likelihood of x and its bound, in nats per row.
 
     Args:
         model: `keras_vae.VAE`.
-        x: float32 `[rows, *event]`. Grey values are binarised by the seed where the
+        x: float32 `[rows, *event]`. Grey values are binarised, with the seed, if the
             likelihood binarises them.
         seed: int32 or int64 `[rows]`, one seed per row.
         condition: as for `encode`.
@@ -132,7 +142,8 @@ def score(model, x, seed, condition=None, num_samples=16):
     Returns:
         Dict of `[rows]`: `"elbo"`; `"log_likelihood"`, E log p(x|z), a mean over the draws;
         `"kl"`, KL(q || p); `"log_prob"`, the importance-weighted estimate of log p(x) with
-        K draws (Burda et al., 2016, equation 8). An autoencoder has `"log_likelihood"`.
+        K draws (Burda et al., 2016, equation 8). An autoencoder returns only
+        `"log_likelihood"`.
     """
     x, valid = _checked_x(model, x)
     condition, valid = _embedded(model, condition, valid)
@@ -153,19 +164,19 @@ class Signature(NamedTuple):
     Attributes:
         function: tensors, in the order of `inputs` -> dict of tensors.
         inputs: (dtype, shape of a row) by name; the dtype of a seed is `"int"`.
-        meaning: str, what it computes.
-        outputs: the meaning of each output, by name; of `decode` without the parameters of
+        meaning: str, describes the result.
+        outputs: the meaning of each output, by name; for `decode` without the parameters of
             the likelihood.
     """
 
-    function: Callable
-    inputs: dict
+    function: Callable[..., Tensors]
+    inputs: dict[str, tuple[str, tuple]]
     meaning: str
-    outputs: dict
+    outputs: dict[str, str]
 
 
 def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
-    """The signatures of a model, by name.
+    """Builds the signatures of a model, by name.
 
     Args:
         model: `keras_vae.VAE`.
@@ -226,23 +237,23 @@ def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
     return signatures
 
 
-def by_name(condition: Any) -> dict:
-    """A condition as the inputs of signatures: a dict by name, empty for None."""
+def by_name(condition: Any) -> dict[str, Any]:
+    """Returns a condition as inputs of signatures: a dict by name, empty for None."""
     if isinstance(condition, dict):
         return condition
     return {} if condition is None else {"condition": condition}
 
 
-def parts_without_formula(model, name):
-    """The heads and priors of a signature that cannot be drawn from given noise.
+def parts_without_formula(model: Any, name: str) -> list:
+    """Returns the heads and priors of a signature that do not compute samples from noise.
 
     Args:
         model: `keras_vae.VAE`.
         name: str, of a signature.
 
     Returns:
-        List of layers whose `noise` is `"seed"`: they fall back on TFP's own samplers,
-        whose numbers are not the same everywhere.
+        List of layers whose `noise` is `"seed"`: they use TFP's own samplers, whose numbers
+        differ between runtimes.
     """
     parts = {
         "encode": [model.posterior],
@@ -253,16 +264,31 @@ def parts_without_formula(model, name):
 
 
 def sample_rows(
-    model, n=None, seed=None, seeds=None, name="x", condition=None, guidance=1.0
-):
-    """The output `name` of `sample` for `n` rows of one seed, or for a list of row seeds.
+    model: Any,
+    n: int | None = None,
+    seed: int | None = None,
+    seeds: Any = None,
+    name: str = "x",
+    condition: Any = None,
+    guidance: float = 1.0,
+) -> tf.Tensor:
+    """Draws rows with `sample`, in blocks.
+
+    Args:
+        model: `keras_vae.VAE`.
+        n: int, number of rows, with `seed` (default: a random one).
+        seed: int, from which the seeds of the rows are derived.
+        seeds: ints `[rows]`, the seeds of the rows, in place of `n` and `seed`.
+        name: str, the output of `sample` to return.
+        condition: as for `encode`.
+        guidance: number, see `keras_vae.ConditionalVAE.sample`.
 
     Raises:
-        ValueError: unless either `n` or `seeds` is given, and for seeds that are no ints.
+        ValueError: unless either `n` or `seeds` is given, and for seeds that are not ints.
     """
     if (n is None) == (seeds is None) or (seed is not None and seeds is not None):
         raise ValueError(
-            "Give either `n`, with a `seed` if you like, or `seeds`. "
+            "Give either `n`, optionally with a `seed`, or `seeds`. "
             f"Received: n={n}, seed={seed}, seeds={seeds}"
         )
     if seeds is None:
@@ -283,7 +309,7 @@ def sample_rows(
     condition = model.check_condition(condition, len(seeds))
     if len(seeds) <= _BLOCK:
         return sample(model, seeds, condition, guidance)[name]
-    # Blocks of one shape, which XLA compiles once; the surplus rows are cut off.
+    # XLA compiles blocks of one shape once; the surplus rows are cut off.
     count = -(-len(seeds) // _BLOCK)
     rows = np.resize(np.arange(len(seeds)), (count, _BLOCK))
 
@@ -302,6 +328,7 @@ def sample_rows(
 
 
 def _noise(seed, x=None, xla=False):
+    """Checks the seeds of the rows of x, and returns their `random.row_noise`."""
     seed = tf.convert_to_tensor(seed)
     if seed.dtype not in (tf.int32, tf.int64):
         raise ValueError(
@@ -309,8 +336,8 @@ def _noise(seed, x=None, xla=False):
         )
     seed = tf.ensure_shape(seed, (None,))
     if x is not None:
-        # Fails for another number of rows, in every runtime: one seed would broadcast.
-        # TensorFlow's optimiser takes the reshape away, the converters the assertion.
+        # A wrong number of seeds must fail in every runtime: one seed would broadcast.
+        # TensorFlow's optimiser removes the reshape, the converters remove the assertion.
         rows = tf.shape(x)[0]
         tf.debugging.assert_equal(
             tf.shape(seed)[0], rows, "`seed` must hold one seed for each row of x"
@@ -321,32 +348,33 @@ def _noise(seed, x=None, xla=False):
 
 
 def _checked_x(model, x):
-    """x as the likelihood's floats, and whether all of a row has a density: `[rows]`."""
+    """Returns x as float32, and whether all values of a row have a density: `[rows]`."""
     x = model.as_float(x)
     return x, _all(model.likelihood.supported(x))
 
 
 def _embedded(model, condition, valid):
-    """The embedded condition, and `valid` `[rows]` without the rows that it is NaN in."""
+    """Embeds the condition; returns it and `valid` `[rows]`, false if it is not finite."""
     condition = model.embed(condition)
     for part in tf.nest.flatten(condition):
         if part is not None:
-            known = _all(tf.abs(part) < math.inf)
-            valid = known if valid is None else valid & known
+            finite = _all(tf.abs(part) < math.inf)
+            valid = finite if valid is None else valid & finite
     return condition, valid
 
 
 def _all(values):
+    """Whether all values of a row are true: `[rows]`."""
     return tf.reduce_all(values, axis=range(1, values.shape.rank))
 
 
 def _where(valid, outputs):
-    """The outputs with NaN in the rows that are not valid."""
-    # By arithmetic: a NaN to choose from is taken for a number by LiteRT's int8 quantiser.
-    hole = tf.sqrt(tf.cast(valid, tf.float32) - 1.0)  # 0 or NaN, [rows]
+    """Sets the outputs to NaN in the rows that are not valid."""
+    # By arithmetic: LiteRT's int8 quantiser would calibrate on the NaN of a `tf.where`.
+    nan_or_0 = tf.sqrt(tf.cast(valid, tf.float32) - 1.0)  # 0 or NaN, [rows]
 
     def mark(value):
         ones = [1] * (value.shape.rank - 1)
-        return value + tf.cast(tf.reshape(hole, (-1, *ones)), value.dtype)
+        return value + tf.cast(tf.reshape(nan_or_0, (-1, *ones)), value.dtype)
 
     return {name: mark(value) for name, value in outputs.items()}
