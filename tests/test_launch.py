@@ -69,7 +69,7 @@ def test_launched_workers_do_what_one_process_does(tmp_path, monkeypatch, capfd)
     capfd.readouterr()
     errors = invoke("launch", "--workers", 2, "--restarts", 1, "--", *command, team)
     said, _ = capfd.readouterr()
-    assert "worker 0 ended with SIGKILL: starting all again" in errors
+    assert "worker 0 ended with SIGKILL: restarting all workers" in errors
     assert "Continuing after epoch" in said and said.count("training    4 epochs") == 2
     assert "Traceback" not in errors
     # float32 sums in another order, of 60 rows in shares of 8, 5 and 6.

@@ -328,10 +328,12 @@ if start < 2:
     )
     _, err = job.ends(0)
     assert (
-        "worker 1 ended with code 1: starting all again from the last backup (1 of 3)"
+        "worker 1 ended with code 1: restarting all workers from the last backup (1 of 3)"
         in err
     )
-    assert "worker 1 ended with SIGKILL: starting all again" in err and "(2 of 3)" in err
+    assert (
+        "worker 1 ended with SIGKILL: restarting all workers" in err and "(2 of 3)" in err
+    )
     for index in (0, 1):
         again = [args[1] == "--resume" for _, _, args in job.starts(index)]
         assert again == [False, True, True]

@@ -51,12 +51,12 @@ class Backup(keras.callbacks.Callback):
     Backups are atomic, and the two newest are kept. A damaged backup is skipped with a
     warning. When the disk is full, training continues with a warning. On SIGTERM `fit`
     raises `Preempted` after the current execution: one step, or `steps_per_execution` of
-    them. The current epoch is lost, and, where epochs are short, all epochs since the last
+    them. The current epoch is lost, and, if epochs are short, all epochs since the last
     backup.
 
-    If `fit` is given arrays, the weights, the optimizer and History end bit for bit as
-    without the interruption, on the same kind of device. A `tf.data.Dataset` must yield in
-    each epoch what it would have yielded then; one that continues over epochs
+    For arrays, the weights, the optimizer and History are bit for bit those of an
+    uninterrupted training, on the same kind of device. A `tf.data.Dataset` must yield the
+    same batches in each epoch as without the interruption; one that continues over epochs
     (`steps_per_epoch`) starts again.
 
     With several workers all of them must see the folder; the chief writes.
@@ -64,8 +64,8 @@ class Backup(keras.callbacks.Callback):
     Args:
         folder: path of a local or mounted folder, for this training alone. Delete it to
             start again.
-        share: number above 0, the largest share of the time that saving may take. Where
-            epochs are shorter, not every epoch is saved; the last one always is.
+        share: number above 0, the largest share of the time that saving may take. If
+            epochs are too short for it, some are not saved; the last one always is.
             `math.inf` saves every epoch.
 
     Raises:
@@ -113,7 +113,7 @@ class Backup(keras.callbacks.Callback):
         self.failed: OSError | None = None
         self.hint = "Start the same training again to resume from it"
         self._terminated = False
-        self._chief: bool | None = None  # while `fit` trains
+        self._chief: bool | None = None  # set while `fit` trains
         self._callbacks: list = []
         self._data_facts: Callable[[], dict] = dict
 
@@ -128,20 +128,20 @@ class Backup(keras.callbacks.Callback):
 
         Args:
             callbacks: list of the callbacks of the fit.
-            facts: function that returns a dict of strings: the data that are trained on.
+            facts: function that returns a dict of strings that identify the training data.
         """
         self._callbacks, self._data_facts = callbacks, facts
         self._terminated = False
-        main = threading.current_thread() is threading.main_thread()
-        former = signal.signal(signal.SIGTERM, self._on_sigterm) if main else None
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        former = signal.signal(signal.SIGTERM, self._on_sigterm) if in_main_thread else None
         try:
             yield
-        except Exception as error:  # such as that of a lost worker
+        except Exception as error:  # such as the error of a lost worker
             if self._terminated and self._chief is not None:
                 raise self._preempted() from error
             raise
         finally:
-            if main:  # None: the handler was not installed by Python
+            if in_main_thread:  # None: the handler was not installed by Python
                 signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
             if self.model is not None:
                 set_initial_epoch(self.model, None)
@@ -237,13 +237,13 @@ class Backup(keras.callbacks.Callback):
         """Writes a backup, atomically, and deletes all but the two newest.
 
         Args:
-            epoch: int, how many epochs are done.
+            epoch: int, number of completed epochs.
 
         Raises:
             OSError: if it cannot be written.
         """
         path = self.folder / f"epoch-{epoch:06}"
-        # The folder belongs to this training: what killed processes left is stale at once.
+        # No other process writes here: files of killed processes can be removed at once.
         with atomic.creating(path, stale_after=0.0) as part:
             part.mkdir()
             self._check_space()
@@ -266,7 +266,7 @@ class Backup(keras.callbacks.Callback):
 
     @property
     def epochs_done(self) -> int | None:
-        """The number of epochs of the newest backup, or None if there is none."""
+        """The number of epochs of the newest backup, or None without a backup."""
         newest = next(iter(self._backups()), None)
         return None if newest is None else _epoch(newest)
 

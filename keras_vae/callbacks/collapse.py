@@ -1,8 +1,10 @@
-"""A warning of posterior collapse."""
+"""`PosteriorCollapse`, a callback that warns of posterior collapse."""
 
 import warnings
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_vae import checks, evaluation
 
@@ -11,20 +13,20 @@ class PosteriorCollapse(keras.callbacks.Callback):
     """Counts the active units at the end of each epoch, and warns if there are few.
 
     A unit is active if its posterior mean varies with x (`evaluation.active_units`; Burda
-    et al., 2016, section 5.2). Their number joins the logs as `active_units`: place this
-    callback before those that write them.
+    et al., 2016, section 5.2). The number of active units is added to the logs as
+    `active_units`: place this callback before those that write the logs.
 
     Args:
-        x: `[rows, *event]`, the data to look at: some hundred held-out rows will do.
-        threshold: float, the variance above which a unit counts as active.
+        x: `[rows, *event]`, a few hundred held-out rows.
+        threshold: float, the variance above which a unit is active.
         min_active: float, the share of active units below which to warn.
-        patience: int, for how many epochs in a row before it warns.
-        condition: what a conditional model conditions on, of these rows.
+        patience: int, number of consecutive epochs below `min_active` before the warning.
+        condition: the condition of these rows, for a conditional model.
 
     Attributes:
         active: bool `[*latent]`, which units were active after the last epoch.
-        kl: float32 `[*latent]`, KL(q || p) of each unit in nats, with the weights of now,
-            or None where it is not known in closed form.
+        kl: float32 `[*latent]`, KL(q || p) of each unit in nats, with the current weights,
+            or None if it has no closed form.
 
     Raises:
         ValueError: if a number is out of range.
@@ -38,7 +40,7 @@ class PosteriorCollapse(keras.callbacks.Callback):
     ...     kv.distributions.IndependentNormal((4,), scale=1.0), latent_dim=3,
     ... )
     >>> vae.compile("sgd")
-    >>> x = np.full((64, 4), 0.5, "float32")  # nothing to tell apart
+    >>> x = np.full((64, 4), 0.5, "float32")  # all rows are equal
     >>> monitor = PosteriorCollapse(x, patience=1)
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
@@ -47,26 +49,33 @@ class PosteriorCollapse(keras.callbacks.Callback):
     Posterior collapse: 0 of 3 latent units are active after epoch 1...
     """
 
-    def __init__(self, x, threshold=0.01, min_active=0.25, patience=3, condition=None):
+    def __init__(
+        self,
+        x: Any,
+        threshold: float = 0.01,
+        min_active: float = 0.25,
+        patience: int = 3,
+        condition: Any = None,
+    ):
         super().__init__()
         self.x, self.condition = x, condition
         self.threshold = checks.non_negative(threshold, "threshold")
         self.min_active = checks.non_negative(min_active, "min_active")
         self.patience = checks.positive_int(patience, "patience")
 
-    def on_train_begin(self, logs=None):
-        """Begins to count."""
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Resets the count of epochs."""
         self.epochs_below = 0
 
-    def get_state(self):
-        """What a backup keeps."""
+    def get_state(self) -> dict[str, int]:
+        """Returns the state that a backup stores."""
         return {"epochs_below": self.epochs_below}
 
-    def set_state(self, state):
-        """Goes on with what a backup kept."""
+    def set_state(self, state: dict[str, int]) -> None:
+        """Restores the state of a backup."""
         self.epochs_below = state["epochs_below"]
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Counts the active units, and warns."""
         self.active = evaluation.active_units(
             self.model, self.x, self.threshold, condition=self.condition
@@ -75,25 +84,26 @@ class PosteriorCollapse(keras.callbacks.Callback):
             logs["active_units"] = float(self.active.sum())
         below = self.active.mean() < self.min_active
         self.epochs_below = self.epochs_below + 1 if below else 0
-        if self.epochs_below == self.patience:  # once, until it recovers
-            warnings.warn(self._in_words(epoch), stacklevel=2)
+        if (
+            self.epochs_below == self.patience
+        ):  # warns once, and again only after a recovery
+            warnings.warn(self._message(epoch), stacklevel=2)
 
     @property
-    def kl(self):
+    def kl(self) -> np.ndarray | None:
         """KL(q || p) of each unit, nats."""
         try:
             return evaluation.kl_per_unit(self.model, self.x, condition=self.condition)
         except (ValueError, AttributeError):
             return None
 
-    def _in_words(self, epoch):
+    def _message(self, epoch):
         active, units, kl = int(self.active.sum()), self.active.size, self.kl
-        nats = "" if kl is None else f", and all {units} together code {kl.sum():.3g} nats"
+        nats = "" if kl is None else f", and the KL of all units is {kl.sum():.3g} nats"
         return (
             f"Posterior collapse: {active} of {units} latent units are active after epoch "
             f"{epoch + 1}. The posterior mean of the others hardly varies with x{nats}. "
-            "The decoder does without them. Let beta grow from 0 (schedules.Linear), or "
-            "give each unit free bits (ELBO(free_bits=0.1)); a smaller decoder, or a "
-            "smaller scale of the likelihood, makes latents worth their cost too. If the "
-            "bound is good, fewer latent units will do."
+            "The decoder ignores them. Let beta grow from 0 (schedules.Linear), or use free "
+            "bits (ELBO(free_bits=0.1)). A smaller decoder or a smaller scale of the "
+            "likelihood also help. If the bound is good, use fewer latent units."
         )

@@ -1,5 +1,8 @@
 """Image grids for TensorBoard."""
 
+import os
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,23 +11,27 @@ from keras_vae import checks
 from keras_vae.training.arrays import select_rows
 
 
-def image_grid(images, columns):
-    """Lays images out in rows, with a margin of one pixel.
+def image_grid(images: Any, columns: int) -> np.ndarray:
+    """Arranges images in a grid, with a margin of one pixel.
 
     Args:
-        images: `[n, height, width, 1 or 3]`, uint8 or floats, which are cut to [0, 1].
+        images: `[n, height, width, 1 or 3]`, uint8, or floats, which are clipped to [0, 1].
         columns: int.
 
     Returns:
-        NumPy uint8 `[rows, columns, 1 or 3]`, in pixels; what the last row lacks is grey.
+        NumPy uint8 `[rows, columns, 1 or 3]`, in pixels; empty places of the last row are
+        grey.
 
     Raises:
         ValueError: if the images have another shape.
     """
     images = np.asarray(images)
-    are_images = images.ndim == 4 and images.shape[-1] in (1, 3) and images.size
-    expected = "images [n, height, width, 1 or 3]"
-    checks.require(are_images, "images", expected, f"shape {images.shape}")
+    checks.require(
+        images.ndim == 4 and images.shape[-1] in (1, 3) and images.size,
+        "images",
+        "images [n, height, width, 1 or 3]",
+        f"shape {images.shape}",
+    )
     columns = checks.positive_int(columns, "columns")
     if images.dtype != np.uint8:
         images = np.round(255 * np.clip(images.astype(np.float32), 0, 1)).astype(np.uint8)
@@ -43,31 +50,39 @@ class ImageGrids(keras.callbacks.Callback):
     """Image grids for TensorBoard: reconstructions, and samples with the same seeds.
 
     Args:
-        log_dir: folder of the event files, such as that of `keras.callbacks.TensorBoard`.
-        x: a handful of images `[rows, height, width, 1 or 3]` as given to `fit`: the grid
-            shows them in one row, above their reconstructions.
-        num_samples: int, how many samples (the means of p(x|z)) to show.
-        every: int, epochs between grids.
-        condition: what a conditional model conditions on, of the rows of x; samples take
-            the same in turn.
+        log_dir: folder of the event files, such as the `log_dir` of
+            `keras.callbacks.TensorBoard`.
+        x: a few images `[rows, height, width, 1 or 3]`, as passed to `fit`; the grid shows
+            them in one row, above their reconstructions.
+        num_samples: int, number of samples (means of p(x|z)) to show.
+        every: int, number of epochs between grids.
+        condition: the condition of the rows of x, for a conditional model; samples use the
+            same conditions in turn.
 
     Raises:
         ValueError: if x has another shape, or a number is not positive.
     """
 
-    def __init__(self, log_dir, x, num_samples=16, every=1, condition=None):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike,
+        x: Any,
+        num_samples: int = 16,
+        every: int = 1,
+        condition: Any = None,
+    ):
         super().__init__()
-        image_grid(x, 1)  # whether it can be drawn
+        image_grid(x, 1)  # raises an error for other shapes
         self.log_dir = str(log_dir)
         self.x, self.condition = x, condition
         self.num_samples = checks.positive_int(num_samples, "num_samples")
         self.every = checks.positive_int(every, "every")
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         """Opens the event file."""
         self.writer = tf.summary.create_file_writer(self.log_dir)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Draws the grids."""
         if (epoch + 1) % self.every:
             return
@@ -88,6 +103,6 @@ class ImageGrids(keras.callbacks.Callback):
             for name, grid in grids.items():
                 tf.summary.image(name, grid[None])
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         """Closes the event file."""
         self.writer.close()

@@ -1,4 +1,4 @@
-"""The files of a backup: the state of a training beside its model, with checksums."""
+"""The files of a backup: the model, the state of the training, and checksums."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ FORMAT = 1  # of a backup's files
 
 
 def callback_state(callback: keras.callbacks.Callback) -> dict | None:
-    """The state of a callback, or None if it has none that is known."""
+    """Returns the state of a callback, or None if it has no state to back up."""
     if hasattr(callback, "get_state"):
         return callback.get_state()
     for kind, names in CALLBACK_STATE.items():
@@ -33,10 +33,10 @@ def set_callback_state(callback: keras.callbacks.Callback, state: dict) -> None:
 
 
 def write_state(folder: pathlib.Path, state: dict) -> None:
-    """Writes the state beside the model in a folder, then the checksums of all files.
+    """Writes the state to the folder of the model, then the checksums of all files.
 
     Raises:
-        ValueError: for a callback's state that is not made of JSON values and arrays.
+        ValueError: if the state of a callback is not made of JSON values and arrays.
     """
     arrays: dict = {}
     try:
@@ -76,7 +76,7 @@ def read_state(folder: pathlib.Path) -> dict:
 
 
 def _without_arrays(value, arrays):
-    """JSON values; arrays are moved into the dict `arrays`."""
+    """Returns JSON values; moves arrays to the dict `arrays`."""
     if isinstance(value, dict):
         return {key: _without_arrays(v, arrays) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -84,18 +84,18 @@ def _without_arrays(value, arrays):
     if isinstance(value, (np.ndarray, np.generic)) or tf.is_tensor(value):
         name, array = f"array_{len(arrays)}", np.asarray(value)
         arrays[name] = array
-        # By name, as .npz does not know bfloat16.
+        # By name, because .npz does not support bfloat16.
         return {"array": name, "dtype": array.dtype.name}
     return value
 
 
 def _with_arrays(value, arrays):
+    """Reverses `_without_arrays`."""
     if isinstance(value, list):
         return [_with_arrays(v, arrays) for v in value]
     if isinstance(value, dict) and value.keys() == {"array", "dtype"}:
-        return arrays[value["array"]].view(value["dtype"])[
-            ()
-        ]  # a 0-d array becomes a scalar
+        array = arrays[value["array"]].view(value["dtype"])
+        return array[()]  # a 0-d array becomes a scalar
     if isinstance(value, dict):
         return {key: _with_arrays(v, arrays) for key, v in value.items()}
     return value

@@ -1,6 +1,6 @@
-"""Several workers on this host: started, watched, and restarted when one dies.
+"""The launcher: starts several workers on this host, and restarts them if one dies.
 
-Only the standard library is used: nothing of TensorFlow is imported.
+It uses only the standard library and does not import TensorFlow.
 """
 
 import collections
@@ -15,12 +15,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 REFUSED, GONE, PREEMPTED, INTERRUPTED = 2, 69, 75, 130  # exit codes of a worker
-GRACE = 10.0  # seconds to end after a signal
+GRACE = 10.0  # seconds from a signal until a worker is killed
 _LAUNCHER = "KERAS_VAE_LAUNCHER"  # environment variable: process id of the launcher
 _ROOT = str(pathlib.Path(__file__).parent.parent.parent)
-# As the script does: the package is then imported only when it is needed.
+# Like the console script `keras-vae`.
 _PROGRAM = (
     sys.executable,
     "-c",
@@ -29,37 +30,45 @@ _PROGRAM = (
 )
 
 
-def launch(command, workers, restarts=3, grace=GRACE, program=_PROGRAM):
-    """Runs local workers to their end, and starts all again when one of them dies.
+def launch(
+    command: Sequence[str],
+    workers: int,
+    restarts: int = 3,
+    grace: float = GRACE,
+    program: Sequence[str] = _PROGRAM,
+) -> int:
+    """Runs local workers until all finish; restarts all of them when one dies.
 
-    Each gets a TF_CONFIG that names all of them, on free ports of this host. The output of
-    the chief passes through; what the others write follows their name, on stderr. SIGINT
-    and SIGTERM are passed on, and a second one kills.
+    Each worker has a TF_CONFIG with the addresses of all workers, on free ports of this
+    host. The chief's output is passed through; lines of the other workers are written to
+    stderr, after the name of the worker. SIGINT and SIGTERM are forwarded to the workers; a
+    second signal kills them.
 
     Args:
-        command: list of str, the arguments of `keras-vae`, beginning with "train"; from
-            the second start on with "--resume" behind it.
-        workers: int.
-        restarts: int, how often all are started again, at most.
-        grace: float, seconds from the signal to end until a worker is killed.
-        program: what takes the arguments, a list of str.
+        command: arguments of `keras-vae`, the first of which is "train". Restarts add
+            "--resume".
+        workers: int, number of workers.
+        restarts: int, maximal number of restarts.
+        grace: float, seconds from a signal until a worker is killed.
+        program: program that is run with the arguments, with its own first arguments.
 
     Returns:
-        The exit code: 0 if all finished; 130 after SIGINT, 75 after SIGTERM; else that of
-        the worker that failed first: at once where a new start would not help (2, 69, 75,
-        130), else once the restarts are used up.
+        The exit code: 0 if all workers finished; 130 after SIGINT, 75 after SIGTERM;
+        otherwise the exit code of the worker that failed first. Codes 2, 69, 75 and 130
+        end the launcher at once, because a restart would not help; others after the last
+        restart.
     """
     received: list[int] = []
-    before = {
+    former = {
         number: signal.signal(number, lambda number, _: received.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup and shells set it
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup and shells ignore signals
     }
     try:
         for start in range(restarts + 1):
-            again = ["--resume"] * (start > 0 and "--resume" not in command)
+            resume = ["--resume"] * (start > 0 and "--resume" not in command)
             failed = _run(
-                [*program, command[0], *again, *command[1:]], workers, grace, received
+                [*program, command[0], *resume, *command[1:]], workers, grace, received
             )
             if failed is None:
                 return 0
@@ -68,112 +77,116 @@ def launch(command, workers, restarts=3, grace=GRACE, program=_PROGRAM):
             code = failed.process.returncode
             if code in (REFUSED, GONE, PREEMPTED, INTERRUPTED):
                 return code
-            how = f"code {code}" if code > 0 else signal.Signals(-code).name
-            said = f"worker {failed.index} ended with {how}"
+            status = f"code {code}" if code > 0 else signal.Signals(-code).name
+            failure = f"worker {failed.index} ended with {status}"
             if start < restarts:
-                turn = f"{start + 1} of {restarts}"
-                _say(f"{said}: starting all again from the last backup ({turn})")
-        _say(
-            f"{said}, after {restarts} restarts. Its last lines:",
-            *(failed.tail or ["none"]),
+                count = f"{start + 1} of {restarts}"
+                _print(f"{failure}: restarting all workers from the last backup ({count})")
+        _print(
+            f"{failure}, after {restarts} restarts. Its last lines:",
+            *(failed.last_lines or ["none"]),
         )
         return code if code > 0 else 128 - code
     finally:
-        for number, handler in before.items():
+        for number, handler in former.items():
             signal.signal(number, handler)
 
 
 def _run(command, workers, grace, received):
     """Runs the workers; returns the one that failed first, or None if all finished."""
-    team: list[_Worker] = []
+    started: list[_Worker] = []
     try:
         cluster = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
         for index in range(workers):
-            team.append(_Worker(command, cluster, index))
+            started.append(_Worker(command, cluster, index))
         while True:
-            codes = [worker.process.poll() for worker in team]
-            failed = [worker for worker, code in zip(team, codes, strict=True) if code]
-            if failed or received or not any(code is None for code in codes):
+            codes = [worker.process.poll() for worker in started]
+            failed = [worker for worker, code in zip(started, codes, strict=True) if code]
+            if failed or received or None not in codes:
                 break
             time.sleep(0.1)
-        # Those who miss another one are not the cause.
+        # Workers that ended because another one was gone are not the cause.
         failed.sort(key=lambda worker: worker.process.returncode == GONE)
-        _end(team, received[0] if received else signal.SIGTERM, grace, received)
-        failed += [worker for worker in team if worker.process.returncode]
+        _end(started, received[0] if received else signal.SIGTERM, grace, received)
+        failed += [worker for worker in started if worker.process.returncode]
         return failed[0] if failed else None
     finally:
-        _end(team, signal.SIGKILL, 0, received)
+        _end(started, signal.SIGKILL, 0, received)
 
 
-def _end(team, number, grace, received):
-    """Ends who still runs by the signal, and after the grace, or another signal, kills."""
-    heard, deadline = len(received), time.monotonic() + grace
-    for worker in team:
+def _end(workers, number, grace, received):
+    """Sends a signal to all workers; kills them after `grace`, or after another signal."""
+    known, deadline = len(received), time.monotonic() + grace
+    for worker in workers:
         worker.process.send_signal(number)
-    while time.monotonic() < deadline and len(received) == heard:
-        codes = [worker.process.poll() for worker in team]
+    while time.monotonic() < deadline and len(received) == known:
+        codes = [worker.process.poll() for worker in workers]
         if None not in codes:
             break
         if codes[0] is not None:
-            # It alone writes. Those that wait for it inside TensorFlow hear no signal.
+            # Only the chief writes. Workers that wait for it inside TensorFlow do not
+            # handle signals.
             deadline = min(deadline, time.monotonic() + 1)
         time.sleep(0.05)
-    for worker in team:
+    for worker in workers:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.process.pid, signal.SIGKILL)  # and what it has started
+            os.killpg(worker.process.pid, signal.SIGKILL)  # with its child processes
         worker.process.wait()
         worker.reader.join(1)
 
 
 def _free_ports(count):
-    """So many free ports: all are held before any is given back."""
+    """Finds `count` different free ports, by opening all before closing any."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for free in sockets:
+            free.bind(("", 0))
+        return [free.getsockname()[1] for free in sockets]
 
 
 class _Worker:
-    """A process, and the thread that passes on what it writes."""
+    """A process, and the thread that forwards its output."""
 
     def __init__(self, command, cluster, index):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": cluster}, "task": task}
         self.index, self.prefix = index, f"[worker {index}] " if index else ""
-        self.tail: collections.deque = collections.deque(maxlen=10)  # its last lines
+        self.last_lines: collections.deque = collections.deque(maxlen=10)
         self.process = subprocess.Popen(
             command,
             env=os.environ | {"TF_CONFIG": json.dumps(config), _LAUNCHER: str(os.getpid())},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if index else None,  # the chief's bar needs the terminal
+            stdout=subprocess.PIPE
+            if index
+            else None,  # the chief's progress bar needs the terminal
             stderr=subprocess.STDOUT if index else subprocess.PIPE,
-            process_group=0,  # Ctrl-C comes to the launcher alone, which passes it on
+            process_group=0,  # Ctrl-C reaches only the launcher, which forwards it
         )
-        piped = self.process.stdout or self.process.stderr
-        self.reader = threading.Thread(target=self._read, args=[piped], daemon=True)
+        pipe = self.process.stdout or self.process.stderr
+        self.reader = threading.Thread(target=self._read, args=[pipe], daemon=True)
         self.reader.start()
 
-    def _read(self, piped):
-        with piped:
-            for line in piped:
-                self.tail.append(line.decode(errors="replace").rstrip())
-                _say(self.prefix + self.tail[-1])
+    def _read(self, pipe):
+        with pipe:
+            for line in pipe:
+                self.last_lines.append(line.decode(errors="replace").rstrip())
+                _print(self.prefix + self.last_lines[-1])
 
 
-def _say(*lines):
-    # Whoever read it may have gone; the workers must go on writing.
+def _print(*lines):
+    """Writes lines to stderr."""
+    # If stderr is closed, the workers must continue.
     with contextlib.suppress(OSError):
         sys.stderr.write("".join(f"{line}\n" for line in lines))
         sys.stderr.flush()
 
 
-def end_with_launcher():
-    """Makes this process end with the one that launched it, however that ends.
+def end_with_launcher() -> None:
+    """Kills this process when its launcher ends, for any reason.
 
-    Does nothing in a process that was not started by `launch`.
+    Does nothing in a process that `launch` did not start.
     """
-    launcher = os.environ.pop(_LAUNCHER, None)  # children are not the launcher's
+    launcher = os.environ.pop(_LAUNCHER, None)  # not for child processes
     if launcher is None:
         return
 
@@ -182,7 +195,7 @@ def end_with_launcher():
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    # The kernel's own way (PR_SET_PDEATHSIG, Linux), which no lock of Python's holds up.
+    # On Linux the kernel does it (PR_SET_PDEATHSIG), even while Python's lock is held.
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     threading.Thread(target=watch, daemon=True).start()

@@ -1,8 +1,8 @@
-"""The meeting of the workers before they train together.
+"""The rendezvous of the workers before they train together.
 
-TensorFlow's workers wait for each other without a limit, whatever each was started with.
-So they meet here first, before TensorFlow opens the same ports: with a timeout, and with
-facts that must be equal on all workers. Only the standard library is used.
+TensorFlow's workers wait for each other without a timeout, and do not compare their
+options. So they meet here first, before TensorFlow opens the same ports: with a timeout,
+and with facts that must be equal on all workers. Only the standard library is used.
 """
 
 import collections
@@ -13,14 +13,14 @@ import socket
 import time
 
 TIMEOUT = 300.0  # seconds that a worker waits for the others
-_LINE = 2**20  # bytes, at most, that are read of what comes to the port
+_LINE = 2**20  # largest number of bytes that are read from a connection
 
 
 def tf_config(text: str | None) -> tuple[list[str], int]:
     """Reads the workers that TensorFlow's environment variable TF_CONFIG names.
 
     Args:
-        text: its value, JSON; empty or None where it is not set.
+        text: its value, JSON; empty or None if it is not set.
 
     Returns:
         (cluster, index): list of "host:port", the chief first, and this worker's index
@@ -34,11 +34,12 @@ def tf_config(text: str | None) -> tuple[list[str], int]:
         jobs, task = dict(config.get("cluster", {})), config.get("task", {})
         if not jobs:
             return [], 0
-        chief, rest = jobs.pop("chief", []), jobs.pop("worker", [])
-        cluster, place = [*chief, *rest], int(task["index"])
-        index = place + len(chief) * (task["type"] == "worker")
-        part = {"chief": chief, "worker": rest}[task["type"]]
-        valid = not jobs and 0 <= place < len(part) and len(set(cluster)) == len(cluster)
+        tasks = {"chief": jobs.pop("chief", []), "worker": jobs.pop("worker", [])}
+        cluster, kind = [*tasks["chief"], *tasks["worker"]], task["type"]
+        number = int(task["index"])
+        index = number + len(tasks["chief"]) * (kind == "worker")
+        in_range = 0 <= number < len(tasks[kind])
+        valid = not jobs and in_range and len(set(cluster)) == len(cluster)
         for address in cluster:
             _split(address)
     except (ValueError, TypeError, AttributeError, KeyError):
@@ -53,7 +54,7 @@ def tf_config(text: str | None) -> tuple[list[str], int]:
 
 
 def _split(address):
-    """`"host:port"` -> (host, port)."""
+    """Splits `"host:port"` into (host, port)."""
     host, port = address.rsplit(":", 1)
     if not host or not 0 < int(port) < 2**16:
         raise ValueError(address)
@@ -63,11 +64,11 @@ def _split(address):
 def rendezvous(
     cluster: list[str], index: int, facts: dict[str, str], timeout: float = TIMEOUT
 ) -> None:
-    """Waits until all workers are there, and compares the facts of their training.
+    """Waits for all workers, and compares the facts of their training.
 
     The chief listens on its own port, which is free again when this returns. A worker may
-    leave and return while the meeting lasts. The meeting ends, for all, when the timeout of
-    the first worker is over.
+    disconnect and connect again. The rendezvous ends, for all workers, at the first timeout
+    of a worker.
 
     Args:
         cluster: list of "host:port" of all workers, the chief first, the same for all.
@@ -77,8 +78,8 @@ def rendezvous(
 
     Raises:
         ValueError: on every worker, if the facts differ, naming the worker and the facts;
-            or if two processes came as the same worker.
-        TimeoutError: if a worker did not come, naming it; or, on the chief, if its port
+            or if two processes connect as the same worker.
+        TimeoutError: if a worker did not connect, naming it; or, on the chief, if its port
             was never free.
     """
     if len(cluster) < 2:
@@ -96,11 +97,11 @@ def rendezvous(
 
 
 def _join(cluster, index, facts, deadline):
-    """Returns the chief's answer; tries again while the chief is not there, or leaves."""
+    """Returns the chief's answer; retries until the chief answers."""
     reason: object = "no answer"
     while time.monotonic() < deadline:
         try:
-            # At the end of the time, the chief answers with the missing workers.
+            # At the deadline, the chief answers with the missing workers.
             if answer := _ask(cluster, index, facts, deadline, deadline + 1):
                 return answer
         except OSError as error:
@@ -118,8 +119,8 @@ def _serve(cluster, facts, deadline):
         except OSError as error:
             if time.monotonic() > deadline:
                 return {"late": f"{_describe(cluster, [0])} did not get its port ({error})"}
-        # The port belongs to an earlier job that is ending, or to a second chief, which the
-        # answer says.
+        # The port belongs to an earlier job that is ending, or to a second chief, which
+        # answers with an error.
         with contextlib.suppress(OSError):
             if answer := _ask(cluster, 0, facts, deadline, time.monotonic() + 1):
                 return answer
@@ -128,7 +129,7 @@ def _serve(cluster, facts, deadline):
         stack.enter_context(server)
         selector = stack.enter_context(selectors.DefaultSelector())
         selector.register(server, selectors.EVENT_READ)
-        visits: dict[socket.socket, dict] = {}  # the hello of each worker that is here
+        visits: dict[socket.socket, dict] = {}  # the hello of each connected worker
         while not (answer := _verdict(cluster, facts, deadline, visits)):
             ends = [deadline, *(visit["ends"] for visit in visits.values())]
             for key, _ in selector.select(max(0, min(ends) - time.monotonic())):
@@ -145,15 +146,15 @@ def _serve(cluster, facts, deadline):
     return answer
 
 
-def _receive(visitor, said, visits):
+def _receive(visitor, received, visits):
     """Reads from a visitor; closes it and returns false if it leaves or sends no hello."""
     part = b""
     with contextlib.suppress(OSError):
         part = visitor.recv(2**16)
-    said += part
-    if part and visitor not in visits and b"\n" in said:
-        visits[visitor] = _parse_hello(said)
-    if part and len(said) <= _LINE and visits.get(visitor, True):
+    received += part
+    if part and visitor not in visits and b"\n" in received:
+        visits[visitor] = _parse_hello(received)
+    if part and len(received) <= _LINE and visits.get(visitor, True):
         return True
     visits.pop(visitor, None)
     visitor.close()
@@ -161,63 +162,64 @@ def _receive(visitor, said, visits):
 
 
 def _parse_hello(line):
-    """Parses a worker's hello; None for anything malformed."""
+    """Parses a worker's hello; returns None for malformed input."""
     # Everything that json, dict and float raise on malformed input.
     with contextlib.suppress(
         ValueError, LookupError, TypeError, ArithmeticError, RuntimeError
     ):
-        said = json.loads(line)
-        worker, facts, left = said["worker"], dict(said["facts"]), float(said["left"])
-        texts = all(isinstance(value, str) for value in facts.values())
-        if type(worker) is int and 0 <= worker < 1e6 and texts and abs(left) < 1e9:
+        hello = json.loads(line)
+        worker, facts, left = hello["worker"], dict(hello["facts"]), float(hello["left"])
+        are_texts = all(isinstance(value, str) for value in facts.values())
+        if type(worker) is int and 0 <= worker < 1e6 and are_texts and abs(left) < 1e9:
             return {"worker": worker, "facts": facts, "ends": time.monotonic() + left}
     return None
 
 
 def _verdict(cluster, facts, deadline, visits):
-    """The chief's answer to all workers, or None while it waits."""
-    came = collections.Counter(visit["worker"] for visit in visits.values())
-    twice = [worker for worker, times in came.items() if times > 1 or worker == 0]
-    if twice:
+    """Returns the chief's answer to all workers, or None while it waits."""
+    present = collections.Counter(visit["worker"] for visit in visits.values())
+    duplicates = [i for i, count in present.items() if count > 1 or i == 0]
+    if duplicates:
         return {
             "refused": "each worker must have its own index in `TF_CONFIG`. "
-            f"Received: two processes that are {_describe(cluster, twice[:1])}"
+            f"Received: two processes that are {_describe(cluster, duplicates[:1])}"
         }
-    missing = sorted({*range(1, len(cluster))} - came.keys())
+    missing = sorted({*range(1, len(cluster))} - present.keys())
     now = time.monotonic()
     late = now > deadline or any(now > visit["ends"] for visit in visits.values())
     if missing and not late:
         return None
-    unlike = [
+    differences = [
         _difference(cluster, facts, visit)
         for visit in visits.values()
         if visit["facts"] != facts
     ]
-    if unlike:
-        return {"refused": f"all workers must agree. Received: {'; '.join(sorted(unlike))}"}
-    return (
-        {"late": f"{_describe(cluster, missing)} did not come"} if missing else {"go": True}
-    )
+    if differences:
+        listed = "; ".join(sorted(differences))
+        return {"refused": f"all workers must agree. Received: {listed}"}
+    if missing:
+        return {"late": f"{_describe(cluster, missing)} did not connect"}
+    return {"go": True}
 
 
 def _difference(cluster, facts, visit):
     """Describes the facts in which a worker differs from the chief."""
     theirs = visit["facts"]
     names = [n for n in {**facts, **theirs} if facts.get(n) != theirs.get(n)]
-    values = [
-        ", ".join(f"`{name}` {some.get(name, 'missing')[:200]}" for name in names)
-        for some in (theirs, facts)
+    texts = [
+        ", ".join(f"`{name}` {values.get(name, 'missing')[:200]}" for name in names)
+        for values in (theirs, facts)
     ]
     worker = _describe(cluster, [visit["worker"]])
-    return f"{worker} has {values[0]}; the chief has {values[1]}"
+    return f"{worker} has {texts[0]}; the chief has {texts[1]}"
 
 
 def _ask(cluster, index, facts, deadline, patience):
     """Sends a hello to the chief; returns its answer, or None for any other answer."""
     left = deadline - time.monotonic()
-    said = {"worker": index, "facts": facts, "left": left}
+    hello = {"worker": index, "facts": facts, "left": left}
     with socket.create_connection(_split(cluster[0]), max(0.01, min(left, 5))) as chief:
-        chief.sendall(json.dumps(said).encode() + b"\n")
+        chief.sendall(json.dumps(hello).encode() + b"\n")
         line = b""
         while not line.endswith(b"\n") and len(line) < _LINE:
             chief.settimeout(max(0.01, patience - time.monotonic()))
@@ -249,14 +251,14 @@ def _listen(address):
 
 
 def _describe(cluster, workers):
-    """Names workers by index and address: `"worker 1 (host:port)"`."""
+    """Lists workers by index and address: `"worker 1 (host:port)"`."""
     return ", ".join(
         f"worker {i} ({cluster[i] if i < len(cluster) else 'unknown'})" for i in workers
     )
 
 
 def wait_until_closed(address: str) -> None:
-    """Waits until nothing listens at "host:port" any more."""
+    """Waits until no process listens at "host:port" any more."""
     with contextlib.suppress(OSError):
         while True:
             with socket.create_connection(_split(address), 5) as other:

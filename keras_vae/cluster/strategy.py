@@ -16,8 +16,8 @@ def make_strategy(
 ) -> tf.distribute.Strategy:
     """Makes the strategy of a process that is about to train.
 
-    Several workers meet first (see `keras_vae.cluster.meeting`), before TensorFlow has run
-    anything; their devices, and the facts, must be equal.
+    Several workers meet first (see `keras_vae.cluster.meeting`), before TensorFlow opens
+    its ports. Their devices and the facts must be equal.
 
     Args:
         name: "mirrored": all GPUs of this host, two or more (or its logical CPUs);
@@ -32,7 +32,7 @@ def make_strategy(
 
     Raises:
         ValueError: if the requested devices or workers do not exist, or the workers differ.
-        TimeoutError: if another worker did not come in time.
+        TimeoutError: if another worker did not connect in time.
     """
     cluster, index = meeting.tf_config(os.environ.get("TF_CONFIG"))
     several = len(cluster) > 1
@@ -43,30 +43,32 @@ def make_strategy(
         facts = {"devices": f"{len(gpus)} GPUs" if gpus else "CPU", **facts}
         meeting.rendezvous(cluster, index, facts, timeout)
         return _multi_worker(cluster, index, len(gpus), timeout)
-    checks.require(not several, "strategy", "auto or multi-worker beside TF_CONFIG", name)
+    checks.require(
+        not several, "strategy", "auto or multi-worker if TF_CONFIG is set", name
+    )
     if name == "auto" and len(gpus) < 2:
         return tf.distribute.get_strategy()
     devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
     if len(devices) < 2:
-        here = ", ".join(device.name for device in devices)
-        raise ValueError(f"`strategy` mirrored needs two GPUs or more. Received: {here}")
+        names = ", ".join(device.name for device in devices)
+        raise ValueError(f"`strategy` mirrored needs two or more GPUs. Received: {names}")
     # None is NCCL. Without a GPU, loops of steps need a reduction that works in a loop.
     reduction = None if gpus else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy([device.name for device in devices], reduction)
 
 
 def _slurm():
-    """The workers of a Slurm job step, and the index of this one, see `tf_config`."""
+    """Returns the workers of a Slurm job step and the index of this one, as `tf_config`."""
     try:
         job, node = os.environ["SLURM_JOB_ID"], os.environ["SLURMD_NODENAME"]
         # Jobs that share a node must not share ports.
         port = 10_000 + int(job) % 200 * 100
-        # Slurm itself gives each task its GPUs; these numbers keep TensorFlow from it.
+        # Slurm assigns GPUs to tasks; these numbers keep TensorFlow from doing it, too.
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
             port_base=port, gpus_per_node=100, gpus_per_task=1, auto_set_gpu=False
         )
         cluster = resolver.cluster_spec().as_dict()["worker"]
-        # Not SLURM_PROCID: TensorFlow sorts the nodes by name, Slurm by number.
+        # Not SLURM_PROCID: TensorFlow sorts nodes by name, Slurm by number.
         index = cluster.index(f"{node}:{port + int(os.environ['SLURM_LOCALID'])}")
     except (KeyError, ValueError, RuntimeError) as error:
         raise ValueError(
@@ -84,8 +86,8 @@ def _multi_worker(cluster, index, gpus, timeout):
         num_accelerators={"GPU": gpus},
         rpc_layer="grpc",
     )
-    # If another worker dies now, this waits without a limit, and Python's signal handlers
-    # do not run. The default handler of SIGALRM ends the process.
+    # If another worker dies now, this waits forever, and Python's signal handlers do not
+    # run. The default handler of SIGALRM ends the process.
     former = signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(math.ceil(timeout))
     try:
@@ -93,12 +95,12 @@ def _multi_worker(cluster, index, gpus, timeout):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, former)
-        # TensorFlow replaced the handler by one that does nothing.
+        # TensorFlow replaced the handler with one that does nothing.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def wait_for_chief(strategy: tf.distribute.Strategy) -> None:
-    """Makes the other workers wait until the chief ends: it would take them for dead."""
+    """Makes the other workers wait for the chief, which would report a lost worker."""
     if not replicas.is_chief(strategy):
         meeting.wait_until_closed(
             strategy.cluster_resolver.cluster_spec().task_address("worker", 0)

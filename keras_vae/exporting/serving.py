@@ -84,9 +84,8 @@ def export(
     path = base / str(max(versions, default=0) + 1)
     model.export(path, warmup=name, **options)
     files = {
-        "models.config": models_config(
-            folder, name
-        ),  # it may have changed during the export
+        # Read again: it may have changed during the export.
+        "models.config": models_config(root, name),
         "batching.config": BATCHING,
         "monitoring.config": MONITORING,
     }
