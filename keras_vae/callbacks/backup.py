@@ -78,6 +78,7 @@ class Backup(keras.callbacks.Callback):
 
     Example:
 
+    >>> import numpy as np
     >>> import keras_vae as kv
     >>> x, folder = np.full((64, 4), 0.5, "float32"), tempfile.mkdtemp()
     >>> def train(epochs):

@@ -103,7 +103,7 @@ class PosteriorCollapse(keras.callbacks.Callback):
         return (
             f"Posterior collapse: {active} of {units} latent units are active after epoch "
             f"{epoch + 1}. The posterior mean of the others hardly varies with x{nats}. "
-            "The decoder ignores them. Let beta grow from 0 (schedules.Linear), or use free "
-            "bits (ELBO(free_bits=0.1)). A smaller decoder or a smaller scale of the "
+            "The decoder ignores them. Let beta grow from 0 (schedules.Linear), or use "
+            "free bits (ELBO(free_bits=0.1)). A smaller decoder or a smaller scale of the "
             "likelihood also help. If the bound is good, use fewer latent units."
         )

@@ -1,4 +1,4 @@
-"""`python -m keras_vae.cli` is the command line, too."""
+"""Runs the command line with `python -m keras_vae.cli`."""
 
 from keras_vae.cli import main
 

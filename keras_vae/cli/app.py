@@ -1,4 +1,4 @@
-"""The application: its commands, and how it reports errors."""
+"""The application: its commands and its error messages."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ class _Group(typer.core.TyperGroup):
 
 app = typer.Typer(
     name="keras-vae",
-    help="Train variational autoencoders on your data; evaluate, sample, report, export.",
+    help="Train, evaluate, sample, report and export variational autoencoders.",
     cls=_Group,
     no_args_is_help=True,
     add_completion=False,
@@ -55,7 +55,7 @@ def _readable_errors() -> Iterator[None]:
         warnings.showwarning = show
         try:
             yield
-        except (typer.Exit, typer.Abort):  # they are RuntimeErrors
+        except (typer.Exit, typer.Abort):  # both are RuntimeErrors
             raise
         except Exception as error:
             if not _correctable(error) or "KERAS_VAE_TRACEBACK" in os.environ:
@@ -63,7 +63,7 @@ def _readable_errors() -> Iterator[None]:
             message = str(error) or type(error).__name__
             if _lost_worker(error):
                 if not isinstance(error, TimeoutError):
-                    message = "another worker is gone: start all again, with --resume"
+                    message = "another worker ended: restart all workers with --resume"
                 err.print(f"Error: {message}")
                 raise typer.Exit(launcher.GONE) from None
             if (
@@ -86,9 +86,9 @@ def _correctable(error):
 
 
 def _lost_worker(error):
-    """Whether the cause is another worker, which did not come or is gone."""
-    several = {"TF_CONFIG", "SLURM_JOB_ID"} & os.environ.keys()
-    if not several or "tensorflow" not in sys.modules:
+    """Whether the cause is another worker, which did not connect or has ended."""
+    has_workers = {"TF_CONFIG", "SLURM_JOB_ID"} & os.environ.keys()
+    if not has_workers or "tensorflow" not in sys.modules:
         return False
     errors = sys.modules["tensorflow"].errors
     kinds = (errors.UnavailableError, errors.AbortedError, errors.CancelledError)
@@ -96,12 +96,12 @@ def _lost_worker(error):
 
 
 _ARGUMENTS = ("data", "run", "artefact", "command")
-# Arguments of Python that have another name on the command line.
+# Arguments in Python and their options on the command line.
 _RENAMED = {"filepath": "out", "folder": "out", "format": "to"}
 
 
 def _with_option_names(message: str) -> str:
-    """Names options as they are typed: `value_range` -> --value-range."""
+    """Replaces the names of arguments by those of options: `value_range`: --value-range."""
     names = {
         parameter.name.rstrip("_")
         for command in typer.main.get_group(app).commands.values()

@@ -19,19 +19,22 @@ Latents = Annotated[
     str,
     option(
         "Report",
-        "Latent sizes of the baselines in the table of the report; none leaves it out.",
+        "Latent sizes of the baselines in the report; none leaves the table out.",
         parser=parsers.ints,
         metavar="INTS|none",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an existing file. Default: keep it.")
+]
 
 
 def with_run_options(function: Callable) -> Callable:
-    """Gives a command an option for each field of `Options`, and passes them as `options`.
+    """Adds an option to a command for each field of `Options`; passes them as `options`.
 
     Args:
-        function: takes `options` and its own parameters, as Typer reads them.
+        function: has a parameter `options`, and its own parameters with annotations of
+            Typer.
     """
     fields = dataclasses.fields(Options)
 
@@ -52,14 +55,14 @@ def with_run_options(function: Callable) -> Callable:
 
 
 def _parameter(field):
-    """A field of `Options` as a parameter that Typer understands."""
+    """Makes a parameter for Typer from a field of `Options`."""
     annotation, (info,) = field.type, field.type.__metadata__
     default: Any = inspect.Parameter.empty
     if field.default is not dataclasses.MISSING:
         default = field.default
     elif field.default_factory is not dataclasses.MISSING:
         default = ",".join(map(str, field.default_factory())) or None
-    if info.parser is not None:  # Typer passes the text to it, whatever the type
+    if info.parser is not None:  # Typer passes text to a parser
         annotation = Annotated[str | None if default is None else str, info]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
@@ -67,24 +70,24 @@ def _parameter(field):
 
 
 def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Path | None:
-    """Takes the options in a YAML file as defaults of the command line.
+    """Uses the options in a YAML file as defaults of the command line.
 
     Raises:
         typer.BadParameter: for a file that cannot be read, and for an unknown option.
     """
     if path is None:
         return None
-    import yaml  # only where it is needed
+    import yaml  # slow to import
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise typer.BadParameter(
-            f"expected a YAML file that can be read. Received: {path}: {error}"
+            f"expected a readable YAML file. Received: {path}: {error}"
         ) from error
-    known = {field.name for field in dataclasses.fields(Options)}
-    if not isinstance(values, dict) or not {*values} <= known:
-        keys = sorted(map(str, {*values} - known)) if isinstance(values, dict) else "no map"
+    names = {field.name for field in dataclasses.fields(Options)}
+    if not isinstance(values, dict) or not {*values} <= names:
+        keys = sorted(map(str, {*values} - names)) if isinstance(values, dict) else "no map"
         raise typer.BadParameter(
             f"expected a YAML map of options, such as `latent: 16`. Received: {path} with "
             f"{keys}"

@@ -1,4 +1,4 @@
-"""What the commands print: lines, tables, a progress bar."""
+"""The output of the commands: lines, tables, a progress bar."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def progress_bar() -> progress.Progress:
-    """Makes the bar of a long command; it is hidden where there is no terminal."""
+    """Makes the progress bar of a long command; it is hidden without a terminal."""
     return progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
@@ -32,12 +32,12 @@ def print_numbers(numbers: dict[str, float]) -> None:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow, without what it prints when it starts."""
+    """Imports TensorFlow, without the messages that it prints at startup."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" in sys.modules:
         return
-    # TensorFlow's C++ code writes to the file descriptor before its log level counts.
+    # TensorFlow's C++ code writes to the file descriptor before it reads its log level.
     with tempfile.TemporaryFile() as noise:
         stderr = os.dup(2)
         os.dup2(noise.fileno(), 2)

@@ -22,7 +22,7 @@ from keras_vae.cluster import launcher, meeting
 from keras_vae.runs.options import Options, count, option, real
 
 Strategy = Literal["auto", "mirrored", "multi-worker"]
-_TIMEOUT = "Seconds that a worker waits for the others to come."
+_TIMEOUT = "Seconds that a worker waits for the other workers at the start."
 
 
 @with_run_options
@@ -38,7 +38,9 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Continue the run in DIR, or start it if there is none."
+            "--resume",
+            help="Continue the run in DIR, or start it if DIR has no run. Default: DIR "
+            "must be new or empty.",
         ),
     ] = False,
     config: Annotated[
@@ -55,8 +57,9 @@ def train(
         Strategy,
         option(
             "Training",
-            "mirrored: all GPUs of this host; multi-worker: the workers in TF_CONFIG, or "
-            "of a Slurm job; auto: what is available.",
+            "Devices to train on. mirrored: all GPUs of this host; multi-worker: the "
+            "workers in TF_CONFIG or of a Slurm job; auto: multi-worker if TF_CONFIG "
+            "lists several workers, otherwise all GPUs, otherwise the CPU.",
         ),
     ] = "auto",
     timeout: Annotated[
@@ -85,16 +88,8 @@ def train(
 
     changes = _explicit(context, options)
     run, data = _open_or_new(folder, options, changes, resume)
-    begun, last = run.epochs_done(), run.options.epochs
-    if begun > last:
-        raise ValueError(
-            f"`epochs` must be {begun} or more, which are done. Received: epochs={last}"
-        )
-    if begun == last and run.path("report.html").is_file():
-        out.print(
-            f"The run is finished: {last} epochs. Its report: {run.path('report.html')} "
-            f"(keras-vae report {folder} writes it again)"
-        )
+    done = run.epochs_done()
+    if _is_finished(run, done):
         return
     devices = make_strategy(strategy, run.facts(data), timeout)
     chief = replicas.is_chief(devices)  # only the chief writes, prints and evaluates
@@ -103,8 +98,8 @@ def train(
         vae = build.build_model(run.options, data)
     if chief and not run.exists:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), data)
-    if resume and begun:
-        out.print(f"Continuing after epoch {begun}.")
+    if resume and done:
+        out.print(f"Continuing after epoch {done}.")
     _describe(run, data, vae)
     from keras_vae.cli.watcher import Watcher
 
@@ -116,7 +111,7 @@ def train(
         write_report(run, data, num_samples, nll_rows, baselines)
     wait_for_chief(devices)
     if not chief:
-        os._exit(0)  # before TensorFlow reports at length that the chief is gone
+        os._exit(0)  # otherwise TensorFlow prints long errors about the lost chief
 
 
 def launch(
@@ -124,37 +119,38 @@ def launch(
         list[str],
         typer.Argument(
             metavar="COMMAND",
-            help="After --, the command of all workers: train DATA and its options.",
+            help="Command of all workers, after --: train DATA and its options.",
         ),
     ],
     workers: Annotated[int, count(None, "Number of workers.", "--workers", high=1000)],
     restarts: Annotated[
         int,
-        count(None, "Largest number of restarts of all workers when one dies.", low=0),
+        count(None, "Largest number of restarts when a worker dies.", low=0),
     ] = 3,
     timeout: Annotated[
         float, real(None, _TIMEOUT, exclusive=True, high=1e6)
     ] = meeting.TIMEOUT,
     grace: Annotated[
-        float, real(None, "Seconds from the signal to end until a worker is killed.")
+        float, real(None, "Seconds from SIGINT or SIGTERM until a worker is killed.")
     ] = launcher.GRACE,
 ) -> None:
     """Train with several workers on this host, and resume when one of them dies.
 
-    They share its CPUs; for the GPUs of one host, `train` alone uses all of them.
-    On several hosts a scheduler starts the workers, each with `train`, which
-    finds the others.
+    The workers share the CPUs. For several GPUs of one host, use `train` alone.
+    On several hosts, a scheduler starts the workers, each with `train`, which
+    finds the other workers.
     """
     name, *arguments = command
     if name != "train":
         raise ValueError(f"`command` must be `train` and its options. Received: {name}")
     from keras_vae.cli.app import app
 
-    parser = typer.main.get_group(app).commands["train"]  # refuses what train would
+    parser = typer.main.get_group(app).commands["train"]  # raises the errors of train
     options = parser.make_context("keras-vae train", arguments.copy()).params
     if options["strategy"] == "mirrored":
         raise ValueError(
-            "`strategy` must be auto or multi-worker, to launch workers. Received: mirrored"
+            "`strategy` must be auto or multi-worker for several workers. Received: "
+            "strategy=mirrored"
         )
     folder = run_folder(options["data"], options["folder"], options["resume"])
     shared = ["--out", str(folder), "--timeout", str(timeout)]
@@ -164,11 +160,11 @@ def launch(
 
 
 def run_folder(data: str, folder: pathlib.Path | None, resume: bool) -> pathlib.Path:
-    """Returns the folder of the run to make, checked before anything slow is done."""
+    """Checks the folder of a run before anything slow is done, and returns it."""
     if resume and folder is None:
         raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
     folder = _new_folder(data) if folder is None else folder
-    # A process that is killed while it starts a run leaves these.
+    # A process that is killed while it starts a run leaves these files.
     leftovers = ("scaler.json", "run.yaml")
     paths = folder.iterdir() if folder.is_dir() else ()
     used = any(path.name not in leftovers and path.name[0] != "." for path in paths)
@@ -196,7 +192,7 @@ def _new_folder(data):
 
 
 def _explicit(context, options):
-    """The options that were given on the command line or in a YAML file."""
+    """Returns the options that are set on the command line or in a YAML file."""
     values = options.to_dict()
     sources = {name: context.get_parameter_source(name) for name in values}
     return {
@@ -207,7 +203,7 @@ def _explicit(context, options):
 
 
 def _open_or_new(folder, options, changes, resume):
-    """The run to train, and its data."""
+    """Opens or makes the run; returns it and its data."""
     from keras_vae.datasets import NAMED
     from keras_vae.runs import build
     from keras_vae.runs.folder import Run
@@ -223,8 +219,25 @@ def _open_or_new(folder, options, changes, resume):
     return Run(folder, build.resolve(options, data)), data
 
 
+def _is_finished(run, done):
+    """Whether a run with `done` epochs is complete; prints the path of its report."""
+    epochs, page = run.options.epochs, run.path("report.html")
+    if done > epochs:
+        raise ValueError(
+            f"`epochs` must be {done} or more, the number of completed epochs. Received: "
+            f"epochs={epochs}"
+        )
+    finished = done == epochs and page.is_file()
+    if finished:
+        out.print(
+            f"The run is finished: {epochs} epochs. Its report: {page} "
+            f"(keras-vae report {run.folder} writes it again)"
+        )
+    return finished
+
+
 def _describe(run: Any, data: Any, model: Any) -> None:
-    """Prints what is about to happen, with the defaults."""
+    """Prints the data, the model and the training, with the defaults."""
     options = run.options
     held_out = "" if data.x_val is None else f", {len(data.x_val):,} validation"
     shape = " x ".join(map(str, data.event_shape))
@@ -241,10 +254,10 @@ def _describe(run: Any, data: Any, model: Any) -> None:
     )
     if options.likelihood == "bernoulli":
         grey = {
-            "binarize": "grey pixels are binarised again at each step (--grey soft: soft "
-            "targets; --likelihood normal: unchanged)",
+            "binarize": "grey pixels are binarised at random at each step (--grey soft: "
+            "soft targets; --likelihood normal: unchanged)",
             "soft": "grey pixels are soft targets: the bound is not a log-likelihood",
-            "error": "for data that are 0 or 1",
+            "error": "grey pixels are an error; data must be 0 or 1",
         }[options.grey]
         out.print(f"likelihood  bernoulli; {grey}")
     else:
@@ -256,6 +269,7 @@ def _describe(run: Any, data: Any, model: Any) -> None:
 
 
 def _scaling(data):
+    """Describes the scaling of the data."""
     if data.scaler is not None:
         return ", standardised"
     if data.value_range is not None:
@@ -268,12 +282,12 @@ def _scaling(data):
 
 
 def _interrupted(run: Any) -> NoReturn:
-    """Ends the command after Ctrl-C; the chief says how to continue."""
+    """Ends the command after Ctrl-C; the chief prints how to continue."""
     if out.quiet:
         raise typer.Exit(launcher.INTERRUPTED)
     done = run.epochs_done()
     err.print(
-        f"\nStopped. {run.folder} holds the run up to epoch {done}; to continue, add "
+        f"\nStopped. {run.folder} has the run up to epoch {done}; to continue, add "
         f"--out {run.folder} --resume to the same command."
     )
     raise typer.Exit(launcher.INTERRUPTED)

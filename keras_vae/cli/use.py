@@ -15,6 +15,7 @@ Quantize = Literal["float16", "dynamic", "int8"]
 
 
 def _open(folder: pathlib.Path) -> Any:
+    """Starts TensorFlow, and opens the run of a folder."""
     start_tensorflow()
     from keras_vae.runs.folder import Run
 
@@ -24,7 +25,7 @@ def _open(folder: pathlib.Path) -> Any:
 def evaluate(
     folder: Folder, num_samples: NumSamples = 1000, nll_rows: NllRows = 1000
 ) -> None:
-    """Evaluate a run on its test data: the bound, the NLL with its error, the latents."""
+    """Evaluate a run on its test data: the bound, the NLL and its error, active units."""
     run = _open(folder)
     from keras_vae.runs import report
 
@@ -37,10 +38,11 @@ def sample(
     folder: Folder,
     n: Annotated[int, count(None, "Number of samples.", "-n", high=10**6)] = 64,
     seed: Annotated[
-        int, count(None, "Equal seeds give equal samples.", low=-(2**63), high=2**63 - 1)
+        int,
+        count(None, "Seed; equal seeds give equal samples.", low=-(2**63), high=2**63 - 1),
     ] = 0,
     mean: Annotated[
-        bool, typer.Option("--mean", help="Write the means of p(x|z) rather than draws.")
+        bool, typer.Option("--mean", help="Write the means of p(x|z). Default: draws.")
     ] = False,
     label: Annotated[
         str | None,
@@ -54,7 +56,7 @@ def sample(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="File to write: .png, .npz or .csv.  [default: RUN/samples.*]",
+            help="File to write: .png, .npz or .csv. Default: RUN/samples.*.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -83,12 +85,12 @@ def reconstruct(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="File to write: .png, .npz or .csv.  [default: RUN/reconstructions.*]",
+            help="File to write: .png, .npz or .csv. Default: RUN/reconstructions.*.",
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Reconstruct the first test rows: originals beside the means of p(x|z)."""
+    """Reconstruct the first test rows: originals and the means of p(x|z)."""
     run = _open(folder)
     from keras_vae.runs import report
 
@@ -111,7 +113,7 @@ def report(
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
     run = _open(folder)
-    run.model()  # an error comes before the data are read
+    run.model()  # raises its errors before the data are loaded
     write_report(run, run.data(), num_samples, nll_rows, baselines)
 
 
@@ -120,8 +122,8 @@ def export(
     to: Annotated[
         Target,
         typer.Option(
-            help="serving: a SavedModel, the next version in a folder of TF Serving; "
-            "litert: a file for phones and browsers; onnx: a folder."
+            help="Format. serving: the next version of a SavedModel in a folder of TF "
+            "Serving; litert: a file for phones and browsers; onnx: a folder."
         ),
     ],
     path: Annotated[
@@ -147,7 +149,7 @@ def export(
         int, count(None, "Draws of z per row in the signature score.", high=10_000)
     ] = 16,
 ) -> None:
-    """Export a run: functions of tensors that need neither this package nor Keras."""
+    """Export a run as functions of tensors, which need neither Keras nor this package."""
     for option_name, value, target in (
         ("quantize", quantize, "litert"),
         ("batch_size", batch_size, "litert"),
@@ -187,46 +189,48 @@ def verify(
 ) -> None:
     """Compare an exported artefact with the model of its run, in a separate process.
 
-    Each signature must return what the model returns. For a quantised artefact only the
-    noise must be equal, which quantisation does not change; other differences are shown.
+    Each signature must return the same as the model. Of a quantised artefact, only the z
+    of sample must be equal; other differences are printed.
     """
     run = _open(folder)
     from keras_vae.exporting.verify import verify as compare
 
     differences = compare(run.model(), path, run.data().x_test, rows)
     _print_differences(differences)
-    if any(one.agrees is False for one in differences):
+    verdicts = [difference.agrees for difference in differences]
+    if False in verdicts:
         err.print(f"{path} differs from the model of {run.folder}.")
         raise typer.Exit(1)
-    if not any(one.agrees for one in differences):
-        err.print(f"{path} is quantised and has no `sample`: there is nothing to compare.")
+    if True not in verdicts:
+        err.print(f"{path} is quantised and has no `sample`: nothing can be compared.")
         raise typer.Exit(1)
-    verdict = "agrees with the model"
-    if any(one.agrees is None for one in differences):
-        verdict = "draws the same z as the model; the rest is quantised"
-    out.print(f"\n{path} {verdict}. {rows:,} rows and seeds were compared.")
+    result = "agrees with the model"
+    if None in verdicts:
+        result = "draws the same z as the model; other outputs are quantised"
+    out.print(f"\n{path} {result}. {rows:,} rows and seeds were compared.")
 
 
 def _print_differences(differences):
+    """Prints a table of `Difference`."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("signature", "output", "largest difference", "elements off", ""):
+    for title in ("signature", "output", "largest difference", "elements that differ", ""):
         table.add_column(title)
     verdicts = {True: "same", False: "DIFFERS", None: "quantised"}
-    for one in differences:
+    for difference in differences:
         table.add_row(
-            one.signature,
-            one.output,
-            f"{one.largest:.1e}",
-            f"{one.differ:.2%}" if one.differ else "none",
-            verdicts[one.agrees],
+            difference.signature,
+            difference.output,
+            f"{difference.largest:.1e}",
+            f"{difference.differ:.2%}" if difference.differ else "none",
+            verdicts[difference.agrees],
         )
     out.print(table)
 
 
 def _condition_kwargs(run, label, n):
-    """The condition of n samples as keyword arguments: one label, or all in turn."""
+    """Returns the condition of n samples, as keyword arguments: one or all labels."""
     names = run.info["data"].get("classes")
     if not names:
         if label is not None:

@@ -1,34 +1,36 @@
 """A Keras callback that moves the progress bar of `keras-vae train`."""
 
+from typing import Any
+
 import keras
 
 from keras_vae.cli.progress import out, progress_bar
 
 
 class Watcher(keras.callbacks.Callback):
-    """Moves the progress bar, or prints ten lines where there is no terminal."""
+    """Moves the progress bar, or prints ten lines without a terminal."""
 
     async_safe = True  # reads neither weights nor logs while steps run
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         """Shows the bar."""
         self.epochs, self.steps = self.params["epochs"], self.params["steps"] or 1
         self.bar = progress_bar()
         self.task = self.bar.add_task("training", total=None, text="")
         self.bar.start()
-        self.first = None
+        self.first: int | None = None
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Sets the length of the bar, whose first epoch may be a resumed one."""
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Sets the length of the bar; a resumed training has fewer epochs."""
         self.first = epoch if self.first is None else self.first
         self.done = (epoch - self.first) * self.steps
         self.bar.update(self.task, total=(self.epochs - self.first) * self.steps)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Moves the bar."""
         self.bar.update(self.task, completed=self.done + batch + 1)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows the bound of the epoch."""
         name = "elbo" if "elbo" in logs else "reconstruction"
         shown = {key: logs[key] for key in (name, f"val_{name}") if key in logs}
@@ -39,6 +41,6 @@ class Watcher(keras.callbacks.Callback):
         if self.bar.disable and (last or not (epoch + 1) % max(1, self.epochs // 10)):
             out.print(text)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         """Removes the bar."""
         self.bar.stop()

@@ -1,1 +1,1 @@
-"""Runs of the command line: a folder, its options, its training, its report."""
+"""Runs of the command line: their options, folder, training and report."""

@@ -1,4 +1,4 @@
-"""What the options of a run describe: its data, its model, its objective."""
+"""Builds what the options of a run describe: the data, the model, the objective."""
 
 import functools
 from typing import Any, NoReturn
@@ -35,11 +35,11 @@ def load_data(options: Options) -> Dataset:
         shape = data.event_shape
         if len(shape) != 3 or min(np.subtract(shape[:2], options.crop)) < 0:
             raise ValueError(
-                f"`crop` must be a part of the images. Received: crop={options.crop} of "
-                f"rows of shape {shape}"
+                "`crop` must not be larger than the images. Received: "
+                f"crop={options.crop} of rows of shape {shape}"
             )
         if sum(np.equal(shape[:2], options.crop)) == 1:
-            raise ValueError(  # Keras' layer would not move the crop then
+            raise ValueError(  # Keras' RandomCrop would not crop at random
                 "`crop` must be smaller than the images in height and in width. Received: "
                 f"crop={options.crop} of rows of shape {shape}"
             )
@@ -55,7 +55,7 @@ def load_data(options: Options) -> Dataset:
 def augmentation(options: Options) -> list[keras.layers.Layer]:
     """Makes the augmentation layers of the options."""
     layers = []
-    # In float32, not in the global policy, which is that of the networks.
+    # In float32, not in the global policy, which is for the networks.
     settings = {"fill_mode": "nearest", "dtype": "float32"}
     if options.rotate:
         factor = options.rotate / 360
@@ -86,7 +86,7 @@ def resolve(options: Options, data: Dataset) -> Options:
         options.epochs = min(200, max(10, -(-5000 // steps)))
     if options.beta_schedule != "constant" and options.beta_steps is None:
         options.beta_steps = max(1, steps * options.epochs // 10)
-    if options.xla is None:  # convolutions are slower with it on a CPU
+    if options.xla is None:  # on a CPU, XLA slows convolutions down
         gpu = bool(tf.config.list_physical_devices("GPU"))
         options.xla = options.network == "mlp" or gpu
     _check_objective(options)
@@ -94,11 +94,12 @@ def resolve(options: Options, data: Dataset) -> Options:
 
 
 def steps_per_epoch(options: Options, data: Dataset) -> int:
-    """The batches of an epoch, counting a smaller last one."""
+    """Returns the number of batches of an epoch, including a smaller last one."""
     return -(-len(data.x_train) // options.batch)
 
 
 def _resolve_condition(options, data):
+    """Sets the default of `condition`, or raises a ValueError."""
     conditional = options.model == "conditional"
     if not conditional and options.condition is not None:
         _refuse("condition", "left out unless the model is conditional", options.condition)
@@ -114,6 +115,7 @@ def _resolve_condition(options, data):
 
 
 def _resolve_network(options, data):
+    """Sets the default of `network`, or raises a ValueError."""
     images = len(data.event_shape) == 3
     if options.network is None:
         options.network = "conv" if images else "mlp"
@@ -128,6 +130,7 @@ def _resolve_network(options, data):
 
 
 def _resolve_likelihood(options, data):
+    """Sets the defaults of `likelihood`, `grey` and `scale`, or raises a ValueError."""
     binary, in_unit = data.x_train.dtype == bool, _in_unit_interval(data)
     if options.likelihood is None:
         shape = data.event_shape
@@ -140,7 +143,7 @@ def _resolve_likelihood(options, data):
     if options.likelihood == "bernoulli" and not in_unit:
         low, high = data.x_seen.min(), data.x_seen.max()
         raise ValueError(
-            "`likelihood` bernoulli needs values in [0, 1]: scale an array by its "
+            "`likelihood` bernoulli needs values in [0, 1]: scale an array with "
             f"`value_range`, or use normal. Received: values from {low:g} to {high:g} in "
             f"the training rows, {data.x_test.min():g} to {data.x_test.max():g} in the test"
         )
@@ -151,7 +154,7 @@ def _resolve_likelihood(options, data):
 
 
 def _check_objective(options):
-    """Raises a ValueError for an option of another objective than the chosen one."""
+    """Raises a ValueError for an option that the chosen objective does not use."""
     defaults = {"samples": 1, "beta": 1.0, "beta_schedule": "constant", "beta_steps": None}
     defaults |= {"free_bits": 0.0}
     if options.beta_schedule == "constant" and options.beta_steps is not None:
@@ -178,14 +181,14 @@ def _refuse(name: str, expected: str, value: Any) -> NoReturn:
 
 
 def _in_unit_interval(data):
-    """Whether all values lie in [0, 1] where the likelihood sees them."""
+    """Whether all values are in [0, 1], in model units."""
     parts = [x for x in (data.x_seen, data.x_val, data.x_test) if x is not None]
     return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
 
 
 def likelihood(options: Options, data: Dataset) -> Head:
     """Makes the likelihood head, whose mean starts at the mean of the data."""
-    # Of each channel for convolutions, which see no positions, otherwise of each element.
+    # The mean of each channel for convolutions, otherwise of each element.
     mean = data.mean((0, 1, 2) if options.network == "conv" else 0)
     if options.likelihood == "bernoulli":
         mean = np.clip(mean, 0.001, 0.999)  # Burda et al. (2016)
@@ -254,7 +257,7 @@ def build_model(options: Options, data: Dataset) -> Any:
 
 
 def objective(options: Options) -> Any:
-    """Makes the objective of the options; None is the model's own."""
+    """Makes the objective of the options; None stands for the model's default."""
     if not _has_bound(options):
         return None
     if options.objective == "iwae":

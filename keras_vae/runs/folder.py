@@ -1,16 +1,16 @@
 """The folder of a run, which `keras-vae train` makes.
 
-    run.json         what made it: the command, the options, the data, the versions
+    run.json         the command, the options, the data and the versions
     run.yaml         the options, for `keras-vae train --config`
-    backup/          what `--resume` continues from, see `keras_vae.callbacks.Backup`
+    backup/          backups for `--resume`, see `keras_vae.callbacks.Backup`
     model.keras      the model of the newest backup, with its optimizer
     metrics.csv      Keras' History, a row for each epoch
-    tensorboard/     the same, and image grids
-    scaler.json      how a table was standardised
+    tensorboard/     the same metrics, and image grids
+    scaler.json      the standardisation of a table
     evaluation.json, baselines.json, figures/, report.html: see keras_vae/runs/report
 
-Files are written atomically, so that a run that is killed at any moment holds a complete
-model and can be resumed.
+Files are written atomically: a run that is killed at any moment has a complete model and
+can be resumed.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from keras_vae.models import VAE
 from keras_vae.runs.build import load_data
 from keras_vae.runs.options import Options
 
-FORMAT = 1  # of run.json and of the files beside it
+FORMAT = 1  # of run.json and the other files
 
 
 class Run:
@@ -43,10 +43,10 @@ class Run:
 
     Args:
         folder: path.
-        options: the options of a run that is not started yet.
+        options: the options of a new run.
 
     Attributes:
-        options: `Options`; those of a run that exists are read from it.
+        options: `Options`; `open` reads them from run.json.
         info: dict, the content of run.json.
     """
 
@@ -56,7 +56,7 @@ class Run:
         self.info: dict = {}
 
     def path(self, *names: str) -> pathlib.Path:
-        """The path of a file of the run."""
+        """Returns the path of a file of the run."""
         return self.folder.joinpath(*names)
 
     @property
@@ -69,7 +69,7 @@ class Run:
         """Opens the run of a folder.
 
         Raises:
-            ValueError: if there is none, or a newer version made it.
+            ValueError: if the folder has no run, or a newer version made it.
         """
         run = cls(folder)
         path = run.path("run.json")
@@ -93,13 +93,13 @@ class Run:
             ) from None
         except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"`run` must have a run.json that can be read. Received: {path}: "
+                f"`run` must have a readable run.json. Received: {path}: "
                 f"{type(error).__name__} {error}"
             ) from None
         return run
 
     def start(self, command: str, data: Dataset) -> None:
-        """Makes the folder; from here on it holds a run."""
+        """Makes the folder and writes run.json, which makes it a run."""
         packages = ("keras", "tensorflow", "tensorflow-probability", "numpy")
         versions = {name: importlib.metadata.version(name) for name in packages}
         self.info = {
@@ -138,31 +138,31 @@ class Run:
             ) from error
 
     def resume(self, changes: dict[str, Any]) -> None:
-        """Takes a new number of epochs from the options that are given again.
+        """Checks repeated options against those of the run; only `epochs` may change.
 
         Raises:
-            ValueError: naming the first option that would make it another run.
+            ValueError: naming the first option with another value.
         """
         free = {"epochs"} if self.options.lr_schedule == "constant" else set()
         for name, value in changes.items():
             before = getattr(self.options, name)
             if value != before and name not in free:
-                why = " (the learning rate depends on them)" if name == "epochs" else ""
+                reason = " (the learning rate depends on it)" if name == "epochs" else ""
                 raise ValueError(
                     f"`{name}` must be {before}, as when the run started, to resume it"
-                    f"{why}. Received: {name}={value}"
+                    f"{reason}. Received: {name}={value}"
                 )
         self.options.epochs = changes.get("epochs", self.options.epochs)
 
     @property
     def conditional(self) -> bool:
-        """Whether the labels are the condition of its model."""
+        """Whether the labels are the condition of the model."""
         return self.options.condition is not None
 
     def condition_kwargs(
         self, data: Dataset, part: str, rows: Any = slice(None)
     ) -> dict[str, Any]:
-        """The condition of some rows of a part of the data, as keyword arguments.
+        """Returns the condition of some rows as keyword arguments.
 
         Args:
             data: the data set of the run.
@@ -203,10 +203,9 @@ class Run:
             raise self.unreadable(name, error) from error
 
     def unreadable(self, name: str, reason: object) -> ValueError:
-        """The error for a file of the run that is damaged."""
+        """Makes the error for a damaged file of the run."""
         return ValueError(
-            f"`run` must have a {name} that can be read. Received: {self.path(name)}: "
-            f"{reason}"
+            f"`run` must have a readable {name}. Received: {self.path(name)}: {reason}"
         )
 
     def data(self) -> Dataset:
@@ -218,13 +217,13 @@ class Run:
         data = load_data(self.options)
         if data.fingerprint(self.conditional) != self.info["data"]["fingerprint"]:
             raise ValueError(
-                f"`data` must be the data of the run. Received: {data.name}, which has "
-                "changed since"
+                "`data` must be unchanged since the run started. Received: "
+                f"{data.name}, which has changed"
             )
         return data
 
     def facts(self, data: Dataset) -> dict[str, str]:
-        """What must be equal on all workers of the run."""
+        """Returns the facts that must be equal on all workers of the run."""
         package = pathlib.Path(keras_vae.__file__).parent
         code = hashlib.sha256()
         for path in sorted(package.rglob("*.py")):
@@ -243,13 +242,13 @@ class Run:
         """Loads the model of the newest backup.
 
         Raises:
-            ValueError: if there is none yet, or it cannot be read.
+            ValueError: if there is no model yet, or it cannot be read.
         """
         path = self.path("model.keras")
         if not path.is_file():
             raise ValueError(
                 "`run` must hold a trained model: continue it with `keras-vae train ... "
-                f"--resume`. Received: {self.folder}, stopped before its first epoch ended"
+                f"--resume`. Received: {self.folder}, stopped during its first epoch"
             )
         try:
             model = keras.saving.load_model(path)
@@ -260,13 +259,13 @@ class Run:
         return model
 
     def about(self) -> dict[str, Any]:
-        """The entries of a model card that describe the run."""
+        """Returns the entries of a model card that describe the run."""
         data, scaler = self.info["data"], self.read_json("scaler.json")
         numbers = self.read_json("evaluation.json") or {}
         if not isinstance(numbers, dict):
             kind = type(numbers).__name__
             raise self.unreadable("evaluation.json", f"a {kind} instead of a dict")
-        # JSON has no NaN, such as the Monte Carlo error of one sample.
+        # JSON does not support NaN, such as the Monte Carlo error of one sample.
         numbers = {key: value for key, value in numbers.items() if _is_finite(value)}
         steps = {}
         if data["value_range"] is not None:
@@ -286,7 +285,7 @@ class Run:
         }
 
     def metrics(self) -> dict[str, list[float]]:
-        """The columns of metrics.csv by name, with one value for each epoch."""
+        """Reads the columns of metrics.csv by name, with one value for each epoch."""
         path = self.path("metrics.csv")
         if not path.is_file():
             if self.path("model.keras").exists():
@@ -300,17 +299,17 @@ class Run:
             raise self.unreadable("metrics.csv", error) from error
 
     def epochs_done(self) -> int:
-        """The number of epochs that are done.
+        """Returns the number of completed epochs.
 
         Raises:
-            ValueError: if it is unfinished and has no backup to resume from.
+            ValueError: if the run is unfinished and has no backup to resume from.
         """
         done = Backup(self.path("backup")).epochs_done
         if done is None:
             done = len(self.metrics().get("epoch", ()))
             if 0 < done < self.options.epochs:
                 raise ValueError(
-                    "`run` must have a folder `backup`, to be resumed. Received: "
+                    "`run` must have a folder `backup`, to resume it. Received: "
                     f"{self.folder}, with {done} epochs and no backup"
                 )
         return done

@@ -1,6 +1,6 @@
 """The options of a run, declared once: the command line, run.json, run.yaml and the report.
 
-Nothing heavy is imported here: `keras-vae train --help` shows these declarations.
+No slow import here: `keras-vae train --help` shows these declarations.
 """
 
 import dataclasses
@@ -53,17 +53,17 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 @dataclasses.dataclass
 class Options:
-    """What is trained and how: the options that make a run, in the order of its report.
+    """The options of a run, in the order of its report.
 
-    None is a default that depends on the data, see `keras_vae.runs.build.resolve`.
+    None stands for a default that depends on the data, see `keras_vae.runs.build.resolve`.
     """
 
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA",
-            help="digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, or a "
-            "path: .npy, .npz, a folder of images, .csv, .parquet.",
+            help="Data set: digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, "
+            "or a path: .npy, .npz, a folder of images, .csv, .csv.gz, .parquet.",
         ),
     ]
     label: Annotated[
@@ -143,8 +143,9 @@ class Options:
         Grey | None,
         option(
             "Model",
-            "How bernoulli treats pixels between 0 and 1: binarize draws 0 or 1 at each "
-            "step, soft uses them as targets, error refuses them. Default: binarize.",
+            "Treatment of pixels between 0 and 1 by bernoulli: binarize draws 0 or 1 at "
+            "each step, soft uses them as targets, error raises an error. Default: "
+            "binarize; error for binary data.",
         ),
     ] = None
     scale: Annotated[
@@ -163,17 +164,19 @@ class Options:
     ] = 1
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
     beta_schedule: Annotated[
-        BetaSchedule, option("Objective", "How beta grows from 0 to its value.")
+        BetaSchedule,
+        option("Objective", "Schedule by which beta grows from 0 to its value."),
     ] = "constant"
     beta_steps: Annotated[
         int | None,
         count(
             "Objective",
-            "Steps in which beta grows, or of a cycle. Default: a tenth of all steps.",
+            "Number of steps of the growth of beta, or of a cycle. Default: a tenth of "
+            "all steps.",
         ),
     ] = None
     free_bits: Annotated[
-        float, real("Objective", "Nats of each latent unit that are not penalised.")
+        float, real("Objective", "Nats of KL of each latent unit that are not penalised.")
     ] = 0.0
     epochs: Annotated[
         int | None,
@@ -183,7 +186,7 @@ class Options:
         ),
     ] = None
     batch: Annotated[
-        int, count("Training", "Rows per step, of all devices and workers together.")
+        int, count("Training", "Rows per step, over all devices and workers together.")
     ] = 64
     learning_rate: Annotated[
         float, real("Training", "Learning rate of Adam.", exclusive=True)
@@ -238,7 +241,7 @@ class Options:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
-        """The options of a run.json.
+        """Makes the options of a run.json.
 
         Raises:
             KeyError: naming the options that are missing.
@@ -252,9 +255,9 @@ class Options:
         return cls(**{name: values[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
-        """All options by name, in their order."""
+        """Returns all options by name, in order."""
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> "Options":
-        """The same options with some changed."""
+        """Returns a copy with some options changed."""
         return dataclasses.replace(self, **changes)

@@ -10,7 +10,7 @@ import typer
 
 
 def ints(value: Any) -> list[int]:
-    """`"400,200"` -> [400, 200]; `"none"` -> []."""
+    """Parses `"400,200"` -> [400, 200]; `"none"` -> []."""
     text = _text(value, ",") or "none"
     if text == "none":
         return []
@@ -20,15 +20,15 @@ def ints(value: Any) -> list[int]:
 
 
 def widths(value: Any) -> list[int]:
-    """Sizes of one or more layers, see `ints`."""
-    found = ints(value)
-    if not found:
+    """Parses the sizes of one or more layers, like `ints`."""
+    sizes = ints(value)
+    if not sizes:
         _refuse("the size of at least one layer, such as 400,200", value)
-    return found
+    return sizes
 
 
 def size(value: Any) -> list[int]:
-    """`"28x20"` -> [28, 20], height and width."""
+    """Parses `"28x20"` -> [28, 20], height and width."""
     text = _text(value, "x")
     if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text):
         _refuse("HEIGHTxWIDTH, such as 28x28", text)
@@ -36,7 +36,7 @@ def size(value: Any) -> list[int]:
 
 
 def value_range(value: Any) -> list[float]:
-    """`"0:16"` -> [0.0, 16.0]."""
+    """Parses `"0:16"` -> [0.0, 16.0]."""
     text = _text(value, ":")
     with contextlib.suppress(ValueError):
         low, high = map(float, text.split(":"))
@@ -46,19 +46,19 @@ def value_range(value: Any) -> list[float]:
 
 
 def scale(value: Any) -> str | float:
-    """`"shared"`, `"per_element"` or a positive number."""
+    """Parses `"shared"`, `"per_element"` or a positive number."""
     if value in ("shared", "per_element"):
         return value
     with contextlib.suppress(ValueError, TypeError):
-        if 0 < (found := float(value)) < math.inf:
-            return found
+        if 0 < (parsed := float(value)) < math.inf:
+            return parsed
     _refuse("shared, per_element or a positive number", value)
 
 
 def number(
     low: float, high: float = math.inf, kind: type = float, exclusive: bool = False
 ) -> Callable[[Any], Any]:
-    """Makes a parser of numbers from `low` to `high`; without `low` if `exclusive`."""
+    """Makes a parser of numbers from `low` to `high`; `exclusive` excludes `low`."""
     show = "{:,}" if kind is int else "{:g}"
     limit = f"above {show.format(low)}" if exclusive else f"of {show.format(low)} or more"
     expected = f"a {'whole ' if kind is int else ''}number {limit}"
@@ -67,18 +67,18 @@ def number(
 
     def parse(value):
         with contextlib.suppress(ValueError, TypeError, OverflowError):
-            found = kind(value)
-            exact = isinstance(value, str) or (value == found and value is not True)
-            in_range = low <= found <= high and abs(found) < math.inf
-            if exact and in_range and not (exclusive and found == low):
-                return found
+            parsed = kind(value)
+            exact = isinstance(value, str) or (value == parsed and value is not True)
+            in_range = low <= parsed <= high and abs(parsed) < math.inf
+            if exact and in_range and not (exclusive and parsed == low):
+                return parsed
         _refuse(expected, value)
 
     return parse
 
 
 def _text(value, separator):
-    """Text as it is; a list of a YAML file joined as it would be typed."""
+    """Returns the text of a value; joins a list of a YAML file with the separator."""
     return separator.join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -15,7 +15,7 @@ from keras_vae.training import replicas
 
 
 def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
-    """Trains to the last epoch; keeps the model and the metrics of each backup.
+    """Trains to the last epoch; publishes the model and the metrics of each backup.
 
     Args:
         run: the run, whose newest backup is resumed.
@@ -35,12 +35,12 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
     used: list = [backup]
     if replicas.is_chief(model.distribute_strategy):
         run.write_info()  # `epochs` may have grown
-        for path in run.folder.glob(".*-*"):  # of processes that were killed
+        for path in run.folder.glob(".*-*"):  # temporary files of killed processes
             path.unlink(missing_ok=True)
         condition = run.condition_kwargs(data, part, slice(8))
         used += [*_image_callbacks(run, data, x, condition), *watchers]
-    if model.generative:  # first: the others write what it counts
-        patience = max(3, epochs // 10)  # many runs collapse at first and recover
+    if model.generative:  # first: the other callbacks write its logs
+        patience = max(3, epochs // 10)  # many runs collapse at first, then recover
         condition = run.condition_kwargs(data, part, slice(500))
         collapse = callbacks.PosteriorCollapse(x[:500], patience=patience, **condition)
         used.insert(0, collapse)
@@ -64,7 +64,7 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
 
 
 def _image_callbacks(run, data, x, condition) -> Iterator[keras.callbacks.Callback]:
-    """Callbacks that write for TensorBoard."""
+    """Yields the callbacks that write to TensorBoard."""
     folder, shape = run.path("tensorboard"), data.event_shape
     if len(shape) == 3 and shape[-1] in (1, 3):
         every = max(1, (run.options.epochs or 0) // 50)
@@ -87,11 +87,11 @@ class RunBackup(callbacks.Backup):
     def restore(self) -> None:
         super().restore()
         if self._chief:
-            self.publish()  # a process may have been killed before it did
+            self.publish()  # a killed process may not have done it
 
     def commit(self, epoch: int) -> None:
         if epoch:
-            self.run.path("report.html").unlink(missing_ok=True)  # it has fewer epochs
+            self.run.path("report.html").unlink(missing_ok=True)  # it is out of date
         super().commit(epoch)
         self.publish()
 
@@ -113,4 +113,5 @@ class RunBackup(callbacks.Backup):
 
 
 def _text(value):
+    """Formats a number without loss."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))

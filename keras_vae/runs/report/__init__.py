@@ -1,4 +1,4 @@
-"""What there is to see of a run: its numbers, its figures, one page."""
+"""The report of a run: its numbers, its figures and an HTML page."""
 
 from keras_vae.runs.report.files import saver
 from keras_vae.runs.report.numbers import compare, evaluate

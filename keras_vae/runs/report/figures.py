@@ -1,6 +1,9 @@
-"""The figures of a report: PNG files, charts in a light and a dark form."""
+"""The figures of a report: PNG files, charts for a light and a dark theme."""
 
 import contextlib
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -8,6 +11,9 @@ from PIL import Image
 
 from keras_vae import evaluation
 from keras_vae.callbacks import image_grid
+from keras_vae.datasets import Dataset
+from keras_vae.models import VAE
+from keras_vae.runs.folder import Run
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -17,34 +23,34 @@ COLOURS = ["#3b82f6", "#f97316", "#10b981", "#ef4444", "#a855f7", "#a16207", "#e
            "#64748b", "#84cc16", "#06b6d4"]  # fmt: skip
 
 
-def draw(run, model, data):
-    """Draws all figures that the model and the data allow into the folder `figures`.
+def draw(run: Run, model: VAE, data: Dataset) -> dict[str, list[pathlib.Path]]:
+    """Draws the figures that apply to the model and the data, in the folder `figures`.
 
     Returns:
-        dict: name -> list of the files, one for a picture, light and dark for a chart.
+        Dict: name -> list of files: one for a picture, light and dark for a chart.
     """
     folder = run.path("figures")
     folder.mkdir(exist_ok=True)
     pictures = Pictures(data.event_shape, data.shown_range)
     figures = {"curves": chart(folder / "curves", curves, run.metrics())}
-    few = _spread(len(data.x_test), 12)
-    x, given = data.x_test[few], run.condition_kwargs(data, "test", few)
+    rows = _spread(len(data.x_test), 12)
+    x, condition = data.x_test[rows], run.condition_kwargs(data, "test", rows)
     pair = np.concatenate(
-        [model.as_float(x).numpy(), model.reconstruct(x, **given).numpy()]
+        [model.as_float(x).numpy(), model.reconstruct(x, **condition).numpy()]
     )
     figures["reconstructions"] = pictures.save(folder / "reconstructions.png", pair, len(x))
     if run.conditional:
-        few = np.arange(min(12, len(data.classes)))
-        samples = class_samples(model, few)
-        figures["classes"] = pictures.save(folder / "classes.png", samples, len(few))
-        changed = transferred(model, x, few, **given)
+        classes = np.arange(min(12, len(data.classes)))
+        samples = class_samples(model, classes)
+        figures["classes"] = pictures.save(folder / "classes.png", samples, len(classes))
+        changed = transferred(model, x, classes, **condition)
         figures["transfer"] = pictures.save(folder / "transfer.png", changed, len(x))
     elif model.generative:
         samples = model.sample(60, seed=1, mean=True).numpy()
         figures["samples"] = pictures.save(folder / "samples.png", samples, 12)
     if model.generative and data.scaler is not None:
-        every = np.arange(2000) % len(data.x_test)
-        draws = model.sample(2000, seed=1, **run.condition_kwargs(data, "test", every))
+        rows = np.arange(2000) % len(data.x_test)
+        draws = model.sample(2000, seed=1, **run.condition_kwargs(data, "test", rows))
         draws = data.scaler.inverse(draws.numpy())
         real = data.scaler.inverse(data.x_test)
         figures["marginals"] = chart(
@@ -57,10 +63,11 @@ def draw(run, model, data):
     means = posterior.mean().numpy()
     labels = None if data.y_test is None else data.y_test[rows]
     figures["latent"] = chart(folder / "latent", latent_map, means, labels)
-    if len(x) > 1 and not given:
+    if len(x) > 1 and not condition:
         steps = interpolations(model, x)
         figures["interpolations"] = pictures.save(folder / "interpolations.png", steps, 11)
-    kl, active = None, np.arange(means.shape[1])
+    kl: np.ndarray | None = None
+    active = np.arange(means.shape[1])
     if model.generative:
         with contextlib.suppress(ValueError):
             kl = evaluation.kl_per_unit(
@@ -80,7 +87,7 @@ def draw(run, model, data):
 
 
 def _spread(rows, count):
-    """Up to `count` places that are spread over so many rows."""
+    """Returns up to `count` evenly spaced row numbers."""
     return np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(int))
 
 
@@ -88,47 +95,47 @@ class Pictures:
     """Rows of the data as images: images as they are, vectors as strips of colour.
 
     Args:
-        event_shape: tuple of ints, the shape of a row.
+        event_shape: ints, the shape of a row.
         shown_range: (low, high), from `Dataset`.
     """
 
-    def __init__(self, event_shape, shown_range):
+    def __init__(self, event_shape: Sequence[int], shown_range: Sequence[float]):
         self.strips = len(event_shape) != 3
         self.low, self.high = shown_range
 
-    def save(self, path, x, columns):
-        """Saves rows x `[rows, *event]` as a grid; returns a list of the one file."""
+    def save(self, path: pathlib.Path, x: Any, columns: int) -> list[pathlib.Path]:
+        """Saves rows x `[rows, *event]` as a grid; returns a list with the file."""
         x = (np.asarray(x, np.float32) - self.low) / ((self.high - self.low) or 1)
         if self.strips:
             x = plt.get_cmap("RdBu_r")(np.clip(x, 0, 1))[:, None, :, :3]
-            wide = max(1, min(4, 900 // (columns * x.shape[2])))  # pixels of an element
-            x = x.repeat(6, axis=1).repeat(wide, axis=2)
+            width = max(1, min(4, 900 // (columns * x.shape[2])))  # pixels of an element
+            x = x.repeat(6, axis=1).repeat(width, axis=2)
         elif x.shape[-1] not in (1, 3):
             x = x[..., :3] if x.shape[-1] > 3 else x[..., :1]
         grid = image_grid(x, columns)
         picture = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
-        times = max(1, 900 // picture.width)
-        size = (picture.width * times, picture.height * times)
+        factor = max(1, 900 // picture.width)
+        size = (picture.width * factor, picture.height * factor)
         picture.resize(size, Image.Resampling.NEAREST).save(path)
         return [path]
 
 
-def class_samples(model, labels, count=6):
-    """Each label with the same seeds, so z in a row is one: `[count * labels, *event]`."""
+def class_samples(model: VAE, labels: np.ndarray, count: int = 6) -> np.ndarray:
+    """Draws each label with the same seeds: `[count * labels, *event]`, a seed per row."""
     seeds = np.repeat(np.arange(1, count + 1), len(labels))
-    every = np.tile(labels, count)
-    return model.sample(seeds=seeds, condition=every, mean=True).numpy()
+    condition = np.tile(labels, count)
+    return model.sample(seeds=seeds, condition=condition, mean=True).numpy()
 
 
-def transferred(model, x, labels, condition):
-    """Rows x, and below them each label with the z of the row: `[(1 + labels) * rows]`."""
+def transferred(model: VAE, x: Any, labels: np.ndarray, condition: Any) -> np.ndarray:
+    """Decodes the z of rows x with each label: `[(1 + labels) * rows, *event]`, x first."""
     z = model.encode(x, condition=condition).mean()
-    other = [model.decode(z, condition=label).mean().numpy() for label in labels]
-    return np.concatenate([model.as_float(x).numpy(), *other])
+    means = [model.decode(z, condition=label).mean().numpy() for label in labels]
+    return np.concatenate([model.as_float(x).numpy(), *means])
 
 
-def interpolations(model, x, steps=11):
-    """Straight lines between the codes of pairs of rows: `[pairs * steps, *event]`."""
+def interpolations(model: VAE, x: Any, steps: int = 11) -> np.ndarray:
+    """Decodes straight lines between the codes of pairs: `[pairs * steps, *event]`."""
     codes = model.encode(x).mean().numpy()
     pairs = len(codes) // 2
     share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
@@ -138,34 +145,40 @@ def interpolations(model, x, steps=11):
     return model.decode(np.concatenate(lines)).mean().numpy()
 
 
-def traversals(model, means, units, given, steps=11):
-    """Each unit over what it takes on the data, the others at a typical row's values.
+def traversals(
+    model: VAE,
+    means: np.ndarray,
+    units: Sequence[int] | np.ndarray,
+    condition: dict[str, Any],
+    steps: int = 11,
+) -> np.ndarray:
+    """Decodes one unit over its range on the data, the others fixed at a typical row.
 
     Args:
         model: `VAE`.
         means: `[rows, latent]`, posterior means.
-        units: ints.
-        given: dict, the conditions of the rows as an argument of `decode`, or empty.
+        units: the units to vary.
+        condition: the conditions of the rows, as keyword arguments of `decode`, or empty.
         steps: int.
 
     Returns:
-        `[units * steps, *event]`: from 2.5 standard deviations below the unit's mean to as
-        much above.
+        `[units * steps, *event]`: from 2.5 standard deviations below the unit's mean to 2.5
+        above.
     """
     centre = means.mean(axis=0)
     row = np.argmin(((means - centre) ** 2).sum(axis=1))
     typical = means[row]
-    given = {name: value[row] for name, value in given.items()}
+    condition = {name: value[row] for name, value in condition.items()}
     codes = np.tile(typical, (len(units), steps, 1))
     for i, unit in enumerate(units):
         codes[i, :, unit] = (
             centre[unit] + np.linspace(-2.5, 2.5, steps) * means[:, unit].std()
         )
-    return model.decode(codes.reshape(-1, means.shape[1]), **given).mean().numpy()
+    return model.decode(codes.reshape(-1, means.shape[1]), **condition).mean().numpy()
 
 
-def chart(path, function, *args):
-    """Draws one chart twice, light and dark; returns the two files."""
+def chart(path: pathlib.Path, function: Callable, *args: Any) -> list[pathlib.Path]:
+    """Draws a chart for the light and the dark theme; returns the two files."""
     files = []
     for theme, (paper, ink) in THEMES.items():
         style = {
@@ -184,11 +197,11 @@ def chart(path, function, *args):
     return files
 
 
-def curves(metrics):
-    """The terms by epoch, of training and validation."""
+def curves(metrics: dict[str, list[float]]) -> Any:
+    """Plots the terms of training and validation by epoch; returns the figure."""
     names = [n for n in ("elbo", "reconstruction", "kl", "loss") if n in metrics]
     if "elbo" in names and np.allclose(metrics["loss"], -np.array(metrics["elbo"])):
-        names.remove("loss")  # it is the bound
+        names.remove("loss")  # equal to the bound
     figure, axes = plt.subplots(
         1, len(names), figsize=(3.3 * len(names), 2.8), layout="constrained", squeeze=False
     )
@@ -201,7 +214,7 @@ def curves(metrics):
                 axis.plot(epochs, metrics[key], label=label, marker=marker)
                 shown += metrics[key][len(epochs) // 20 :]
         later = np.array(shown)[np.isfinite(shown)]
-        if len(epochs) > 5 and len(later):  # the first epochs would flatten all others
+        if len(epochs) > 5 and len(later):  # the first epochs would set the scale
             margin = 0.05 * np.ptp(later) + 1e-9
             axis.set_ylim(later.min() - margin, later.max() + margin)
         axis.set(title=name.upper() if name in ("elbo", "kl") else name, xlabel="epoch")
@@ -211,8 +224,8 @@ def curves(metrics):
     return figure
 
 
-def latent_map(means, labels):
-    """The posterior means in the plane, projected by PCA if they have more dimensions."""
+def latent_map(means: np.ndarray, labels: np.ndarray | None) -> Any:
+    """Plots posterior means `[rows, latent]`, projected by PCA if latent > 2."""
     figure, axis = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
     names = ("unit 0", "unit 1")
     if means.shape[1] == 1:
@@ -222,33 +235,33 @@ def latent_map(means, labels):
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
         means = centred @ axes[:2].T
         names = ("first principal component", "second")
-    spot = {"s": 6, "alpha": 0.7, "linewidths": 0}
+    style: dict = {"s": 6, "alpha": 0.7, "linewidths": 0}
     if labels is None:
-        axis.scatter(*means.T, **spot)
+        axis.scatter(*means.T, **style)
     elif labels.dtype.kind == "f" or len(np.unique(labels)) > 20:
         if labels.dtype.kind not in "iuf":
             labels = np.unique(labels, return_inverse=True)[1]
-        points = axis.scatter(*means.T, c=labels, cmap="viridis", **spot)
+        points = axis.scatter(*means.T, c=labels, cmap="viridis", **style)
         figure.colorbar(points, ax=axis)
     else:
-        names_of = np.unique(labels)
-        colours = COLOURS if len(names_of) <= 10 else plt.get_cmap("tab20").colors
-        for label, colour in zip(names_of, colours, strict=False):
+        classes = np.unique(labels)
+        colours = COLOURS if len(classes) <= 10 else plt.get_cmap("tab20").colors
+        for label, colour in zip(classes, colours, strict=False):
             axis.scatter(
-                *means[labels == label].T, color=colour, label=_plain(label), **spot
+                *means[labels == label].T, color=colour, label=_escaped(label), **style
             )
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     axis.set(xlabel=names[0], ylabel=names[1])
     return figure
 
 
-def _plain(name):
-    """A name as it is, not as a formula."""
+def _escaped(name):
+    """Escapes a name, which matplotlib would read as a formula."""
     return str(name).replace("$", r"\$")
 
 
-def kl_bars(kl):
-    """KL of each unit, largest first."""
+def kl_bars(kl: np.ndarray) -> Any:
+    """Plots the KL of each unit, largest first."""
     figure, axis = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
     order = np.argsort(-kl, kind="stable")
     axis.bar(range(len(kl)), kl[order])
@@ -258,8 +271,8 @@ def kl_bars(kl):
     return figure
 
 
-def marginals(columns, real, drawn):
-    """Each column of a table: the test rows, and samples of the model."""
+def marginals(columns: Sequence[str], real: np.ndarray, drawn: np.ndarray) -> Any:
+    """Plots histograms of each column: test rows and samples."""
     count = min(len(columns), 16)
     wide = min(count, 4)
     deep = -(-count // wide)
@@ -277,7 +290,7 @@ def marginals(columns, real, drawn):
             bins = bins[0] + np.linspace(-0.5, 0.5, 31)
         axis.hist(real[:, i], bins, density=True, histtype="step", label="test rows")
         axis.hist(drawn[:, i], bins, density=True, histtype="step", label="samples")
-        axis.set_title(_plain(columns[i]), fontsize=9)
+        axis.set_title(_escaped(columns[i]), fontsize=9)
         axis.set_yticks([])
     axes[0][0].legend(fontsize=7)
     return figure

@@ -1,50 +1,57 @@
 """Samples and reconstructions as files: a picture, an array or a table."""
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from keras_vae import atomic
 from keras_vae.datasets import Scaler
+from keras_vae.models import VAE
+from keras_vae.runs.folder import Run
 from keras_vae.runs.report import figures
 
 
-def saver(run, model, path, name, overwrite):
-    """Checks where to write, before anything is computed.
+def saver(
+    run: Run, model: VAE, path: pathlib.Path | None, name: str, overwrite: bool
+) -> Callable[[dict[str, Any]], pathlib.Path]:
+    """Checks the output path, before anything is computed, and returns a save function.
 
     Args:
-        run: `keras_vae.runs.folder.Run`.
-        model: its model.
-        path: `pathlib.Path` with the suffix .png, .npz or .csv, or None for one in the run.
-        name: str, the name of the file in the run.
-        overwrite: bool, whether to replace a file.
+        run: the run.
+        model: the model of the run.
+        path: path with the suffix .png, .npz or .csv, or None for a file in the folder of
+            the run.
+        name: str, the name of that file, without suffix.
+        overwrite: bool, whether to replace an existing file.
 
     Returns:
         Function: dict of arrays `[rows, *event]` by name -> the path that was written.
 
     Raises:
-        ValueError: if the file is there, has another suffix, or the data have no such form.
+        ValueError: if the file exists, or its suffix is not possible for the data.
     """
     shape = model.likelihood.event_shape
     images, table = len(shape) == 3, run.path("scaler.json").is_file()
     if path is None:
         path = run.path(name + (".png" if images else ".csv" if table else ".npz"))
-    forms = {".npz": _save_npz}
+    writers = {".npz": _save_npz}
     if images:
-        forms[".png"] = _save_png
+        writers[".png"] = _save_png
     else:
-        forms[".csv"] = _save_csv
+        writers[".csv"] = _save_csv
     path = pathlib.Path(path)
-    if path.suffix not in forms:
+    if path.suffix not in writers:
         raise ValueError(
-            f"`out` must end with {' or '.join(sorted(forms))} for rows of shape {shape}. "
-            f"Received: out={path}"
+            f"`out` must end with {' or '.join(sorted(writers))} for rows of shape "
+            f"{shape}. Received: out={path}"
         )
     if path.is_dir():
         raise ValueError(f"`out` must be a file. Received: out={path}, which is a folder")
     if path.exists() and not overwrite:
         raise ValueError(
-            "`out` must be a new file, or give `overwrite`. "
+            "`out` must be a new file, unless `overwrite` is set. "
             f"Received: out={path}, which exists"
         )
     if not path.parent.is_dir():
@@ -56,13 +63,14 @@ def saver(run, model, path, name, overwrite):
         if scaler is not None:
             arrays = {key: scaler.inverse(x) for key, x in arrays.items()}
         with atomic.replacing(path) as part:
-            forms[path.suffix](part, arrays, run)
+            writers[path.suffix](part, arrays, run)
         return path
 
     return save
 
 
 def _scaler(run):
+    """Reads the scaler of a table."""
     try:
         return Scaler.from_dict(run.read_json("scaler.json"))
     except (KeyError, TypeError) as error:
@@ -74,7 +82,7 @@ def _save_npz(path, arrays, run):
 
 
 def _save_png(path, arrays, run):
-    """A grid; several arrays stand below each other, row by row."""
+    """Saves a grid; rows of several arrays are below each other."""
     x = np.stack(list(arrays.values()), axis=1)  # [rows, arrays, *event]
     rows, kinds, *shape = x.shape
     columns = min(16, rows)

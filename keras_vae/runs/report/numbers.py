@@ -1,39 +1,45 @@
-"""The numbers of a run, and those of the baselines beside them."""
+"""The evaluation of a run, and of baselines for comparison."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_vae import evaluation, nets
+from keras_vae.datasets import Dataset
 from keras_vae.distributions import IndependentBernoulli, IndependentNormal
 from keras_vae.models import VAE, Autoencoder
+from keras_vae.runs.folder import Run
 
-# The baselines' own protocol, the same for every run, so that their table compares.
+# The training of the baselines, the same for every run, so that tables are comparable.
 WIDTHS, STEPS, BATCH = [256, 256], 2000, 128
 
 
-def evaluate(run, model, data, num_samples, nll_rows):
-    """The numbers of a run on its test data, kept in evaluation.json.
+def evaluate(
+    run: Run, model: VAE, data: Dataset, num_samples: int, nll_rows: int
+) -> dict[str, float]:
+    """Evaluates a run on its test data; caches the numbers in evaluation.json.
 
     Args:
-        run: `keras_vae.runs.folder.Run`.
-        model: its model.
-        data: its `Dataset`.
+        run: the run.
+        model: the model of the run.
+        data: the data set of the run.
         num_samples: int, importance samples for each row.
-        nll_rows: int, how many test rows, at most, the NLL is estimated on.
+        nll_rows: int, the largest number of test rows for the NLL.
 
     Returns:
         dict of floats. All costs are in nats per row.
     """
     settings = {"num_samples": num_samples, "nll_rows": min(nll_rows, len(data.x_test))}
     settings["steps"] = int(model.step.numpy())
-    kept = run.read_json("evaluation.json")
-    if kept is not None:
-        if not isinstance(kept, dict):
-            raise run.unreadable("evaluation.json", "no dict")
-        if all(kept.get(name) == value for name, value in settings.items()):
-            return kept
+    cached = run.read_json("evaluation.json")
+    if cached is not None:
+        if not isinstance(cached, dict):
+            raise run.unreadable("evaluation.json", "not a dict")
+        if all(cached.get(name) == value for name, value in settings.items()):
+            return cached
     condition = run.condition_kwargs(data, "test")
     test = model.evaluate(
         data.x_test, condition.get("condition"), 500, verbose=0, return_dict=True
@@ -43,11 +49,11 @@ def evaluate(run, model, data, num_samples, nll_rows):
         model, data.x_test, **condition
     )
     if model.generative:
-        if getattr(model.likelihood, "grey", None) != "soft":  # that is no log-likelihood
+        if getattr(model.likelihood, "grey", None) != "soft":  # not a log-likelihood
             numbers |= _likelihood(model, data, num_samples, nll_rows, condition)
         active = evaluation.active_units(model, data.x_test, **condition)
         numbers |= {"active_units": active.sum(), "latent_units": active.size}
-    if data.has_classes and not condition:  # codes that are made with the label say nothing
+    if data.has_classes and not condition:  # else the codes contain the label
         numbers["probe_accuracy"] = _probe(model, data)
     numbers = {name: float(value) for name, value in numbers.items()} | settings
     run.write_json("evaluation.json", numbers)
@@ -55,6 +61,7 @@ def evaluate(run, model, data, num_samples, nll_rows):
 
 
 def _likelihood(model, data, num_samples, nll_rows, condition):
+    """Estimates the NLL, its errors and bits per dimension."""
     # Spread over the test set, which may be sorted.
     rows = np.linspace(0, len(data.x_test) - 1, min(nll_rows, len(data.x_test))).astype(int)
     estimate = evaluation.importance_weighted(
@@ -66,7 +73,7 @@ def _likelihood(model, data, num_samples, nll_rows, condition):
     nll = -estimate.log_likelihood.astype(np.float64)
     numbers = {
         "test_nll": nll.mean(),
-        # What another test set, and what other importance samples would change.
+        # The error over test sets; below, the error over importance samples.
         "test_nll_standard_error": nll.std(ddof=min(1, len(nll) - 1)) / math.sqrt(len(nll)),
         "effective_sample_size": np.median(estimate.effective_sample_size),
     }
@@ -76,55 +83,63 @@ def _likelihood(model, data, num_samples, nll_rows, condition):
     bits = evaluation.bits_per_dimension(numbers["test_nll"], data.event_shape)
     if isinstance(model.likelihood, IndependentBernoulli):
         numbers["bits_per_dimension"] = bits
-    elif data.value_range is not None:  # of the values before they were scaled
+    elif data.value_range is not None:  # in the units of the values before scaling
         low, high = data.value_range
         numbers["bits_per_dimension"] = bits + math.log2(high - low)
     return numbers
 
 
 def _probe(model, data, rows=10_000):
+    """Computes the accuracy of a logistic regression on the codes."""
     x, y = data.x_fit, data.y_train
-    if len(x) > rows:  # a logistic regression needs no more
+    if len(x) > rows:  # enough for a logistic regression
         chosen = np.linspace(0, len(x) - 1, rows).astype(int)
         x, y = x[chosen], y[chosen]
     return evaluation.linear_probe(model, x, y, data.x_test, data.y_test)
 
 
-def compare(run, model, data, numbers, latents, tell):
-    """PCA, linear and deep autoencoder and VAE at equal latent sizes, beside the run.
+def compare(
+    run: Run,
+    model: VAE,
+    data: Dataset,
+    numbers: dict[str, float],
+    latents: Sequence[int],
+    show: Callable[[str, int, int], Any],
+) -> list[dict[str, Any]]:
+    """Compares the run with PCA, a linear and a deep autoencoder and a VAE.
 
-    Every network has two dense layers of 256 and is trained for 2,000 steps of 128 rows;
-    what is known already is read from baselines.json.
+    All networks have two dense layers of 256 and are trained for 2,000 steps of 128 rows.
+    Results are cached in baselines.json.
 
     Args:
-        run: `keras_vae.runs.folder.Run`.
-        model: its model.
-        data: its `Dataset`.
+        run: the run.
+        model: the model of the run.
+        data: the data set of the run.
         numbers: from `evaluate`.
-        latents: list of int; those that are larger than the data are left out.
-        tell: function (text, done, total) that is told how far it is.
+        latents: latent sizes of the baselines; sizes above that of the data are left out.
+        show: function (text, done, total) that displays the progress.
 
     Returns:
         list of dicts: `model`, `latent`, `reconstruction_error` and, if there are labels,
         `probe_accuracy`. The run comes first.
     """
-    most = min(len(data.x_fit), math.prod(data.event_shape))
-    wanted = [(name, n) for n in latents if n <= most for name in BASELINES]
+    largest = min(len(data.x_fit), math.prod(data.event_shape))
+    keys = [(name, n) for n in latents if n <= largest for name in BASELINES]
     rows = run.read_json("baselines.json") or []
     if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in rows):
-        raise run.unreadable("baselines.json", "no table of the baselines")
-    known = {(row["model"], row["latent"]): row for row in rows}
-    for done, (name, latent) in enumerate(wanted):
-        if (name, latent) not in known:
-            tell(f"baselines: {name}, latent {latent}", done, len(wanted))
+        raise run.unreadable("baselines.json", "not a table of baselines")
+    results = {(row["model"], row["latent"]): row for row in rows}
+    for done, (name, latent) in enumerate(keys):
+        if (name, latent) not in results:
+            show(f"baselines: {name}, latent {latent}", done, len(keys))
             keras.utils.set_random_seed(0)
             scores = _scores(BASELINES[name](data, latent, model), data)
-            known[name, latent] = {"model": name, "latent": latent, **scores}
-            run.write_json("baselines.json", list(known.values()))
-    keys = {"reconstruction_error", "probe_accuracy"} & {*numbers}
-    mine = {key: numbers[key] for key in keys}
-    first = {"model": "this run", "latent": run.options.latent, **mine}
-    return [first, *(known[key] for key in wanted)] if wanted else []
+            results[name, latent] = {"model": name, "latent": latent, **scores}
+            run.write_json("baselines.json", list(results.values()))
+    names = {"reconstruction_error", "probe_accuracy"} & {*numbers}
+    scores = {name: numbers[name] for name in names}
+    first = {"model": "this run", "latent": run.options.latent, **scores}
+    return [first, *(results[key] for key in keys)] if keys else []
 
 
 def _scores(model, data):
@@ -169,13 +184,14 @@ BASELINES = {
 
 
 def _start(data):
+    """Starts the bias of a likelihood head at the mean of the data."""
     return {"bias_initializer": keras.initializers.Constant(data.mean(0).tolist())}
 
 
 def _train(model, data):
     rate = keras.optimizers.schedules.CosineDecay(3e-3, STEPS, alpha=0.01)
     model.compile(keras.optimizers.Adam(rate), jit_compile=True, steps_per_execution=100)
-    # Few rows are repeated: an epoch costs some time of its own, however short it is.
+    # Repeats few rows, because each epoch has an overhead.
     x = np.concatenate([data.x_fit] * -(-100 * BATCH // len(data.x_fit)))
     model.fit(x, batch_size=BATCH, epochs=STEPS // 100, steps_per_epoch=100, verbose=0)
     return model

@@ -1,56 +1,61 @@
-"""report.html: one page that needs nothing beside it."""
+"""report.html, a page without external files."""
 
 import base64
 import importlib.resources
+import pathlib
+from typing import Any
 
 import jinja2
 from PIL import Image
 
+from keras_vae.datasets import Dataset
+from keras_vae.models import VAE
+from keras_vae.runs.folder import Run
 from keras_vae.runs.report import figures
 
 # Title and caption of each figure, in the order of the page.
 CAPTIONS = {
     "curves": (
         "The bound and its terms",
-        "Nats per example, by epoch. elbo = -(reconstruction + kl), unweighted, whatever "
-        "the objective.",
+        "Nats per example, by epoch. elbo = -(reconstruction + kl), without the weights "
+        "of the objective.",
     ),
     "reconstructions": (
         "Reconstructions",
-        "Test rows, and below them the mean of p(x | E[z|x]).",
+        "Test rows (top) and the mean of p(x | E[z|x]) (bottom).",
     ),
-    "samples": ("Samples", "Means of p(x|z), z from the prior, seed 1."),
+    "samples": ("Samples", "Means of p(x|z), with z drawn from the prior (seed 1)."),
     "classes": (
         "Samples of each class",
-        "Means of p(x|z, label): a column for each label, and in each row the same z, by "
+        "Means of p(x|z, label): a column for each label. The z of a row have the same "
         "seed.",
     ),
     "transfer": (
         "Another label",
-        "Test rows, and below them the same z with each label in turn.",
+        "Test rows (top), and below them the same z decoded with each label.",
     ),
-    "marginals": ("Columns", "Test rows beside 2,000 samples, in the units of the data."),
+    "marginals": ("Columns", "Test rows and 2,000 samples, in the units of the data."),
     "latent": (
         "The latent map",
-        "Posterior means of test rows, coloured by label where there is one.",
+        "Posterior means of test rows, coloured by label if the data have labels.",
     ),
     "interpolations": (
         "Interpolations",
-        "Straight lines between the codes of two test rows, decoded.",
+        "Decoded points on straight lines between the posterior means of two test rows.",
     ),
     "traversals": (
         "Traversals",
-        "One unit in each row, from 2.5 standard deviations below its mean to as much "
-        "above: the active units, or the 32 with the largest KL, in this order.",
+        "One latent unit in each row, from 2.5 standard deviations below its mean to 2.5 "
+        "above: the active units, at most 32, by decreasing KL.",
     ),
     "kl": (
         "KL of each unit",
-        "KL(q(z|x) || p(z)), mean over the test rows. A unit near 0 is not used.",
+        "KL(q(z|x) || p(z)), mean over the test rows. Units near 0 are not used.",
     ),
 }
 STRIPS = (
-    " Each strip of colour is a row, its columns from left to right; white is the "
-    "middle of the values, blue below it, red above."
+    " Each coloured strip is a row, its columns from left to right: white is the "
+    "middle of the value range, blue is below it, red above."
 )
 TILES = {
     "test_elbo": ("test ELBO", "nats"),
@@ -64,38 +69,25 @@ TILES = {
 }
 
 
-def write(run, model, data, numbers, table):
+def write(
+    run: Run,
+    model: VAE,
+    data: Dataset,
+    numbers: dict[str, float],
+    table: list[dict[str, Any]],
+) -> pathlib.Path:
     """Draws the figures and writes report.html.
 
     Args:
-        run: `keras_vae.runs.folder.Run`.
-        model: its model.
-        data: its `Dataset`.
+        run: the run.
+        model: the model of the run.
+        data: the data set of the run.
         numbers: from `evaluate`.
         table: from `compare`.
 
     Returns:
         `pathlib.Path` of the page.
     """
-    drawn = figures.draw(run, model, data)
-    strips = len(data.event_shape) != 3
-    shown = []
-    for name, (title, caption) in CAPTIONS.items():
-        if name in drawn:
-            picture = len(drawn[name]) == 1
-            shown.append({
-                "name": name,
-                "title": title,
-                "caption": caption + (STRIPS if picture and strips else ""),
-                "files": [_embedded(path) for path in drawn[name]],
-                "size": _size(drawn[name][0]),
-                "picture": picture,
-            })  # fmt: skip
-    best = {}
-    for key, better in (("reconstruction_error", min), ("probe_accuracy", max)):
-        for latent in {row["latent"] for row in table}:
-            rows = [row[key] for row in table if row["latent"] == latent and key in row]
-            best[key, latent] = better(rows, default=None)
     source = importlib.resources.files("keras_vae.runs.report").joinpath("report.html.j2")
     environment = jinja2.Environment(
         autoescape=True,
@@ -111,15 +103,45 @@ def write(run, model, data, numbers, table):
         tiles=[
             _tile(key, *names, numbers) for key, names in TILES.items() if key in numbers
         ],
-        figures=shown,
+        figures=_figures(run, model, data),
         table=table,
-        best=best,
+        best=_best(table),
     )
     run.write("report.html", page)
     return run.path("report.html")
 
 
+def _figures(run, model, data):
+    """Draws the figures; returns what the template shows of each."""
+    files = figures.draw(run, model, data)
+    strips = len(data.event_shape) != 3
+    shown = []
+    for name, (title, caption) in CAPTIONS.items():
+        if name in files:
+            picture = len(files[name]) == 1
+            shown.append({
+                "name": name,
+                "title": title,
+                "caption": caption + (STRIPS if picture and strips else ""),
+                "files": [_embedded(path) for path in files[name]],
+                "size": _size(files[name][0]),
+                "picture": picture,
+            })  # fmt: skip
+    return shown
+
+
+def _best(table):
+    """Returns the best value by (column, latent size), which the table marks."""
+    best = {}
+    for key, better in (("reconstruction_error", min), ("probe_accuracy", max)):
+        for latent in {row["latent"] for row in table}:
+            rows = [row[key] for row in table if row["latent"] == latent and key in row]
+            best[key, latent] = better(rows, default=None)
+    return best
+
+
 def _tile(key, title, unit, numbers):
+    """Formats a number for the top of the page."""
     value = f"{numbers[key]:,.2f}"
     if key == "active_units":
         value = f"{numbers[key]:.0f} of {numbers['latent_units']:.0f}"
@@ -136,4 +158,5 @@ def _size(path):
 
 
 def _embedded(path):
+    """Returns a PNG file as a data URL."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
