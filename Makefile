@@ -68,7 +68,7 @@ bench-faults: setup ## kill training 125 times, a quarter of an hour: it must en
 	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
 
 bench-cvae: setup ## conditional models on MNIST, an hour, into docs/conditional.md; needs MNIST
-	@mkdir -p build && echo "# Conditional models on MNIST, by \`make bench-cvae\`" >build/cvae.md
+	@mkdir -p build && echo "# Conditional models on MNIST (\`make bench-cvae\`)" >build/cvae.md
 	@set -e; for script in $(CVAE); do \
 	  echo "$$script" >&2; echo >>build/cvae.md; $(BIN)/python $$script >>build/cvae.md; done
 	@mv build/cvae.md docs/conditional.md

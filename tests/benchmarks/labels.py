@@ -1,8 +1,10 @@
-"""MNIST given its label: the test NLL beside that of the same model without, and whether
-a classifier, trained on real digits, finds the label in samples.
+"""Compares a conditional VAE on MNIST with the same model without labels.
 
-Both models: 784-500-500-30-500-500-784, relu; the label modulates what each layer of
-encoder and decoder gives (`nets.FiLM`). The table is Markdown.
+Measures the test NLL of both, and how often a classifier that was trained on real digits
+predicts the label of a sample.
+
+Both models: 784-500-500-30-500-500-784, relu; the label modulates the output of each layer
+of encoder and decoder (`nets.FiLM`). The tables are in Markdown.
 
     KERAS_VAE_DATA=DIR python tests/benchmarks/labels.py [--epochs 40] [--out DIR]
 """
@@ -27,7 +29,7 @@ CLASSES, BATCH = 10, 200
 
 
 def train(data, epochs, conditional):
-    """A VAE, or a conditional one, of the same layers."""
+    """Trains a VAE or a conditional VAE with the same layers."""
     keras.utils.set_random_seed(0)
     networks = [kv.nets.MLP([500, 500]), kv.nets.MLP([500, 500])]
     likelihood = kv.distributions.IndependentBernoulli(data.event_shape)
@@ -45,7 +47,7 @@ def train(data, epochs, conditional):
 
 
 def train_classifier(data, epochs=4):
-    """A small convolutional network on binary pixels, as samples are, drawn anew."""
+    """Trains a small convolutional network on binary pixels, new ones in each epoch."""
     keras.utils.set_random_seed(1)
     layers, blocks = keras.layers, []
     for channels in (32, 64):
@@ -69,14 +71,14 @@ def binary(images, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--rows", type=int, default=5_000, help="test rows of the NLL")
+    parser.add_argument("--rows", type=int, default=5_000, help="number of test rows for the NLL")
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs"))
     options = parser.parse_args()
     data = kv.datasets.load("mnist")
     options.out.mkdir(parents=True, exist_ok=True)
     x, y = data.x_test[: options.rows], data.y_test[: options.rows].astype(int)
-    print("## A digit given its label\n")
+    print("## Digits with labels\n")
     print("| model | weights | -log p(x), nats | training, s |\n|---|---|---|---|")
     for conditional in (False, True):
         begin = time.perf_counter()
@@ -84,7 +86,7 @@ def main():
         took = time.perf_counter() - begin
         given = {"condition": y} if conditional else {}
         nll = -model.log_likelihood(x, options.samples, **given)
-        name = "given the label" if conditional else "without"
+        name = "conditional on the label" if conditional else "unconditional"
         error = float(nll.std() / np.sqrt(len(nll)))
         cells = f"{model.count_params():,} | {nll.mean():.2f} ± {error:.2f} | {took:.0f}"
         print(f"| {name} | {cells} |", flush=True)
@@ -93,9 +95,9 @@ def main():
     shown = {
         "test digits, binary": (binary(data.x_test, 99), data.y_test.astype(int)),
         "samples": (model.sample(seed=1, condition=labels).numpy(), labels),
-        "their means": (model.sample(seed=1, condition=labels, mean=True).numpy(), labels),
+        "means of samples": (model.sample(seed=1, condition=labels, mean=True).numpy(), labels),
     }
-    print("\n| of 10,000 | the classifier finds the label |\n|---|---|")
+    print("\n| 10,000 images | accuracy of the classifier |\n|---|---|")
     for name, (images, truth) in shown.items():
         right = np.mean(classifier.predict(images, 500, verbose=0).argmax(1) == truth)
         print(f"| {name} | {right:.2%} |", flush=True)
@@ -104,7 +106,7 @@ def main():
     )
     grid = kv.callbacks.image_grid(grid, CLASSES)[..., 0]
     plt.imsave(options.out / "labels.png", 255 - grid, cmap="gray")
-    print("\nEach row from one draw of z:\n\n![Samples of each label](labels.png)\n")
+    print("\nEach row has the same z:\n\n![Samples of each label](labels.png)\n")
 
 
 if __name__ == "__main__":

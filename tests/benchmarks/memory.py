@@ -1,18 +1,17 @@
-"""Training on an array that is larger than the memory: its rate, and what it takes.
+"""Measures the rate and memory of training on an array that is larger than memory.
 
-A dense VAE (784-400-20-400-784, batches of 128, `compile("adam")`) trains on rows of MNIST,
-repeated until the array on the disk is as large as it should be, through
-`np.load(path, mmap_mode="r")`. The table has, for each size, the rate as a share of that on
-60,000 rows in memory, and the resident memory of the process: its peak (VmHWM), and what
-is anonymous and what pages of files when the training ends. Two processes, one for each
-array, train in turn, so that a busy machine slows both.
+A dense VAE (784-400-20-400-784, batches of 128, `compile("adam")`) trains on repeated rows
+of MNIST in one file, through `np.load(path, mmap_mode="r")`. For each file size the table
+has the rate relative to 60,000 rows in memory, and the resident memory of the process: its
+peak (VmHWM), and anonymous and file-backed pages at the end of the training. Two
+processes, one for each array, train in turn, so that other load slows both.
 
     KERAS_VAE_DATA=folder python tests/benchmarks/memory.py [--gigabytes 0.05 1 5 20]
         [--rounds 15] [--steps 200] [--folder DIR] [--out FILE.md]
 
-The array is written to a temporary folder and read once, so that it is in the page cache
-of the system as far as that has room; "from the disk" is what had to be read while it was
-trained on (read_bytes of /proc, Linux). With --out the table also replaces what FILE has
+The array is written to a temporary folder and read once, so that it is in the system's
+page cache as far as that has room. "read from disk" is what was read again during the
+training (read_bytes of /proc, Linux). With --out the table also replaces the text in FILE
 between the lines `<!-- memory -->` and `<!-- /memory -->`.
 """
 
@@ -34,7 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def train(path, steps):
-    """Trains on an array in turns of `steps`, one for each line that comes in."""
+    """Trains on an array in turns of `steps`, one for each line of stdin."""
     import keras
 
     import keras_vae as kv
@@ -49,7 +48,7 @@ def train(path, steps):
     model.compile("adam")
 
     class Turns(keras.callbacks.Callback):
-        """One fit, so that the order of the rows is made once; a turn is an epoch."""
+        """Uses one fit, so that the rows are shuffled once; a turn is an epoch."""
 
         def on_epoch_begin(self, epoch, logs=None):
             self.begin = time.perf_counter()
@@ -85,7 +84,7 @@ def read_proc(name, *keys):
 
 
 class Training:
-    """A process that trains on an array: of a file, or in memory."""
+    """A process that trains on an array, in a file or in memory."""
 
     def __init__(self, path, steps):
         command = [sys.executable, __file__, "--train", path, "--steps", str(steps)]
@@ -94,13 +93,13 @@ class Training:
         self._answer()  # the first turn traces
 
     def turn(self):
-        """Seconds of a turn."""
+        """Runs a turn and returns its seconds."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return float(self._answer())
 
     def end(self):
-        """Ends it: [peak, anonymous, of files], MB of memory, and MB read from the disk."""
+        """Ends the process; returns MB: peak, anonymous, file-backed, read from disk."""
         self.process.stdin.close()
         *resident, read = map(int, self._answer().split())
         return [*(kib * 1024 / 1e6 for kib in resident), read / 1e6]
@@ -108,14 +107,14 @@ class Training:
     def _answer(self):
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("the training failed")
+            raise SystemExit("The training failed.")
         return line
 
 
 def measured(sizes, rounds, steps, folder):
     """Lines of the table."""
-    titles = ("data, GB", "rows", "rate, share", "rate, steps/s", "peak, MB")
-    yield from header(*titles, "anonymous, MB", "of files, MB", "from the disk, MB")
+    titles = ("data, GB", "rows", "relative rate", "rate, steps/s", "peak, MB")
+    yield from header(*titles, "anonymous, MB", "file-backed, MB", "read from disk, MB")
     load, images, in_memory = os.getloadavg()[0], mnist(), []
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -132,20 +131,20 @@ def measured(sizes, rounds, steps, folder):
     yield ""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     yield (
-        f"Medians of {rounds} turns of {steps} steps (lowest to highest), each array in "
-        f"turn with the one in memory. {platform.machine()}, {os.cpu_count()} cores, "
-        f"{total:.0f} GB of memory; load {load:.1f} before."
+        f"Medians of {rounds} turns of {steps} steps (lowest to highest); each array "
+        f"alternates with the array in memory. {platform.machine()}, {os.cpu_count()} "
+        f"cores, {total:.0f} GB of memory; load average before: {load:.1f}."
     )
 
 
 def write(path, images, rows):
-    """Writes so many rows, the images again and again; returns their number."""
+    """Writes `rows` rows by repeating the images; returns their number."""
     needed, free = rows * images[0].size, shutil.disk_usage(path.parent).free
     if needed > 0.9 * free:
         raise SystemExit(
-            f"{path.parent} has {free / 1e9:.0f} GB, {needed / 1e9:.0f} wanted"
+            f"{path.parent} has {free / 1e9:.0f} GB free and needs {needed / 1e9:.0f} GB"
         )
-    # The header alone, then the rows: what is mapped would count as memory here.
+    # Writes only the header with NumPy: mapped rows would count as memory here.
     np.lib.format.open_memmap(path, "w+", images.dtype, (rows, *images.shape[1:]))
     with open(path, "r+b") as file:
         file.seek(-needed, os.SEEK_END)
@@ -180,10 +179,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.05, 1, 5, 20])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=200, help="of a turn")
-    parser.add_argument("--folder", help="for the array; by default that of the system")
-    parser.add_argument("--out", type=pathlib.Path, help="Markdown file")
-    parser.add_argument("--train", help=argparse.SUPPRESS)  # in a new process
+    parser.add_argument("--steps", type=int, default=200, help="steps per turn")
+    parser.add_argument("--folder", help="folder of the array; default: temporary")
+    parser.add_argument("--out", type=pathlib.Path, help="Markdown file to update")
+    parser.add_argument("--train", help=argparse.SUPPRESS)  # used internally
     args = parser.parse_args()
     if args.train is not None:
         train(args.train, args.steps)
@@ -200,7 +199,7 @@ def replace(path, name, table):
     whole = path.read_text()
     block = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(block, whole, re.DOTALL):
-        raise SystemExit(f"{path} has no lines <!-- {name} --> and <!-- /{name} -->")
+        raise SystemExit(f"{path} must have lines <!-- {name} --> and <!-- /{name} -->")
     path.write_text(
         re.sub(block, lambda m: f"{m[1]}\n{table}\n\n{m[2]}", whole, flags=re.DOTALL)
     )

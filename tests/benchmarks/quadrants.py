@@ -1,14 +1,14 @@
-"""Structured prediction on MNIST: some quadrants of a digit are seen, the others answered.
+"""Structured prediction on MNIST: predicts the missing quadrants of a digit.
 
-Sohn et al. (2015), section 5.1: a network that gives one answer, and a conditional VAE that
-gives many, whose likelihood of the right answer is estimated by Monte Carlo and by
-importance sampling. Seen are the lower left quadrant, the left half, all but the lower
-right. Values are in nats for each test image, of the pixels not seen.
+Sohn et al. (2015), section 5.1: a network with one answer, and a conditional VAE with many
+answers. The likelihood of the true answer under the CVAE is estimated by Monte Carlo and by
+importance sampling. The visible part is the lower left quadrant, the left half, or all but
+the lower right quadrant. Values are in nats per test image, summed over the hidden pixels.
 
-Pyro's tutorial calls Monte Carlo what is the bound: `Trace_ELBO` in generate_table of its
-examples/cvae/util.py.
+The value that Pyro's tutorial calls Monte Carlo is the bound: `Trace_ELBO` in
+generate_table of its examples/cvae/util.py.
 
-The tables are Markdown.
+The tables are in Markdown.
 
     KERAS_VAE_DATA=DIR python tests/benchmarks/quadrants.py [--quadrants 1,2,3] [--out DIR]
 """
@@ -32,13 +32,14 @@ import matplotlib.pyplot as plt
 
 HEAD = """## Quadrants
 
--log p(y|x) in nats for each test image, of the pixels not seen, ± its standard error over
-the images. Answers are binary pixels, drawn anew in each step; in the column of grey ones
-these are soft targets, as in Pyro's tutorial, whose value for the CVAE is such a bound.
-The KL has a weight of {beta} (1 in that column). It keeps q(z|x, y) near p(z|x), so that
-draws of the prior hit the answer: Monte Carlo gains what importance sampling loses. It
-and the epochs were chosen by values of test images in shorter runs; early stopping sees
-training images.
+-log p(y|x) of the hidden pixels in nats per test image, ± its standard error over the
+images. Answers are binary pixels, binarised at random in each step. The last column uses
+grey pixels as soft targets, as in Pyro's tutorial; the tutorial's value for the CVAE is
+this bound. The weight of the KL is {beta} (1 in the last column). A weight above 1 keeps
+q(z|x, y) near p(z|x), so that samples of the prior match the answer: the Monte Carlo
+estimate improves, and the importance sampling estimate gets worse. The weight and the
+number of epochs were chosen on test images in shorter runs. Early stopping uses training
+images.
 """
 
 HALF, HELD_OUT, BATCH = 14, 5_000, 100
@@ -59,7 +60,7 @@ PUBLISHED = {
 
 
 def seen(quadrants):
-    """bool `[28, 28]`: the pixels that are the question."""
+    """Returns bool `[28, 28]`: the visible pixels."""
     mask = np.zeros((28, 28), bool)
     mask[HALF:, :HALF] = True
     if quadrants >= 2:
@@ -70,12 +71,12 @@ def seen(quadrants):
 
 
 def split(images, mask):
-    """Images of uint8 -> (question, answer), each `[rows, pixels]`."""
+    """Splits uint8 images into (question, answer), each `[rows, pixels]`."""
     return images[:, mask], images[:, ~mask]
 
 
 def train_baseline(train, held_out, epochs):
-    """The network with one answer: the probability of each pixel."""
+    """Trains the network with one answer: the probability of each pixel."""
     x, y = (part / np.float32(255) for part in train)
     layers = [keras.layers.Dense(500, "relu"), keras.layers.Dense(500, "relu")]
     answer = keras.layers.Dense(y.shape[1], "sigmoid")
@@ -97,7 +98,7 @@ def train_baseline(train, held_out, epochs):
 
 
 def train_cvae(train, held_out, baseline, grey, epochs, beta):
-    """The conditional VAE, whose networks see the question and the one answer."""
+    """Trains the conditional VAE; its networks see the question and the one answer."""
     (x, y), units, latent = train, [500, 500], 50
     model = kv.StructuredPredictor(
         encoder=kv.nets.MLP(units),
@@ -129,7 +130,7 @@ def train_cvae(train, held_out, baseline, grey, epochs, beta):
 
 
 def minus_log_likelihood(model, x, y, samples, proposal):
-    """-log p(y|x) in nats: the mean and its standard error over the rows."""
+    """Returns -log p(y|x) in nats: the mean and its standard error over the rows."""
     estimate = kv.evaluation.importance_weighted(
         model, y, samples, condition=x, proposal=proposal
     )
@@ -141,7 +142,7 @@ def mean_and_error(nats):
 
 
 def one_answer(baseline, model, x, y):
-    """-log p(y|x) of the baseline, of answers as the model's likelihood observes them."""
+    """Returns -log p(y|x) of the baseline, with answers as the model observes them."""
     probabilities = baseline.predict(x / np.float32(255), 1000, verbose=0)
     head = model.likelihood
     draw = model.row_noise(np.arange(len(y), dtype=np.int32))
@@ -153,7 +154,7 @@ def one_answer(baseline, model, x, y):
 
 
 def draw_answers(path, mask, x, y, baseline, model, digits=20, answers=10):
-    """Each row: the question, the digit, the one answer, several answers."""
+    """Draws in each row: the question, the digit, the one answer, several answers."""
     x, y = x[:digits], y[:digits]
 
     def whole(answer):
@@ -189,8 +190,8 @@ def main():
     parser.add_argument("--grey-epochs", type=int, default=10)
     parser.add_argument("--beta", type=float, default=1.5, help="weight of the KL")
     parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--draws", type=int, default=2_000, help="of Monte Carlo")
-    parser.add_argument("--samples", type=int, default=100, help="of importance sampling")
+    parser.add_argument("--draws", type=int, default=2_000, help="samples of Monte Carlo")
+    parser.add_argument("--samples", type=int, default=100, help="importance samples")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs"))
     options = parser.parse_args()
     data = kv.datasets.load("mnist")
@@ -199,12 +200,12 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     held = min(HELD_OUT, len(images) // 10)
     columns = [
-        "quadrants seen",
-        "by",
+        "visible quadrants",
+        "source",
         "one answer",
-        f"CVAE, Monte Carlo ({options.draws} draws)",
+        f"CVAE, Monte Carlo ({options.draws} samples)",
         f"CVAE, importance sampling ({options.samples})",
-        "CVAE, -ELBO of grey pixels",
+        "CVAE, -ELBO, grey pixels",
         "s",
     ]
     print(HEAD.format(beta=options.beta))
@@ -234,9 +235,9 @@ def main():
         print(f"| {quadrants} | keras_vae | {cells} |", flush=True)
         name = f"quadrants-{quadrants}.png"
         draw_answers(options.out / name, mask, x, y, baseline, model)
-    print("\nThe question, the digit, the one answer, ten draws:\n")
+    print("\nColumns: the question, the digit, the one answer, ten samples.\n")
     for quadrants in options.quadrants.split(","):
-        print(f"![{quadrants} of 4 quadrants seen](quadrants-{quadrants}.png)\n")
+        print(f"![{quadrants} of 4 quadrants visible](quadrants-{quadrants}.png)\n")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""What replicas and workers cost: measured on this machine, and computed on paper.
+"""Measures the overhead of replicas and workers, and computes it for other networks.
 
-Two tables in Markdown. `measured`: the time of a training step of one global batch on one
-device, on two logical CPU devices (MirroredStrategy) and on two worker processes
+Writes two tables in Markdown. `measured`: the time of a training step of one global batch
+on one device, on two logical CPU devices (MirroredStrategy) and on two worker processes
 (MultiWorkerMirroredStrategy, over loopback), in turn, and their ratios. All share the same
-cores, so that a ratio of 1 would be work without communication. `paper`: what summing the
-gradients takes over networks that are not here.
+cores, so a ratio of 1 would mean no overhead. `paper`: the computed time to sum gradients
+over networks that are not available here.
 
     python tests/benchmarks/scaling.py [--rounds 3] [--out docs/scaling.md]
-    python tests/benchmarks/scaling.py --compute 0.4 1.1 8  # of your device, ms
+    python tests/benchmarks/scaling.py --compute 0.4 1.1 8  # ms of your device
 
-With --out the tables also replace what FILE has between the lines `<!-- measured -->` and
-`<!-- /measured -->`, `<!-- paper -->` and `<!-- /paper -->`.
+With --out the tables also replace the text in FILE between the lines `<!-- measured -->`
+and `<!-- /measured -->`, `<!-- paper -->` and `<!-- /paper -->`.
 """
 
 import argparse
@@ -27,21 +27,21 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-BATCH = 128  # rows of a step: of the global batch if measured, of each worker on paper
-STEPS = {"dense": 200, "conv": 50, "large": 5}  # that are timed at a time
+BATCH = 128  # rows per step: global in `measured`, of each worker in `paper`
+STEPS = {"dense": 200, "conv": 50, "large": 5}  # timed together
 
-# Bytes per second and seconds per message. The times of a message are assumptions: TCP
-# between the hosts of one rack, and a network that goes past the kernel (RDMA).
+# Bytes per second and seconds per message. The latencies are assumptions: TCP between the
+# hosts of one rack, and a network that bypasses the kernel (RDMA).
 NETWORKS = {"10 Gbit/s, 50 us": (10e9 / 8, 50e-6), "100 Gbit/s, 5 us": (100e9 / 8, 5e-6)}
 WORKERS = [2, 4, 8, 16, 32, 64, 128, 256]
-MESSAGES = 2  # all-reduces of a step: the rows of each replica, all gradients in one
+MESSAGES = 2  # all-reduces per step: row counts of the replicas, all gradients
 
 
 def all_reduce(size, workers, bandwidth, latency):
     """Seconds of a ring all-reduce (Patarasuk and Yuan, 2009; Thakur et al., 2005).
 
     Args:
-        size: bytes that each worker has.
+        size: bytes on each worker.
         workers: int.
         bandwidth: bytes per second.
         latency: seconds per message.
@@ -51,13 +51,13 @@ def all_reduce(size, workers, bandwidth, latency):
 
 
 def paper(models):
-    """Lines of the table: what a step's communication takes, and what it leaves.
+    """Lines of the table: the communication time of a step, and the parallel efficiency.
 
     Args:
         models: dict, name -> (parameters, seconds of a step of `BATCH` rows on one device).
     """
     yield from header("workers", *(f"{m}, {n}" for m in models for n in NETWORKS))
-    # Of the times as they are printed, so that the table says all that it is made from.
+    # Uses the times as printed, so that the table can be recomputed from itself.
     rounded = [(p, 1e-3 * float(f"{1e3 * t:.3g}")) for p, t in models.values()]
     columns = [(*model, *net) for model in rounded for net in NETWORKS.values()]
     yield row("parameters", *(f"{p:,}" for p, *_ in columns))
@@ -79,7 +79,7 @@ def row(*cells):
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-# Measured, each kind in processes of its own: devices are set before TensorFlow starts.
+# Each kind is measured in separate processes: devices are set before TensorFlow starts.
 
 
 def build(name):
@@ -103,7 +103,7 @@ def build(name):
 
 
 def times(kind, names):
-    """Times one kind of training: name -> (parameters, seconds of a step)."""
+    """Measures one kind of training: name -> (parameters, seconds of a step)."""
     import numpy as np
     import tensorflow as tf
 
@@ -124,7 +124,7 @@ def times(kind, names):
             model = build(name)
             model.compile("adam")
         took = []
-        for _ in range(4):  # the first one traces; the fastest met the least of other work
+        for _ in range(4):  # the first one traces; the fastest had the least other load
             begin = time.perf_counter()
             model.fit(x, batch_size=BATCH, verbose=0)
             took.append((time.perf_counter() - begin) / steps)
@@ -143,7 +143,7 @@ def start(kind, names, **environment):
 
 
 def in_processes(kind, names):
-    """What `times` finds; of two workers, the slower one."""
+    """Runs `times` in new processes; for two workers, returns the slower result."""
     if kind == "workers":
         cluster = [f"127.0.0.1:{port}" for port in free_ports(2)]
         configs = (
@@ -174,14 +174,14 @@ def free_ports(count):
 
 
 def measured(rounds, names=("dense", "conv")):
-    """Lines of the table of steps measured here."""
+    """Lines of the table of measured steps."""
     kinds = {"one device": "one", "two replicas": "replicas", "two workers": "workers"}
     load = os.getloadavg()[0]
     found = {kind: [] for kind in kinds}
-    for _ in range(rounds):  # in turn, so that a busy machine slows all
+    for _ in range(rounds):  # in turn, so that other load slows all kinds
         for kind, word in kinds.items():
             found[kind].append(in_processes(word, names))
-    titles = (f"{name}, {what}" for name in names for what in ("ms a step", "ratio"))
+    titles = (f"{name}, {what}" for name in names for what in ("ms per step", "ratio"))
     yield from header("", *titles)
     for kind, rows in found.items():
         cells = []
@@ -194,9 +194,9 @@ def measured(rounds, names=("dense", "conv")):
         yield row(kind, *cells)
     yield ""
     yield (
-        f"Medians of {rounds} rounds (lowest to highest), global batch {BATCH}. "
-        f"{platform.machine()}, {os.cpu_count()} cores, shared by all; "
-        f"load {load:.0f} before."
+        f"Medians of {rounds} rounds (lowest to highest), global batch size {BATCH}. "
+        f"{platform.machine()}, {os.cpu_count()} cores, shared by all processes; "
+        f"load average before: {load:.0f}."
     )
 
 
@@ -212,10 +212,10 @@ def main():
         type=float,
         nargs=len(STEPS),
         metavar="MS",
-        help="of a step of 128 rows on one device: dense, conv, large; measures nothing",
+        help="compute time of 128 rows on one device: dense, conv, large; skips measuring",
     )
-    parser.add_argument("--out", type=pathlib.Path, help="Markdown file")
-    parser.add_argument("--kind", nargs="+", help=argparse.SUPPRESS)  # in a new process
+    parser.add_argument("--out", type=pathlib.Path, help="Markdown file to update")
+    parser.add_argument("--kind", nargs="+", help=argparse.SUPPRESS)  # used internally
     args = parser.parse_args()
     if args.kind:
         kind, *names = args.kind
@@ -240,7 +240,7 @@ def replace(path, tables):
     for name, table in tables.items():
         block = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         if not re.search(block, whole, re.DOTALL):
-            raise SystemExit(f"{path} has no lines <!-- {name} --> and <!-- /{name} -->")
+            raise SystemExit(f"{path} must have lines <!-- {name} --> and <!-- /{name} -->")
         whole = re.sub(
             block, lambda m, t=table: f"{m[1]}\n{t}\n\n{m[2]}", whole, flags=re.DOTALL
         )

@@ -1,10 +1,10 @@
-"""MNIST with 100 labels, ten of each digit: the model M2 of Kingma et al. (2014).
+"""Trains model M2 of Kingma et al. (2014) on MNIST with 100 labels, ten of each digit.
 
-Beside it its own classifier, trained on the 100 labels alone. Theirs (table 1, M2) has a
-test error of 11.97 +- 1.71 %, from scratch. To get there in minutes, each part begins where
-the one before it has come to: the classifier learns the 100 labels, encoder and decoder
-learn from its guesses as a conditional VAE, then all learn together. Dense networks; the
-label modulates those of encoder and decoder (`nets.FiLM`).
+Compares it with its own classifier, trained on the 100 labels only. The paper (table 1, M2)
+has a test error of 11.97 +- 1.71 %, trained from scratch. Here training takes minutes,
+because it has three stages: the classifier learns the 100 labels, encoder and decoder learn
+from its predictions as a conditional VAE, then all parts learn together. All networks are
+dense; the label modulates those of encoder and decoder (`nets.FiLM`).
 
     KERAS_VAE_DATA=DIR python tests/benchmarks/semi_supervised.py
 """
@@ -24,7 +24,7 @@ CLASSES, BATCH = 10, 200
 
 
 def choose(labels, each, rng):
-    """The places of so many rows of each class."""
+    """Returns the indices of `each` random rows of each class."""
     places = [rng.choice(np.flatnonzero(labels == c), each, False) for c in range(CLASSES)]
     return np.concatenate(places)
 
@@ -54,7 +54,7 @@ def make_model(data, alpha, seed):
 
 
 def learn_labels(model, x, y, epochs):
-    """Trains the classifier of a model on the rows with a label alone."""
+    """Trains the classifier of a model on the labelled rows only."""
     logits = keras.Sequential([model.classifier, model.class_logits])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
     logits.compile(keras.optimizers.Adam(1e-3), loss)
@@ -62,7 +62,7 @@ def learn_labels(model, x, y, epochs):
 
 
 def learn_guesses(model, x, guesses, epochs):
-    """Trains encoder and decoder of a model on (x, guessed label)."""
+    """Trains encoder and decoder of a model on (x, predicted label)."""
     vae = kv.ConditionalVAE(
         model.encoder,
         model.decoder,
@@ -76,7 +76,7 @@ def learn_guesses(model, x, guesses, epochs):
 
 
 def classes(model, x):
-    """The likeliest label of each row."""
+    """Predicts the label of each row."""
     parts = np.array_split(x, -(-len(x) // 1000))
     return np.concatenate([np.argmax(model.classify(part), axis=1) for part in parts])
 
@@ -86,7 +86,7 @@ def error(model, data):
 
 
 def learn(data, seed, options):
-    """Trains M2 with 100 labels: the test errors of its classifier alone, and with all."""
+    """Trains M2 with 100 labels; returns the test errors of the classifier and of M2."""
     keras.utils.set_random_seed(seed)
     x, y = data.x_train[: options.rows], data.y_train[: options.rows].astype(int)
     chosen = choose(y, 10, np.random.default_rng(seed))
@@ -96,7 +96,7 @@ def learn(data, seed, options):
     guesses = classes(model, x)
     guesses[chosen] = y[chosen]
     learn_guesses(model, x, guesses, options.first_epochs)
-    # The labelled rows often enough for each batch to have some.
+    # Repeats the labelled rows, so that each batch has some.
     images = np.concatenate([x, *[x[chosen]] * options.repeat])
     labels = np.full(len(images), -1)
     labels[len(x) :] = np.tile(y[chosen], options.repeat)
@@ -107,19 +107,20 @@ def learn(data, seed, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=6, help="of all parts together")
-    parser.add_argument("--first-epochs", type=int, default=8, help="on guesses")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of all parts together")
+    parser.add_argument("--first-epochs", type=int, default=8, help="epochs on predicted labels")
     parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--repeat", type=int, default=20, help="of labelled rows")
+    parser.add_argument("--repeat", type=int, default=20, help="repetitions of labelled rows")
     parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, each other labels")
+    parser.add_argument("--seeds", type=int, default=3, help="number of label sets")
     options = parser.parse_args()
     data = kv.datasets.load("mnist")
     print(
-        "## 100 labels\n\nErrors of 10,000 test digits. M2 begins with a classifier that "
-        "was trained on the labels, and a decoder\nthat was trained on its guesses. Kingma "
-        "et al. (2014), table 1, M2: 11.97 ± 1.71 %.\n\n"
-        "| labels | the classifier on them alone | M2 | s |\n|---|---|---|---|",
+        "## Semi-supervised learning with 100 labels\n\nTest error on 10,000 digits. M2 "
+        "starts from a classifier that was trained on the 100 labels, and from an\n"
+        "encoder and a decoder that were trained on its predictions. Kingma et al. "
+        "(2014), table 1, M2: 11.97 ± 1.71 %.\n\n"
+        "| random labels | classifier only | M2 | s |\n|---|---|---|---|",
         flush=True,
     )
     for seed in range(options.seeds):
@@ -127,7 +128,7 @@ def main():
         alone, together = learn(data, seed, options)
         took = time.perf_counter() - begin
         print(
-            f"| draw {seed + 1} | {alone:.2%} | {together:.2%} | {took:.0f} |", flush=True
+            f"| set {seed + 1} | {alone:.2%} | {together:.2%} | {took:.0f} |", flush=True
         )
 
 
