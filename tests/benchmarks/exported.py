@@ -1,15 +1,15 @@
-"""What exported models cost: quantisation in LiteRT, and calls in three runtimes.
+"""Measures exported models: quantisation in LiteRT, and latency in three runtimes.
 
-Two tables in Markdown. `quantisation`: size, time and error of each signature of a .tflite
-file, for each `quantize`. `latency`: start and calls of the SavedModel, of LiteRT and of
-ONNX Runtime, each in new processes without keras_vae, for the run's model and for an
-untrained dense one, 784-400-20-400-784. Its last row divides `sample` by `decode` of the
-same z: what drawing the noise adds.
+Writes two tables in Markdown. `quantisation`: size, time and error of each signature of a
+.tflite file, for each `quantize`. `latency`: times of start and calls of the SavedModel, of
+LiteRT and of ONNX Runtime, each in new processes without keras_vae, for the run's model and
+for an untrained dense model, 784-400-20-400-784. Its last row is the time of `sample`
+divided by that of `decode` with the same z: the overhead of the noise.
 
     python tests/benchmarks/exported.py [--run RUN] [--table NAME] [--out FILE]
 
 Without --run the demo's model is trained for 20 epochs. With --out the tables also replace
-what FILE has between the lines `<!-- table -->` and `<!-- /table -->`.
+the text in FILE between the lines `<!-- table -->` and `<!-- /table -->`.
 """
 
 import argparse
@@ -30,8 +30,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 ROWS = (1, 256)
-SECONDS = 1  # at most, for the calls of one signature after five
-MAIN = {"encode": "z", "sample": "x", "score": "elbo"}  # of the others it is "mean"
+SECONDS = 1  # limit for the calls of one signature; there are at least five calls
+MAIN = {"encode": "z", "sample": "x", "score": "elbo"}  # default: "mean"
 PACKAGES = {
     "tf_saved_model": "tensorflow",
     "litert": "ai-edge-litert",
@@ -40,8 +40,8 @@ PACKAGES = {
 
 
 def measure(job):
-    """Times of one artefact, in a process of its own: lists of milliseconds by name."""
-    runtimes = runpy.run_path(job["runtimes"])  # an import would bring all of keras_vae
+    """Measures one artefact in this process; returns lists of milliseconds by name."""
+    runtimes = runpy.run_path(job["runtimes"])  # an import would load all of keras_vae
     begin = time.perf_counter()
     steps = runtimes[job["runtime"]](job["artefact"])
     next(steps)
@@ -74,15 +74,15 @@ def measure(job):
     seeds = feeds["sample"]
     z = {"z": timed("sample", seeds)[1]["z"]}
     timed("decode", z)
-    took["sample / decode"] = repeated(  # in turn, so that a busy machine slows both
+    took["sample / decode"] = repeated(  # in turn, so that other load slows both
         lambda: timed("sample", seeds)[0] / timed("decode", z)[0]
     )
-    np.savez(job["results"])  # none
+    np.savez(job["results"])  # empty
     return took
 
 
 def latency(models, folder, repeat, processes=3):
-    """Lines of the table of start and calls."""
+    """Lines of the table of latencies."""
     from keras_vae.exporting import verify
 
     columns, names = [], None
@@ -111,7 +111,7 @@ def latency(models, folder, repeat, processes=3):
         yield row(words, *(spread(column[key]) for column in columns))
     yield ""
     yield f"Medians (quartiles) of {processes} processes with up to {repeat} calls each."
-    yield "TensorFlow has all cores, the others one thread; LiteRT takes any batch size."
+    yield "TensorFlow uses all cores, the others one thread. LiteRT: free batch size."
 
 
 def quantisation(model, x, x_fit, folder, repeat):
@@ -134,7 +134,7 @@ def quantisation(model, x, x_fit, folder, repeat):
         "file, kB",
         "signature",
         "ms, `batch_size=1`",
-        "ms, any batch size",
+        "ms, free batch size",
         "output",
         "mean error",
         "largest error",
@@ -154,7 +154,7 @@ def quantisation(model, x, x_fit, folder, repeat):
             times = (f"{one[name]['call']:.3f}" for one in (fixed, free))
             yield row(mode, size, f"`{name}`", *times, key.split("/")[1], *errors)
     yield ""
-    yield f"{len(x)} rows of test data; median of {repeat} calls of one row on one thread."
+    yield f"{len(x)} rows of test data; median of {repeat} one-row calls on one thread."
 
 
 def row(*cells):
@@ -172,7 +172,7 @@ def spread(values):
 
 
 def dense():
-    """An untrained dense model of 28 x 28 pixels, and rows for it."""
+    """Builds an untrained dense model of 28 x 28 pixels, and rows for it."""
     import keras_vae as kv
 
     shape = (28, 28, 1)
@@ -190,11 +190,11 @@ def dense():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=pathlib.Path, help="folder of keras-vae train")
+    parser.add_argument("--run", type=pathlib.Path, help="folder of a run")
     parser.add_argument("--table", choices=["quantisation", "latency"])
-    parser.add_argument("--out", type=pathlib.Path, help="Markdown file")
-    parser.add_argument("--repeat", type=int, default=200, help="calls to time")
-    parser.add_argument("jobs", nargs="?", help=argparse.SUPPRESS)  # in a new process
+    parser.add_argument("--out", type=pathlib.Path, help="Markdown file to update")
+    parser.add_argument("--repeat", type=int, default=200, help="number of timed calls")
+    parser.add_argument("jobs", nargs="?", help=argparse.SUPPRESS)  # used internally
     args = parser.parse_args()
     if args.jobs:
         jobs = json.loads(pathlib.Path(args.jobs).read_text())
@@ -204,7 +204,7 @@ def main():
 
     from keras_vae.runs.folder import Run
 
-    tf.get_logger().setLevel("ERROR")  # of tracing each model anew
+    tf.get_logger().setLevel("ERROR")  # hides warnings about repeated tracing
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         if args.run is None:
@@ -231,7 +231,9 @@ def main():
     if args.out:
         whole, block = args.out.read_text(), r"(<!-- table -->\n).*?(<!-- /table -->)"
         if not re.search(block, whole, re.DOTALL):
-            raise SystemExit(f"{args.out} has no lines <!-- table --> and <!-- /table -->")
+            raise SystemExit(
+                f"{args.out} must have lines <!-- table --> and <!-- /table -->"
+            )
         new = re.sub(block, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", whole, flags=re.DOTALL)
         args.out.write_text(new)
 

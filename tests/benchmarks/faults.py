@@ -1,16 +1,16 @@
-"""Training that is killed again and again ends as if it had not been. A script.
+"""Kills training many times, and checks that the result is that of uninterrupted training.
 
     python tests/benchmarks/faults.py [--kills 100] [--workers 25] [--seed 0]
 
-First one process: it is killed with -9 at random moments, a third of them while a backup
-is written, and started again, run after run, until there were so many kills. Each run must
-end bit for bit as the one that was let alone: weights, optimizer and History. Processes
-are forks of this one, which has imported everything and run nothing.
+First one process is killed (SIGKILL) at random moments, a third of them while a backup is
+written, and restarted, in as many runs as needed for `--kills` kills. Each run must end bit
+for bit like an uninterrupted run: weights, optimizer and History. Processes are forks of
+this one, which has imported everything and run nothing.
 
-Then two workers of `keras-vae launch`: either worker is killed, every fifth time both, and
-the launcher starts them again. They must end within 1e-6 of two workers that are let alone,
-and of one device: over 3,000 steps, as later Adam makes steps of full size of gradients
-that are rounding errors alone.
+Then one or, every fifth time, both of two workers of `keras-vae launch` are killed, and the
+launcher restarts them. The weights must end within 1e-6 of two uninterrupted workers, and
+of one device. The test has 3,000 steps: later gradients are only rounding errors, which
+Adam scales to steps of full size.
 """
 
 import argparse
@@ -32,11 +32,11 @@ import numpy as np
 import keras_vae as kv
 
 EPOCHS, ROWS, BATCH = 60, 2048, 64
-TOLERANCE = 1e-6  # of sums over two workers, in another order
+TOLERANCE = 1e-6  # sums over two workers have another order
 
 
 def train(folder):
-    """Trains to the end, on from the newest backup; writes what it ended with."""
+    """Resumes from the newest backup, trains to the end, and writes the final state."""
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential([kv.nets.MLP([64]), keras.layers.Dropout(0.2)])
     head = kv.distributions.IndependentNormal((16,))
@@ -66,7 +66,7 @@ def fork(folder):
 
 
 def newest(folder):
-    """How many epochs the newest backup has; -1 if there is none."""
+    """Returns the number of epochs in the newest backup, or -1 if there is none."""
     found = folder.glob("backup/epoch-*")
     return max((int(path.name.partition("-")[2]) for path in found), default=-1)
 
@@ -83,9 +83,9 @@ def ended(child):
 
 
 def kill_once(folder, draw, in_commit):
-    """Runs until it is killed, True, or at its end, False."""
+    """Trains and kills the process; returns False if it ended before."""
     child, first = fork(folder), newest(folder)
-    epochs = draw.randint(1, 4)  # behind it, so that each process gets somewhere
+    epochs = draw.randint(1, 4)  # so that each process makes progress
     while newest(folder) < first + epochs:
         if ended(child):
             return False
@@ -101,7 +101,7 @@ def kill_once(folder, draw, in_commit):
 
 
 def same(one, other):
-    """Whether two runs ended alike, to the bit."""
+    """Whether two runs have the same result, bit for bit."""
     if (one / "end.json").read_text() != (other / "end.json").read_text():
         return False
     with np.load(one / "end.npz") as a, np.load(other / "end.npz") as b:
@@ -112,7 +112,7 @@ def one_process(root, kills, draw):
     straight = root / "straight"
     straight.mkdir()
     os.waitpid(fork(straight), 0)
-    print(f"{'kill':>4} {'run':>3} {'epoch':>5}  in a commit  ends alike", flush=True)
+    print(f"{'kill':>4} {'run':>3} {'epoch':>5}  in a commit  same result", flush=True)
     done = during = runs = 0
     while done < kills:
         folder = root / f"run-{runs}"
@@ -127,12 +127,14 @@ def one_process(root, kills, draw):
         alike = same(straight, folder)
         print(f"{'end':>4} {runs:3} {newest(folder):5}  {'':11}  {alike}", flush=True)
         if not alike:
-            raise SystemExit(f"{folder} did not end as {straight}")
+            raise SystemExit(f"{folder} and {straight} have different results.")
         runs += 1
-    print(f"{done} kills, {during} in a commit, {runs} runs: all ended bit for bit alike")
+    print(
+        f"{done} kills, {during} in a commit, {runs} runs: all results are bit for bit equal"
+    )
 
 
-# Two workers: what a user types, and nothing else.
+# Two workers, started with the command line only.
 
 
 def command(*args):
@@ -147,7 +149,7 @@ def quiet(args, **options):
 
 
 def children(parent):
-    """The processes that a process has started and that live (Linux)."""
+    """Returns the running child processes of a process (Linux)."""
     path = pathlib.Path(f"/proc/{parent}/task/{parent}/children")
     return [int(number) for number in path.read_text().split()] if path.exists() else []
 
@@ -172,7 +174,7 @@ def two_workers(root, kills, draw):
             time.sleep(0.02)
         time.sleep(draw.uniform(0, 0.5))
         workers = children(launcher.pid)
-        if len(workers) < 2:  # on their way up
+        if len(workers) < 2:  # still starting
             continue
         done += 1
         both = done % 5 == 0
@@ -183,13 +185,13 @@ def two_workers(root, kills, draw):
         raise SystemExit(f"The launcher failed: {launcher.returncode}")
     rows = [len(list(csv.reader(open(r / "metrics.csv")))) for r in (one, broken)]
     apart = {run.name: difference(run, broken) for run in (one, calm)}
-    print(f"{done} kills of two workers, {rows[1] - 1} epochs: weights apart {apart}")
+    print(f"{done} kills of two workers, {rows[1] - 1} epochs: weights differ by {apart}")
     if max(apart.values()) > TOLERANCE or rows[0] != rows[1] or done < kills:
-        raise SystemExit("The two workers did not end as without kills, and as one device")
+        raise SystemExit("The weights differ from those without kills or of one device.")
 
 
 def difference(one, other):
-    """The largest of the weights of two runs."""
+    """Returns the largest difference of the weights of two runs."""
     models = [keras.saving.load_model(run / "model.keras") for run in (one, other)]
     weights = zip(*(model.get_weights() for model in models), strict=True)
     return max(float(np.max(np.abs(np.subtract(a, b)))) for a, b in weights)

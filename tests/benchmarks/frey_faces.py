@@ -1,8 +1,8 @@
-"""The bound on Frey Face by latent size, with fixed and with shared variance.
+"""Trains on Frey Face with several latent sizes, with fixed and with shared variance.
 
 The setting of Kingma and Welling (2014), figure 2: a Normal likelihood, one hidden layer
-of 200 units, 2, 5, 10 and 20 latent units, batches of 100. Theirs has a variance for each
-pixel as a network output and Adagrad; here Adam, and
+of 200 units, 2, 5, 10 and 20 latent units, batches of 100. The paper uses a variance per
+pixel, which the network computes, and Adagrad. This script uses Adam, and
 
 * a fixed standard deviation of 0.1, whose optimum is a weighted squared error, and
 * one shared, trained standard deviation (Rybkin et al., 2021).
@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 
 
 def train(data, latent_dim, scale, epochs):
-    """Returns the bound of both sets by epoch, and the standard deviation at the end."""
+    """Trains a model; returns both bounds by epoch, and the final standard deviation."""
     keras.utils.set_random_seed(0)
     shape = data.event_shape
     bias = keras.initializers.Constant((data.x_train.mean(0) / 255).ravel())

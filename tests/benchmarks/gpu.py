@@ -1,12 +1,12 @@
-"""For a host with GPUs: what is there, the tests that need GPUs, and throughput.
+"""Describes the GPUs of a host, runs the tests that need GPUs, and measures throughput.
 
-Images per second of `fit`, as Markdown: two models, two precisions, with XLA and without,
-on one GPU up to all of them (MirroredStrategy).
+Prints images per second of `fit` in Markdown: two models, two precisions, with and without
+XLA, on one GPU up to all of them (MirroredStrategy).
 
     python tests/benchmarks/gpu.py [--epochs 3] [--steps 200] [--rows 512]
 
-Ends with 1 where TensorFlow sees no GPU. `--device CPU` skips the tests and measures two
-logical CPU devices: a trial of this script, no more.
+Exits with 1 if TensorFlow finds no GPU. `--device CPU` skips the tests and measures two
+logical CPU devices, only as a trial of this script.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TESTS = pathlib.Path(__file__).parent.parent / "test_gpu.py"
 
 
 def environment():
-    """Lines on the driver, the GPUs and what TensorFlow was built with."""
+    """Lines on the driver, the GPUs and the build options of TensorFlow."""
     build = tf.sysconfig.get_build_info()
     yield f"tensorflow {tf.__version__}, keras {keras.__version__}"
     yield "built with " + ", ".join(
@@ -44,20 +44,20 @@ def environment():
         command = ["nvidia-smi", query, "--format=csv"]
         yield subprocess.run(command, capture_output=True, text=True).stdout.strip()
     else:
-        yield "no nvidia-smi: no driver of NVIDIA"
+        yield "no nvidia-smi, so no NVIDIA driver"
     for gpu in tf.config.list_physical_devices("GPU"):
         yield f"{gpu.name} {tf.config.experimental.get_device_details(gpu)}"
 
 
 def column(device, count, epochs, steps, rows):
-    """Images per second of each case on so many devices, in a process of its own."""
+    """Measures images per second of each case on `count` devices, in this process."""
     if device == "CPU":
         (cpu,) = tf.config.list_physical_devices("CPU")
         logical = [tf.config.LogicalDeviceConfiguration()] * count
         tf.config.set_logical_device_configuration(cpu, logical)
     devices = [f"{device}:{i}" for i in range(count)]
-    # One for all cases and one in a process: TensorFlow gives the collectives of another
-    # the same keys, and refuses those whose shapes differ.
+    # One strategy per process, for all cases: TensorFlow would use the same keys for the
+    # collectives of a second one, and fails if their shapes differ.
     strategy = tf.distribute.OneDeviceStrategy(devices[0])
     if count > 1:
         strategy = tf.distribute.MirroredStrategy(devices)
@@ -88,7 +88,7 @@ def table(device, count, sizes):
             [*command, "--count", str(n)], stdout=subprocess.PIPE, text=True
         )
         if done.returncode:
-            raise SystemExit(f"Failed on {n} devices, as it says above.")
+            raise SystemExit(f"Failed on {n} devices: see the error above.")
         columns.append(json.loads(done.stdout.splitlines()[-1]))
     yield from scaling.header(
         "model", "precision", "XLA", *(f"{n} {device}" for n in counts)
@@ -101,10 +101,10 @@ def table(device, count, sizes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=200, help="of an epoch")
-    parser.add_argument("--rows", type=int, default=512, help="of a step, for each device")
+    parser.add_argument("--steps", type=int, default=200, help="steps per epoch")
+    parser.add_argument("--rows", type=int, default=512, help="rows per step and device")
     parser.add_argument("--device", choices=["GPU", "CPU"], default="GPU")
-    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)  # in a new process
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)  # used internally
     args = parser.parse_args()
     sizes = args.epochs, args.steps, args.rows
     if args.count:
@@ -114,17 +114,17 @@ def main():
     count = len(tf.config.list_physical_devices(args.device))
     if not count:
         raise SystemExit(
-            "TensorFlow sees no GPU: nothing to measure. It needs a driver of NVIDIA and "
-            "the extra [cuda]; what it found stands above."
+            "TensorFlow finds no GPU, so there is nothing to measure. It needs an NVIDIA "
+            "driver and the extra [cuda]. What it found is listed above."
         )
     if args.device == "CPU":
         count = 2
     else:
         tests = [sys.executable, "-m", "pytest", "-q", str(TESTS)]
         if subprocess.run(tests, cwd=TESTS.parent.parent).returncode:
-            raise SystemExit("The tests failed: what they tested is not worth measuring.")
+            raise SystemExit("The tests failed, so nothing is measured.")
     print("\n" + "\n".join(table(args.device, count, sizes)))
-    print(f"\nImages per second of fit, {args.rows} rows for each device.")
+    print(f"\nImages per second of fit, {args.rows} rows per step and device.")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def binary(images, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--rows", type=int, default=5_000, help="number of test rows for the NLL")
+    parser.add_argument("--rows", type=int, default=5_000, help="test rows for the NLL")
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs"))
     options = parser.parse_args()
@@ -95,7 +95,10 @@ def main():
     shown = {
         "test digits, binary": (binary(data.x_test, 99), data.y_test.astype(int)),
         "samples": (model.sample(seed=1, condition=labels).numpy(), labels),
-        "means of samples": (model.sample(seed=1, condition=labels, mean=True).numpy(), labels),
+        "means of samples": (
+            model.sample(seed=1, condition=labels, mean=True).numpy(),
+            labels,
+        ),
     }
     print("\n| 10,000 images | accuracy of the classifier |\n|---|---|")
     for name, (images, truth) in shown.items():

@@ -38,8 +38,8 @@ grey pixels as soft targets, as in Pyro's tutorial; the tutorial's value for the
 this bound. The weight of the KL is {beta} (1 in the last column). A weight above 1 keeps
 q(z|x, y) near p(z|x), so that samples of the prior match the answer: the Monte Carlo
 estimate improves, and the importance sampling estimate gets worse. The weight and the
-number of epochs were chosen on test images in shorter runs. Early stopping uses training
-images.
+number of epochs were chosen on test images in shorter runs. Early stopping uses
+held-out training images.
 """
 
 HALF, HELD_OUT, BATCH = 14, 5_000, 100

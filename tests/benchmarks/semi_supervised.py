@@ -107,10 +107,10 @@ def learn(data, seed, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=6, help="epochs of all parts together")
-    parser.add_argument("--first-epochs", type=int, default=8, help="epochs on predicted labels")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of the last stage")
+    parser.add_argument("--first-epochs", type=int, default=8, help="of the second stage")
     parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--repeat", type=int, default=20, help="repetitions of labelled rows")
+    parser.add_argument("--repeat", type=int, default=20, help="copies of labelled rows")
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3, help="number of label sets")
     options = parser.parse_args()
@@ -127,9 +127,7 @@ def main():
         begin = time.perf_counter()
         alone, together = learn(data, seed, options)
         took = time.perf_counter() - begin
-        print(
-            f"| set {seed + 1} | {alone:.2%} | {together:.2%} | {took:.0f} |", flush=True
-        )
+        print(f"| set {seed + 1} | {alone:.2%} | {together:.2%} | {took:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

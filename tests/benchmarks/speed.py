@@ -1,15 +1,15 @@
-"""How fast keras_vae is, beside what else there is on the same machine, in one run.
+"""Compares the speed of keras_vae with other packages on the same machine, in one run.
 
-Each contestant is a process of its own (contestants/), which prepares and then waits: so
-one works at a time, in turn, and a machine that gets busier slows all of them. Ratios are
-taken for each round, and the medians reported. PyTorch and pythae live in build/peers,
-which is made when it is not there. All on the CPU.
+Each contestant is a separate process (contestants/), which prepares and then waits. They
+work in turn, one at a time, so that other load slows all of them. Ratios are computed for
+each round, and their medians are reported. PyTorch and pythae are installed into
+build/peers on first use. Everything runs on the CPU.
 
     python tests/benchmarks/speed.py [--quick] [--rounds 5] [--out docs/speed.md]
 
-With --out the tables replace what FILE has between the lines `<!-- name -->` and
-`<!-- /name -->`, and the picture is put beside it. All that was measured, and what the
-contestants printed, stays in build/bench.
+With --out the tables replace the text in FILE between the lines `<!-- name -->` and
+`<!-- /name -->`, and the figure is written next to it. All measurements, and the output of
+the contestants, are kept in build/bench.
 """
 
 import argparse
@@ -37,7 +37,7 @@ LIMIT = 1800  # seconds for one answer
 
 
 class Contestant(NamedTuple):
-    """What to start: a function of contestants/with_{side}.py, and its options."""
+    """A function of contestants/with_{side}.py to run, and its options."""
 
     side: str
     name: str
@@ -45,13 +45,13 @@ class Contestant(NamedTuple):
     environment: dict = {}
 
 
-# PyTorch's threads spin while they wait for one another, and lose nearly all speed as soon
-# as another program wants a core. Sleeping they keep it, but are slower on a quiet machine.
+# PyTorch's threads spin while they wait for each other, and lose nearly all speed as soon
+# as another program uses a core. Sleeping threads do not, but are slower if it is idle.
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Promise(NamedTuple):
-    """A ratio of speeds: of `ours` to the fastest of `others`; `target` is the least."""
+    """The ratio of the speeds of `ours` and the fastest of `others`, at least `target`."""
 
     what: str
     ours: str
@@ -68,12 +68,12 @@ class Group(NamedTuple):
 
 
 def groups(quick):
-    """All that is compared, by name.
+    """All comparisons, by name.
 
     Args:
-        quick: bool, a trial of this script: small, and without the time to an NLL.
+        quick: bool, a trial of this script: small, without the time to an NLL.
     """
-    rows = 12_800 if quick else 468 * BATCH  # whole batches: the loop knows no other
+    rows = 12_800 if quick else 468 * BATCH  # the loop supports only full batches
     size = {"rows": rows, "times": 1 if quick else 3}
     found = {"dense": dense(size, "soft"), "binarized": dense(size, "binarize")}
     found["conv"] = conv({**size, "rows": 1_280 if quick else 6_400})
@@ -88,7 +88,7 @@ def groups(quick):
 def dense(size, grey):
     ours, loop = "keras_vae, `fit`", "hand-written XLA loop"
     compiled, eager = "PyTorch, `torch.compile`", "PyTorch, eager"
-    sleeping = f"{compiled}, threads that sleep"
+    sleeping = f"{compiled}, sleeping threads"
     torch = {**size, "grey": grey}
     contestants = {
         ours: Contestant("tensorflow", "fit", {**size, "grey": grey}),
@@ -103,7 +103,7 @@ def dense(size, grey):
         contestants[pythae] = Contestant("torch", "trainer", size)
         contestants[recipe] = Contestant("tensorflow", "recipe", size)
         targets = {loop: 0.95, pythae: 2.2, compiled: 1.6, eager: None, recipe: 3.0}
-    what = "dense" if grey == "soft" else "dense, pixels drawn anew"
+    what = "dense" if grey == "soft" else "dense, binarised pixels"
     promises = [
         Promise(what, ours, [other, sleeping] if other == compiled else [other], target)
         for other, target in targets.items()
@@ -136,7 +136,7 @@ def conv(size):
 
 
 def xla(size):
-    """What `jit_compile="auto"` rests on."""
+    """The measurements that justify `jit_compile="auto"`."""
     half = {"policy": "mixed_bfloat16"}
     networks = {
         "dense": {"hidden": 400},
@@ -200,7 +200,7 @@ def time_to_nll():
     ours, theirs = "keras_vae, `fit`", "PyTorch, `torch.compile`"
     options = {"target": 92.0, "every": 4, "limit": 200, "rows": 60_000}
     options |= {"test_rows": 1_000, "samples": 500}
-    sleeping = f"{theirs}, threads that sleep"
+    sleeping = f"{theirs}, sleeping threads"
     contestants = {
         ours: Contestant("tensorflow", "time_to_nll", options),
         theirs: Contestant("torch", "time_to_nll", options),
@@ -211,7 +211,7 @@ def time_to_nll():
 
 
 def growth(quick):
-    """What grows -> its values -> the contestants, by label."""
+    """Quantity that grows -> its values -> the contestants, by label."""
 
     def point(rows, network="dense", **options):
         size = {"rows": rows, "times": 1 if quick else 2}
@@ -246,7 +246,7 @@ def growth(quick):
 
 
 class Process:
-    """A contestant's process. Once it has failed, `failed` says why, and it is silent."""
+    """A contestant's process. After a failure `failed` has the reason."""
 
     def __init__(self, command, log, environment=()):
         self.failed, self.versions, self.log = None, {}, log
@@ -264,7 +264,7 @@ class Process:
             )
 
     def ask(self, order):
-        """The answer to an order, a dict, or None."""
+        """Sends an order; returns the answer, a dict, or None after a failure."""
         if self.failed:
             return None
         try:
@@ -289,13 +289,13 @@ class Process:
 
 
 def play(contestants, peers, rounds, processes=None):
-    """Measures in turn.
+    """Measures the contestants in turn.
 
     Args:
         contestants: dict, label -> `Contestant`.
-        peers: path of the Python that has PyTorch, or the exception that says why not.
+        peers: path of the Python with PyTorch, or the exception if it is missing.
         rounds: int.
-        processes: dict, label -> `Process`, that live on. Default: new ones.
+        processes: dict, label -> `Process`, which are not ended. Default: new ones.
 
     Returns:
         dict: label -> `{"rounds": [answer], "versions", "idle", "others"}`, or
@@ -324,9 +324,9 @@ def play(contestants, peers, rounds, processes=None):
         else {
             "rounds": answers[label],
             "versions": started[label].versions,
-            # Of the time that was the others', the share in which it kept a core busy.
+            # Share of a core that it used while the others worked.
             "idle": sum(a["idle"] for a in answers[label]) / took,
-            # Of all cores, what programs had that are no contestants.
+            # Share of all cores that other programs used.
             "others": others,
         }
         for label in contestants
@@ -334,7 +334,7 @@ def play(contestants, peers, rounds, processes=None):
 
 
 def busy_cores():
-    """Seconds in which the cores had work so far, all together; NaN but on Linux."""
+    """Returns the busy seconds of all cores since boot; NaN except on Linux."""
     path = pathlib.Path("/proc/stat")
     if not path.exists():
         return float("nan")
@@ -357,7 +357,7 @@ def start(contestants, peers):
 
 
 def environment():
-    """The Python of build/peers, made if need be; or why there is none."""
+    """Returns the Python of build/peers, installed on first use, or an exception."""
     wanted, stamp = HERE / "peers.txt", PEERS / "installed"
     python = PEERS / "bin" / "python"
     if not stamp.exists() or stamp.read_text() != wanted.read_text():
@@ -373,7 +373,7 @@ def environment():
 
 
 def measure(quick, rounds):
-    """All results, as JSON has them."""
+    """Runs all measurements; returns the results in a form for JSON."""
     peers = environment()
     found = {"groups": {}, "growth": {}, "load": os.getloadavg()[0]}
     rates = {"rates": Contestant("tensorflow", "rates", {})}
@@ -393,7 +393,7 @@ def measure(quick, rounds):
 
 
 def said(name, results):
-    """The results, after a line for each on the terminal."""
+    """Prints a line for each result, and returns the results."""
     for label, result in results.items():
         text = result.get("failed") or " ".join(map(brief, result["rounds"]))
         print(f"{name:16} {label:44} {text}", flush=True)
@@ -404,16 +404,16 @@ def brief(answer):
     return f"{answer['seconds']:.4g} s" if "seconds" in answer else str(answer["rates"])
 
 
-# Saying.
+# Reporting.
 
 
 def speeds(result):
-    """Units per second, by round."""
+    """Returns units per second, by round."""
     return [a["units"] / a["seconds"] for a in result["rounds"]]
 
 
 def ratios(promise, results):
-    """(label of the fastest other, ratio of each round), or (label, reason)."""
+    """Returns (label of the fastest other, ratio of each round) or (label, reason)."""
     failed = {
         label: results[label]["failed"]
         for label in (promise.ours, *promise.others)
@@ -430,7 +430,7 @@ def ratios(promise, results):
 
 def promised(found, quick):
     """Lines of the table of all ratios."""
-    yield from scaling.header("", "beside", "ratio", "at least", "")
+    yield from scaling.header("", "compared with", "ratio", "target", "")
     for name, group in groups(quick).items():
         for promise in group.promises:
             other, values = ratios(promise, found["groups"][name])
@@ -456,7 +456,7 @@ def met(target, value):
 def listed(name, group, results):
     """Lines of the table of one group's contestants."""
     epochs = name == "time"
-    losses = name != "xla" and any(  # where all train the same
+    losses = name != "xla" and any(  # where all run the same training
         a.get("loss") for r in results.values() for a in r.get("rounds", ())
     )
     title = "seconds" if epochs else f"{group.unit} per second"
@@ -480,11 +480,11 @@ def listed(name, group, results):
 
 
 def agreement(results):
-    """Whether all train the same: their losses, after equally many epochs."""
+    """Compares the losses, which must be close if all run the same training."""
     losses = [r["rounds"][-1]["loss"] for r in results.values() if "rounds" in r]
     apart = max(losses) / min(losses) - 1
     verdict = "" if apart < 0.05 else " **This is not the same training.**"
-    return f"Losses after equally many epochs: {apart:.1%} apart at most.{verdict}"
+    return f"Losses after the same number of epochs: {apart:.1%} apart at most.{verdict}"
 
 
 def grown(name, points):
@@ -502,7 +502,7 @@ def grown(name, points):
 
 
 def hardware(found):
-    """Lines of the table that has operations beside what the machine can do."""
+    """Lines of the table that compares the models with the hardware's speed."""
     if "failed" in found["rates"]:
         yield f"failed: {found['rates']['failed']}"
         return
@@ -512,13 +512,13 @@ def hardware(found):
     fit, half = "keras_vae, `fit`", "keras_vae, `fit`, mixed_bfloat16"
     loop = "hand-written XLA loop"
     yield from scaling.header(
-        "", "GFLOP per second", "of float32 products", "of the dense step's products"
+        "", "GFLOP/s", "relative to float32 products", "relative to the dense products"
     )
     whole, step = rates["float32"], rates["step"]
     rows = {
         "matrix product, 2048 square, float32": whole,
         "matrix product, 2048 square, bfloat16": rates["bfloat16"],
-        "the products of a dense step, batch 128, alone": step,
+        "only the products of a dense step, batch 128": step,
     }
     for words, result, kind in (
         ("dense, hand-written loop", dense[loop], "dense"),
@@ -534,7 +534,7 @@ def hardware(found):
         yield scaling.row(words, f"{rate:.0f}", f"{rate / whole:.2f}", of_step)
     yield ""
     yield (
-        f"Operations of training for an image: dense {operations['dense'] / 1e6:.2f} "
+        f"Operations per training image: dense {operations['dense'] / 1e6:.2f} "
         f"million, convolutional {operations['conv'] / 1e6:.1f} million."
     )
 
@@ -545,7 +545,7 @@ def rates_of(found):
 
 
 def machine(found, rounds, quick):
-    """Lines on what measured."""
+    """Lines on the machine and the measurement."""
     results = [r for g in found["groups"].values() for r in g.values()]
     versions = {"python": platform.python_version()}
     for result in (found["rates"], *results):
@@ -567,15 +567,15 @@ def machine(found, rounds, quick):
     data = "MNIST" if os.environ.get("KERAS_VAE_DATA") else "random bytes"
     share = max(0.0, statistics.mean(others))
     yield (
-        f"{datetime.date.today()}, {data}, medians of {rounds} rounds (lowest to highest), "
-        f"3 at most where they are long; load {found['load']:.1f} before. Meanwhile other "
-        f"programs had {share:.0%} of the cores (at most {max(others):.0%}, in one table), "
-        f"and contestants that waited {idle:.1%} of one."
+        f"{datetime.date.today()}, {data}. Medians of {rounds} rounds (lowest to highest), "
+        f"at most 3 for long measurements. Load average before: {found['load']:.1f}. "
+        f"During the measurements other programs used {share:.0%} of the cores (at most "
+        f"{max(others):.0%} in one table), and waiting contestants {idle:.1%} of one core."
     )
     if share > 0.05:
-        yield "**The machine was not quiet: these are no numbers to quote.**"
+        yield "**The machine was busy: do not quote these numbers.**"
     if quick:
-        yield "**A trial with --quick: these are no numbers to quote.**"
+        yield "**A trial with --quick: do not quote these numbers.**"
 
 
 def processor():
@@ -586,7 +586,7 @@ def processor():
 
 
 def report(found, rounds, quick):
-    """The tables by name, Markdown."""
+    """Returns the tables by name, in Markdown."""
     tables = {"machine": machine(found, rounds, quick), "ratios": promised(found, quick)}
     for name, group in groups(quick).items():
         tables[name] = listed(name, group, found["groups"][name])
@@ -597,7 +597,7 @@ def report(found, rounds, quick):
 
 
 def draw(found, quick, path):
-    """The ratios as bars, their targets as marks; below the three curves."""
+    """Draws the ratios as bars with their targets, and the three curves below."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -620,7 +620,7 @@ def draw(found, quick, path):
     axis.barh(range(len(bars)), middles, xerr=lengths, color="C0", alpha=0.7)
     for i, (_, _, target) in enumerate(bars):
         if target is not None:
-            label = "at least" if i == 0 else None
+            label = "target" if i == 0 else None
             axis.plot([target] * 2, [i - 0.4, i + 0.4], color="C3", lw=3, label=label)
     axis.axvline(1.0, color="black", lw=0.8)
     axis.set_yticks(range(len(bars)), [words.replace("`", "") for words, _, _ in bars])
@@ -649,7 +649,7 @@ def draw(found, quick, path):
 
 
 def label_ticks(axis):
-    """Plain numbers on a logarithmic axis: 1, 2, 5, 10, ..."""
+    """Labels a logarithmic axis with plain numbers: 1, 2, 5, 10, ..."""
     from matplotlib import ticker
 
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -660,14 +660,14 @@ def label_ticks(axis):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a trial, one round")
-    parser.add_argument("--out", type=pathlib.Path, help="Markdown file")
+    parser.add_argument("--quick", action="store_true", help="trial with one round")
+    parser.add_argument("--out", type=pathlib.Path, help="Markdown file to update")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
     print(f"This takes about {9 if args.quick else 60} minutes.", flush=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     found = measure(args.quick, rounds)
-    # As it is read again: the values of the curves are strings then.
+    # Reads the JSON again: the values of the curves become strings.
     text = json.dumps(found, indent=1)
     (LOGS / "results.json").write_text(text)
     tables = report(json.loads(text), rounds, args.quick)

@@ -1,4 +1,4 @@
-"""What all contestants of ../speed.py share: the line protocol, the data, the clock.
+"""Shared by all contestants of ../speed.py: the line protocol, the data, the clock.
 
 A contestant's process reads orders from stdin and writes an answer to each on stdout, both
 as lines of JSON:
@@ -6,11 +6,11 @@ as lines of JSON:
     {"prepare": name, "options": {...}}   get ready: data, compilation, one warm-up
     {}                                    one repetition
 
-An answer holds what the repetition found, `seconds` for so many `units` at least, or
-`failed`, a reason; and the seconds of CPU time that it took, `cpu`, and that were used
-between the last answer and the order, `idle`.
+An answer has the results of the repetition, at least `seconds` and `units`, or the reason
+of a failure, `failed`. It also has the CPU seconds of the repetition, `cpu`, and those used
+between the previous answer and the order, `idle`.
 
-Needs NumPy alone, because both TensorFlow's and PyTorch's environment import it.
+Needs only NumPy, because the environments of both TensorFlow and PyTorch import it.
 """
 
 import json
@@ -29,7 +29,7 @@ UNIT_SCALE = math.log(math.e - 1)
 
 
 def serve(contestants, packages):
-    """Answers orders until stdin ends.
+    """Answers the orders on stdin until it ends.
 
     Args:
         contestants: dict, name -> function of the options that returns a repetition: a
@@ -37,7 +37,7 @@ def serve(contestants, packages):
         packages: names of packages whose versions the answer to `prepare` holds.
     """
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # the output of libraries must not mix with answers
     repetition = None
     slept = time.process_time()
     for line in sys.stdin:
@@ -45,7 +45,7 @@ def serve(contestants, packages):
         woken = time.process_time()
         try:
             if "prepare" in order:
-                repetition = None  # frees the one before
+                repetition = None  # frees the previous one
                 repetition = contestants[order["prepare"]](**order["options"])
                 answer = {"versions": {name: metadata.version(name) for name in packages}}
             else:
@@ -60,7 +60,7 @@ def serve(contestants, packages):
 
 
 def images(rows, shape=(784,), part="x_train"):
-    """uint8 `[rows, *shape]`: MNIST, or random bytes for want of it or of that size."""
+    """uint8 `[rows, *shape]`: MNIST, or random bytes if it or the size is missing."""
     folder = os.environ.get("KERAS_VAE_DATA")
     if folder and math.prod(shape) == 784:
         return np.load(pathlib.Path(folder, "mnist.npz"))[part][:rows].reshape(-1, *shape)
@@ -68,7 +68,7 @@ def images(rows, shape=(784,), part="x_train"):
 
 
 def binary_test_images(rows):
-    """float32 `[rows, 784]`, 0 or 1: the same draws of the same grey values for all."""
+    """float32 `[rows, 784]`, 0 or 1: the same binarised images for all contestants."""
     if not os.environ.get("KERAS_VAE_DATA"):
         raise ValueError("needs MNIST, mnist.npz in the folder KERAS_VAE_DATA")
     grey = images(rows, part="x_test") / 255
@@ -82,28 +82,29 @@ def glorot(rng, fan_in, fan_out):
 
 
 def seconds(function, *args):
-    """How long a call takes, and what it returns."""
+    """Calls a function; returns the seconds and the result."""
     begin = time.perf_counter()
     result = function(*args)
     return time.perf_counter() - begin, result
 
 
 def long_less_short(run, units, times):
-    """A repetition: the time of `run(1 + times)` less that of `run(1)`, per run.
+    """Makes a repetition: the time of `run(1 + times)` minus that of `run(1)`, per run.
 
-    So what a call costs once, its `start`, is not in `seconds`. `loss` is what the long run
-    returned, after as many runs for all contestants unless one was repeated.
+    So the one-time cost of a call, its `start`, is not in `seconds`. `loss` is the result
+    of the long run, after the same number of runs for all contestants unless one was
+    repeated.
 
     Args:
-        run: function of how often, that returns the loss or None.
-        units: int, what one run has.
+        run: function of the number of runs that returns the loss or None.
+        units: int, units per run.
         times: int.
     """
 
     def repetition():
         short, _ = seconds(run, 1)
         long, loss = seconds(run, 1 + times)
-        while long <= short:  # another program took the cores
+        while long <= short:  # another program used the cores
             short, _ = seconds(run, 1)
             long, _ = seconds(run, 1 + times)
         each = (long - short) / times
@@ -113,7 +114,7 @@ def long_less_short(run, units, times):
 
 
 def whole(run, units, at_least=1.0):
-    """A repetition: the mean time of calls of `run` that take a second or so together."""
+    """Makes a repetition: the mean time of calls of `run` that take about a second."""
     run()
     count = math.ceil(at_least / seconds(run)[0])
 
@@ -127,7 +128,7 @@ def whole(run, units, at_least=1.0):
 
 
 def best(runs, times=3):
-    """The fastest of functions, in a dict by what distinguishes them: (key, function)."""
+    """Finds the fastest function of a dict; returns (key, function)."""
 
     def fastest(key):
         runs[key]()
@@ -143,7 +144,7 @@ def time_to(target, every, limit, train, nll):
     Args:
         target: nats.
         every: int, epochs between evaluations.
-        limit: int, epochs after which it is given up.
+        limit: int, epochs after which it fails.
         train: function of the number of epochs.
         nll: function without arguments, the test NLL in nats.
 

@@ -1,4 +1,4 @@
-"""keras_vae, and what one would write for TensorFlow by hand: see protocol.py."""
+"""keras_vae, and hand-written code for TensorFlow: see protocol.py."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ BATCH, LATENT, HIDDEN, PIXELS = 128, 20, 400, 784
 
 
 def dense(grey="soft", hidden=HIDDEN, latent=LATENT, activation="relu", depth=1, seed=0):
-    """784-400-20-400-784, unless said otherwise."""
+    """784-400-20-400-784 by default."""
     return kv.VAE(
         encoder=kv.nets.MLP([hidden] * depth, activation),
         decoder=kv.nets.MLP([hidden] * depth, activation),
@@ -22,7 +22,7 @@ def dense(grey="soft", hidden=HIDDEN, latent=LATENT, activation="relu", depth=1,
 
 
 def conv(grey="soft", size=28):
-    """32 and 64 channels of stride 2, and back."""
+    """32 and 64 channels with stride 2, and the reverse in the decoder."""
     shape = (size, size, 1)
     return kv.VAE(
         encoder=kv.nets.ConvEncoder([32, 64]),
@@ -34,7 +34,7 @@ def conv(grey="soft", size=28):
 
 
 def recurrent():
-    """An LSTM with 64 units over the rows of an image, and another that writes them."""
+    """An LSTM with 64 units that reads the rows of an image, and one that writes them."""
     lstm, shape = keras.layers.LSTM, (28, 28)
     repeat = keras.layers.RepeatVector(shape[0])
     return kv.VAE(
@@ -71,9 +71,9 @@ def fit(
 
 
 def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
-    """The limit: what one would write by hand with nothing but speed in mind.
+    """The limit: hand-written code, optimised only for speed.
 
-    Plain variables, Adam written out, one step compiled by XLA, an in-graph loop.
+    Plain variables, Adam written out, a step compiled by XLA, a loop in the graph.
     """
     rng = np.random.default_rng(0)
     weights = []
@@ -153,7 +153,7 @@ class Sampling(keras.layers.Layer):
 
 
 class Recipe(keras.Model):
-    """A VAE as one finds it in courses: a train step of its own, `Mean` trackers."""
+    """A VAE as taught in courses: a custom train step and `Mean` trackers."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -202,7 +202,7 @@ def recipe(rows, times):
 
 
 def nll(rows, samples):
-    """`importance_weighted` in decoder rows, of an untrained model: it takes as long."""
+    """`importance_weighted` in decoder rows; the speed does not depend on training."""
     vae = dense()
     vae.compile("adam")
     x = protocol.images(rows, part="x_test")
@@ -215,13 +215,13 @@ def nll(rows, samples):
 
 
 def products():
-    """The decoder's matrix products alone, at the best batch size, with XLA or without."""
+    """Only the decoder's matrix products, at the best batch size, with or without XLA."""
     w, v = (tf.random.normal(layer) for layer in layers()[2:])
     return in_rows(lambda z: (z @ w) @ v)
 
 
 def decode(rows):
-    """The decoder alone: the means of p(x|z)."""
+    """Only the decoder: the means of p(x|z)."""
     vae = dense()
     return in_rows(lambda z: tf.sigmoid(vae.generate(z)["logits"]), (rows,))
 
@@ -238,21 +238,21 @@ def in_rows(function, sizes=tuple(2**i for i in range(8, 13))):
 
 
 def sample(rows):
-    """`sample`: draws from p(x|z), each row from a seed of its own."""
+    """`sample`: samples from p(x|z), one seed per row."""
     vae = dense()
     vae.compile("adam")
     return protocol.whole(lambda: vae.sample(rows, seed=0), rows)
 
 
 def sample_means(rows):
-    """`sample(mean=True)`: what other packages call a sample of a Bernoulli VAE."""
+    """`sample(mean=True)`: called a sample of a Bernoulli VAE in other packages."""
     vae = dense()
     vae.compile("adam")
     return protocol.whole(lambda: vae.sample(rows, seed=0, mean=True), rows)
 
 
 def time_to_nll(target, every, limit, rows, test_rows, samples):
-    """`fit` until the test NLL is `target`, each time from other initial weights."""
+    """`fit` until the test NLL is `target`, each time with new initial weights."""
     vae = dense("binarize", hidden=200, latent=50, activation="tanh", depth=2)
     vae.compile("adam")
     x, test = protocol.images(rows), protocol.binary_test_images(test_rows)
@@ -280,7 +280,7 @@ def time_to_nll(target, every, limit, rows, test_rows, samples):
 
 
 def rates(size=2048):
-    """GFLOP/s of matrix products, large ones and those of a step, and what models need."""
+    """GFLOP/s of matrix products, large and of a step, and the models' operations."""
     kinds = {"float32": tf.float32, "bfloat16": tf.bfloat16}
     squares = {name: tf.ones((size, size), kind) for name, kind in kinds.items()}
     step = [
@@ -291,7 +291,7 @@ def rates(size=2048):
         products = []
         for i, (x, w, gradient) in enumerate(step):
             products += [x @ w, tf.matmul(x, gradient, transpose_a=True)]
-            if i:  # nobody asks for the gradient of the data
+            if i:  # the gradient of the data is not needed
                 products.append(tf.matmul(gradient, w, transpose_b=True))
         return products
 
@@ -315,10 +315,10 @@ def rates(size=2048):
 
 
 def of_training(products):
-    """Operations of a step for an image, from the multiplications of each layer.
+    """Operations of a step per image, from the multiplications of each layer.
 
-    Forward, the gradient of the weights and that of the input take as many each; nobody
-    asks for the gradient of the data.
+    The forward pass, the gradient of the weights and that of the input take the same number
+    each; the gradient of the data is not needed.
     """
     return 2 * (3 * sum(products) - products[0])
 
@@ -329,10 +329,10 @@ def layers(hidden=HIDDEN):
 
 
 def conv_products(size=28):
-    """The multiplications of each layer of the convolutional model, for an image.
+    """The multiplications of each layer of the convolutional model, per image.
 
-    A convolution has 9 for each pixel that it writes, a transposed one for each that it
-    reads, times the channels of both.
+    A convolution has 9 for each output pixel, a transposed convolution 9 for each input
+    pixel, times the input and output channels.
     """
     half, quarter = (size // 2) ** 2, (size // 4) ** 2
     flat = quarter * 64

@@ -1,4 +1,4 @@
-"""PyTorch, by hand and by pythae: see protocol.py."""
+"""PyTorch, with hand-written code and with pythae: see protocol.py."""
 
 import tempfile
 
@@ -10,11 +10,11 @@ from torch.nn import functional
 BATCH, LATENT, HIDDEN, PIXELS = 128, 20, 400, 784
 
 torch.manual_seed(0)
-torch.set_flush_denormal(True)  # as TensorFlow has it
+torch.set_flush_denormal(True)  # as in TensorFlow
 
 
 def dense(hidden=HIDDEN, latent=LATENT, activation=nn.ReLU, depth=1):
-    """The encoder, to both parameters of the posterior, and the decoder, to logits."""
+    """Builds the encoder (to both posterior parameters) and the decoder (to logits)."""
 
     def mlp(n, m):
         widths = [n, *[hidden] * depth]
@@ -52,7 +52,7 @@ def conv():
 
 
 class VAE(nn.Module):
-    """Images of uint8 -> the loss, the mean of the negative bound in nats."""
+    """uint8 images -> the loss, the mean of the negative bound in nats."""
 
     def __init__(self, encoder, decoder, grey="soft", bfloat16=False):
         super().__init__()
@@ -61,7 +61,7 @@ class VAE(nn.Module):
         self.reset()
 
     def reset(self):
-        """Draws the weights as Keras does."""
+        """Initialises the weights as in Keras."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -89,7 +89,7 @@ class VAE(nn.Module):
 
 
 class Training:
-    """A loop over a permuted index: no DataLoader, and no value is read in an epoch."""
+    """A loop over a permuted index, without DataLoader; reads no value in an epoch."""
 
     def __init__(self, model, x, batch, compiled=False, channels_last=False):
         self.format = torch.channels_last if channels_last else torch.contiguous_format
@@ -116,7 +116,7 @@ class Training:
 
 
 def loop(rows, times, network="dense", grey="soft", bfloat16=False, **options):
-    """Fused Adam; `options` of `Training`."""
+    """The loop with fused Adam; `options` are those of `Training`."""
     shape = {"dense": (PIXELS,), "conv": (1, 28, 28)}[network]
     model = VAE(*{"dense": dense, "conv": conv}[network](), grey, bfloat16)
     x = torch.from_numpy(protocol.images(rows, shape))
@@ -126,7 +126,7 @@ def loop(rows, times, network="dense", grey="soft", bfloat16=False, **options):
 
 
 def time_to_nll(target, every, limit, rows, test_rows, samples):
-    """The compiled loop until the test NLL is `target`, each time from other weights."""
+    """The compiled loop until the test NLL is `target`, each time with new weights."""
     networks = dense(hidden=200, latent=50, activation=nn.Tanh, depth=2)
     model = VAE(*networks, grey="binarize")
     x = torch.from_numpy(protocol.images(rows))
@@ -161,7 +161,7 @@ def time_to_nll(target, every, limit, rows, test_rows, samples):
 
 
 def in_pythae():
-    """Its VAE with the networks of `dense`."""
+    """Builds pythae's VAE with the networks of `dense`."""
     from pythae import models
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
@@ -191,7 +191,7 @@ def in_pythae():
 
 
 def trainer(rows, times):
-    """Its own trainer, without checkpoints."""
+    """pythae's trainer, without checkpoints."""
     from pythae.data.datasets import BaseDataset
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
@@ -222,12 +222,12 @@ def trainer(rows, times):
 
     train(1)
     repetition = protocol.long_less_short(train, rows, times)
-    repetition.folder = folder  # stays until the contestant goes
+    repetition.folder = folder  # kept until the contestant ends
     return repetition
 
 
 def get_nll(rows, samples, batch_size):
-    """Its importance sampling, of an untrained model; rows of the decoder."""
+    """pythae's importance sampling of an untrained model, in decoder rows."""
     model = in_pythae()
     x = torch.from_numpy(protocol.images(rows, part="x_test")).float() / 255
 
@@ -239,7 +239,7 @@ def get_nll(rows, samples, batch_size):
 
 
 def sample(rows, batch_size):
-    """Its NormalSampler, which gives the means of p(x|z)."""
+    """pythae's NormalSampler, which returns the means of p(x|z)."""
     from pythae.samplers import NormalSampler
 
     sampler = NormalSampler(in_pythae())
