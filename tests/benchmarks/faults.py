@@ -130,7 +130,7 @@ def one_process(root, kills, draw):
             raise SystemExit(f"{folder} and {straight} have different results.")
         runs += 1
     print(
-        f"{done} kills, {during} in a commit, {runs} runs: all results are bit for bit equal"
+        f"{done} kills, {during} in a commit, {runs} runs: all results equal, bit for bit"
     )
 
 
