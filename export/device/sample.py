@@ -1,10 +1,10 @@
-"""Draws from a .tflite file by seed, with LiteRT alone: no TensorFlow, no keras_vae.
+"""Samples from a .tflite file by seed, with only LiteRT: no TensorFlow, no keras_vae.
 
     pip install ai-edge-litert numpy pillow
     python sample.py model.tflite --seeds 1 2 3 --out samples.png
 
-A seed gives here what `vae.sample(seeds=[...])` gives where the model was trained. A .png
-shows one row per line of --columns; an .npz has the arrays x, mean, z and seed.
+A seed returns the same sample as `vae.sample(seeds=[...])` in Keras. A .png file shows the
+samples in lines of --columns; an .npz file has the arrays x, mean, z and seed.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def sample(path, seeds):
-    """The outputs of `sample`, each `[rows, ...]`, for int32 seeds `[rows]`."""
+    """Returns the outputs of `sample`, each `[rows, ...]`, for int32 seeds `[rows]`."""
     interpreter = Interpreter(str(path), num_threads=1)
     if "sample" not in interpreter.get_signature_list():
         raise ValueError(
-            f"it has no signature `sample`: {interpreter.get_signature_list()}"
+            f"the file has no signature `sample`: {interpreter.get_signature_list()}"
         )
     run = interpreter.get_signature_runner("sample")
     size = run.get_input_details()["seed"]["shape_signature"][0]
@@ -34,7 +34,7 @@ def sample(path, seeds):
 
 
 def save_png(path, images, columns):
-    """Writes images of 0 to 1, `[rows, height, width, 1 or 3]`, as one picture."""
+    """Writes images in [0, 1], `[rows, height, width, 1 or 3]`, as one picture."""
     from PIL import Image
 
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
@@ -51,13 +51,13 @@ def save_png(path, images, columns):
 
 
 def main():
-    """The command."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=pathlib.Path, metavar="MODEL.tflite")
     parser.add_argument("--seeds", type=int, nargs="+", required=True, metavar="SEED")
     parser.add_argument("--out", type=pathlib.Path, required=True, help=".png or .npz")
-    parser.add_argument("--mean", action="store_true", help="show the means of p(x|z)")
-    parser.add_argument("--columns", type=int, default=8, help="of the picture")
+    parser.add_argument("--mean", action="store_true", help="show means of p(x|z)")
+    parser.add_argument("--columns", type=int, default=8, help="columns of the picture")
     args = parser.parse_args()
     if args.out.suffix not in (".png", ".npz"):
         parser.error(f"--out must end with .png or .npz. Received: {args.out}")

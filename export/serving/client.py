@@ -1,15 +1,14 @@
-"""Asks a VAE behind TensorFlow Serving, by REST or by gRPC. A script, and a module to copy.
+"""Client of a VAE in TensorFlow Serving, for REST and gRPC: a script and a module.
 
     python client.py sample --name digits --seeds 1 2 3
     python client.py score --name digits --seeds 1 2 --input x.npy --grpc --out score.npz
 
-REST needs NumPy alone, gRPC also tensorflow-serving-api (and the TensorFlow it asks for).
-Nothing of keras_vae is imported.
+REST needs only NumPy, gRPC also tensorflow-serving-api (and its TensorFlow). It does not
+need keras_vae.
 
 `inputs` are dicts of arrays by name, one row per example: "x" and "z" are floats, "seed" is
-one int per row. All 64 bits of a seed count. Clients in JavaScript: its numbers, and so its
-JSON, are exact only up to 2**53, and a seed above that arrives as another seed, without an
-error.
+one 64-bit int per row. Note for JavaScript clients: its numbers, and so its JSON, are exact
+only up to 2**53. A larger seed silently becomes another seed.
 """
 
 import argparse
@@ -20,7 +19,7 @@ import urllib.request
 
 import numpy as np
 
-MAX_ROWS = 64  # max_batch_size of batching.config: the server refuses more in one request
+MAX_ROWS = 64  # max_batch_size of batching.config: the server rejects larger requests
 INPUTS = {  # of each signature
     "encode": ("x", "seed"),
     "encode_mean": ("x",),
@@ -32,21 +31,21 @@ INPUTS = {  # of each signature
 
 
 class ServerError(RuntimeError):
-    """What the server says, or that it says nothing."""
+    """An error of the server, or no response."""
 
 
-# Build requests.
+# Requests.
 
 
 def rest_request(url, name, signature, inputs, rows=True):
-    """(url, body) of a request by REST.
+    """Builds a REST request: (url, body).
 
     Args:
-        url: str, of the server, such as "http://127.0.0.1:8501".
-        name: str, of the model; "digits/versions/2" for one version of it.
+        url: str, address of the server, such as "http://127.0.0.1:8501".
+        name: str, name of the model; "digits/versions/2" selects a version.
         signature: str.
         inputs: dict of arrays, see above.
-        rows: bool, a list of rows ("instances") or a list per input ("inputs").
+        rows: bool, row format ("instances") or column format ("inputs").
     """
     inputs = checked_inputs(inputs)
     lists = {key: value.tolist() for key, value in inputs.items()}
@@ -60,7 +59,7 @@ def rest_request(url, name, signature, inputs, rows=True):
 
 
 def predict_request(name, signature, inputs):
-    """A `PredictRequest`, the same by gRPC."""
+    """Builds a gRPC request, a `PredictRequest`."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
@@ -76,10 +75,10 @@ def predict_request(name, signature, inputs):
 
 
 def checked_inputs(inputs):
-    """Inputs in the server's types.
+    """Checks inputs and converts them to the server's types.
 
     Raises:
-        ValueError: for what would come back as NaN, or as an error in the server's words.
+        ValueError: for inputs that would cause NaN or an error of the server.
     """
     inputs = {key: np.asarray(value) for key, value in inputs.items()}
     for key, value in inputs.items():
@@ -96,7 +95,7 @@ def checked_inputs(inputs):
         else:
             if value.dtype.kind not in "biuf":
                 raise ValueError(f"`{key}` must be floats. Received: dtype {value.dtype}")
-            with np.errstate(over="ignore"):  # to inf, which is refused
+            with np.errstate(over="ignore"):  # inf is rejected below
                 inputs[key] = value.astype(np.float32)
             if not np.isfinite(inputs[key]).all():
                 bad = _bad_rows(inputs[key])
@@ -107,11 +106,11 @@ def checked_inputs(inputs):
     return inputs
 
 
-# Read answers.
+# Responses.
 
 
 def rest_answer(body, signature):
-    """Outputs, a dict of arrays by name, of the body of an answer in either format."""
+    """Reads a REST response in either format: outputs, a dict of arrays by name."""
     answer = json.loads(body)
     if "outputs" in answer:
         outputs = answer["outputs"]
@@ -119,25 +118,25 @@ def rest_answer(body, signature):
         outputs = answer["predictions"]
         if isinstance(outputs[0], dict):
             outputs = {key: [row[key] for row in outputs] for key in outputs[0]}
-    if not isinstance(outputs, dict):  # the server leaves out the name of a sole output
+    if not isinstance(outputs, dict):  # the server omits the name of a single output
         outputs = {"log_likelihood" if signature == "score" else "mean": outputs}
     return {key: np.array(value, np.float32) for key, value in outputs.items()}
 
 
 def predict_answer(response):
-    """The same of a `PredictResponse`."""
+    """Reads a gRPC response, a `PredictResponse`."""
     import tensorflow as tf
 
     return {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
 
 
 def checked_outputs(outputs, rows):
-    """Outputs with as many rows as were asked for, none of them NaN.
+    """Checks that outputs have the requested number of rows and no NaN.
 
     Raises:
         ServerError: for another number of rows.
-        ValueError: for NaN, which is how the model refuses a row: with an error it would
-            refuse the whole batch, and with it other callers' rows.
+        ValueError: for NaN, which marks an invalid row. An error would fail the whole
+            batch, including the rows of other clients.
     """
     for key, value in outputs.items():
         if len(value) != rows:
@@ -157,15 +156,15 @@ def _bad_rows(value):
     return f"rows {listed[:10].tolist()}{' ...' if len(listed) > 10 else ''}"
 
 
-# Send them.
+# Sending.
 
 
 def rest(host, name, signature, inputs, rows=True, timeout=60):
-    """The outputs of a signature by REST, a dict of arrays by name.
+    """Calls a signature by REST; returns its outputs, a dict of arrays by name.
 
     Raises:
-        ServerError: with the server's own words, or if there is no server.
-        ValueError: for inputs, or rows of them, that the model does not allow.
+        ServerError: with the server's message, or if there is no server.
+        ValueError: for inputs, or rows of them, that the model does not support.
     """
 
     def send(part):
@@ -176,7 +175,7 @@ def rest(host, name, signature, inputs, rows=True, timeout=60):
 
 
 def fetch(url, body=None, timeout=60):
-    """The bytes at a URL, such as of the model's status, http://HOST/v1/models/NAME."""
+    """Returns the bytes at a URL, such as http://HOST/v1/models/NAME (the status)."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -187,19 +186,19 @@ def fetch(url, body=None, timeout=60):
         try:
             text = json.loads(text, strict=False)["error"]
         except (ValueError, KeyError, TypeError):
-            pass  # a proxy's page rather than the server's JSON
+            pass  # a proxy's page instead of the server's JSON
         raise ServerError(f"the server refuses {url}: {error.code}: {text}") from None
-    except OSError as error:  # refused, unknown host, timed out
+    except OSError as error:  # connection refused, unknown host, timeout
         reason = getattr(error, "reason", error)
         raise ServerError(f"no server answers at {url}: {reason}") from None
 
 
 def grpc(host, name, signature, inputs, timeout=60):
-    """The same as `rest` by gRPC: faster for images, which need not become text."""
+    """Calls a signature by gRPC, see `rest`: faster for images, which are not text."""
     import grpc
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-    # The default is 4 MiB for an answer; 64 rows of images may be more.
+    # The default limit is 4 MiB per response; 64 rows of images may be larger.
     options = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(host, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -218,7 +217,7 @@ def grpc(host, name, signature, inputs, timeout=60):
 
 
 def _in_parts(send, inputs):
-    """Sends as many rows at a time as the server takes; rows do not depend on another."""
+    """Sends at most MAX_ROWS rows at a time: rows are independent."""
     inputs = checked_inputs(inputs)
     total = len(next(iter(inputs.values())))
     parts = []
@@ -229,15 +228,17 @@ def _in_parts(send, inputs):
 
 
 def main(arguments=None):
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Asks a VAE behind TensorFlow Serving.")
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description="Client of a VAE in TensorFlow Serving.")
     parser.add_argument("signature", choices=list(INPUTS))
-    parser.add_argument("--name", default="vae", help="of the model; NAME/versions/N")
+    parser.add_argument(
+        "--name", default="vae", help="name of the model, or NAME/versions/N"
+    )
     parser.add_argument("--host", help="default: 127.0.0.1:8501, for gRPC 127.0.0.1:8500")
-    parser.add_argument("--grpc", action="store_true", help="rather than REST")
-    parser.add_argument("--seeds", type=int, nargs="+", help="one for each row")
-    parser.add_argument("--input", help=".npy of x, or of z for decode")
-    parser.add_argument("--out", help=".npz to write; default: print the shapes")
+    parser.add_argument("--grpc", action="store_true", help="use gRPC instead of REST")
+    parser.add_argument("--seeds", type=int, nargs="+", help="one seed per row")
+    parser.add_argument("--input", help=".npy file of x, or of z for decode")
+    parser.add_argument("--out", help=".npz file to write; default: print shapes")
     args = parser.parse_args(arguments)
     given = {"seed": args.seeds, "x": args.input, "z": args.input}
     inputs = {}

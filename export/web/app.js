@@ -1,13 +1,13 @@
-// The page: one point z of the latent space, and the parts that show it and move it.
+// The page: one point z of the latent space, and the parts that show and move it.
 
 import { ModelError, loadModel } from "./model.js"
 
-const FIRST = 8 // sliders that are shown at first
-const MORE = 16 // and with each press of the button below them
-const GRID = 11 // the map's pictures per side
-const GAP = 0.1 // between them, as a part of one
+const FIRST = 8 // sliders shown initially
+const MORE = 16 // sliders added by the button below them
+const GRID = 11 // pictures per side of the map
+const GAP = 0.1 // gap between them, relative to a picture
 const FRAMES = 7 // pictures from A to B
-const BUDGET = 9 // milliseconds of small pictures per screen refresh
+const BUDGET = 9 // milliseconds per screen refresh for small pictures
 
 const $ = (id) => document.getElementById(id)
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value))
@@ -15,11 +15,11 @@ const round = (value, digits = 2) => value.toFixed(digits).replace("-", "−")
 
 let model
 const state = {
-  z: null, // Float32Array, the point that is shown
-  picture: null, // the mean of p(x|z), as the model gave it
-  caption: "", // where z comes from
-  order: [], // the units, most active first
-  span: 3, // sliders and map go from -span to span
+  z: null, // Float32Array, the current point
+  picture: null, // the mean of p(x|z), in the model's range
+  caption: "", // the source of z
+  order: [], // units, most active first
+  span: 3, // sliders and map range from -span to span
   sample: null, // the last { seed, x, mean, z }
   encoded: null, // the last { x, mean, stddev }
   ends: { a: null, b: null },
@@ -27,7 +27,7 @@ const state = {
 
 // ---- Pictures ----
 
-let range = [0, 1] // of the model's values, shown as black to white
+let range = [0, 1] // values of the model that are shown as black and white
 
 function paint(canvas, values) {
   const { width, height, channels } = model
@@ -36,7 +36,7 @@ function paint(canvas, values) {
   for (let i = 0; i < width * height; i++) {
     for (let c = 0; c < 3; c++) {
       const value = values[i * channels + (channels === 3 ? c : 0)]
-      image.data[4 * i + c] = Math.round((255 * (value - low)) / (high - low)) // it clamps
+      image.data[4 * i + c] = Math.round((255 * (value - low)) / (high - low)) // ImageData clamps
     }
     image.data[4 * i + 3] = 255
   }
@@ -46,7 +46,7 @@ function paint(canvas, values) {
   canvas.getContext("2d").putImageData(image, 0, 0)
 }
 
-// ---- Work: the picture first, then small pictures while the frame has time ----
+// ---- Drawing: the picture first, then small pictures in the time left per frame ----
 
 const work = { picture: false, map: [], strip: [], running: false, waiting: [] }
 
@@ -99,7 +99,7 @@ function setZ(z, caption) {
 function setUnits(changes) {
   const z = state.z.slice()
   for (const [unit, value] of changes) z[unit] = value
-  setZ(z, "Moved by hand")
+  setZ(z, "Set by hand")
 }
 
 // ---- Sliders ----
@@ -118,7 +118,7 @@ function makeSliders() {
     if (kl) {
       row.title = `${round(kl[unit])} nats of KL on average`
       const part = clamp(kl[unit] / most, 0, 1)
-      name.style.setProperty("--activity", part < 0.03 ? 0 : part) // no specks
+      name.style.setProperty("--activity", part < 0.03 ? 0 : part) // too short to see
     }
     const input = document.createElement("input")
     const { span } = state
@@ -148,13 +148,13 @@ function showMore(count) {
 function showSliders() {
   for (const [unit, { input, value }] of sliders.entries()) {
     const z = state.z[unit]
-    input.value = z // The slider stops at its end; z may lie further out.
+    input.value = z // The slider stops at its end, but z may be larger.
     fill(input)
     value.textContent = round(z, state.span < 1 ? 3 : 2)
   }
 }
 
-/** Tells the style sheet where the thumb is. */
+/** Sets the position of the thumb for the style sheet. */
 function fill(input) {
   const { min, max, valueAsNumber } = input
   input.style.setProperty("--at", (valueAsNumber - min) / (max - min))
@@ -171,7 +171,7 @@ function makeMap() {
     $(id).selectedIndex = place
     $(id).addEventListener("change", () => {
       const other = $(id === "across" ? "up" : "across")
-      // Two axes of one unit would be a line: the other takes what this one was.
+      // Two axes with the same unit would be a line: the other axis gets the old unit.
       if (other.value === $(id).value) other.value = $(id).dataset.was
       rememberAxes()
       showHandle()
@@ -182,7 +182,7 @@ function makeMap() {
   rememberAxes()
   const plane = $("plane")
   const canvas = plane.querySelector("canvas")
-  // Some 64 pixels for a picture are enough on any screen.
+  // About 64 pixels per picture are enough for any screen.
   const scale = Math.max(1, Math.floor(64 / Math.max(model.width, model.height)))
   const shrink = Math.max(1, Math.max(model.width, model.height) / 64)
   canvas.width = GRID * Math.round((model.width * scale) / shrink)
@@ -239,14 +239,14 @@ function showHandle() {
 
 const tile = document.createElement("canvas")
 
-/** Draws the map anew, from the handle outwards. */
+/** Redraws the map, from the handle outwards. */
 function restartMap() {
   if (model.latent < 2) return
   const [across, up] = mapAxes()
   const canvas = $("plane").querySelector("canvas")
   const context = canvas.getContext("2d")
   const [width, height] = [canvas.width / GRID, canvas.height / GRID]
-  const at = (place) => state.span * ((2 * place + 1) / GRID - 1) // the middle of a cell
+  const at = (place) => state.span * ((2 * place + 1) / GRID - 1) // centre of a cell
   const cells = []
   for (let row = 0; row < GRID; row++) {
     for (let column = 0; column < GRID; column++) {
@@ -263,7 +263,7 @@ function restartMap() {
     z[up] = y
     paint(tile, await model.decode(z))
     context.imageSmoothingQuality = "high"
-    // A gap, or the strokes of neighbours would run into each other.
+    // The gap separates the strokes of neighbouring pictures.
     const [left, top] = [(column + GAP / 2) * width, (row + GAP / 2) * height]
     context.drawImage(tile, left, top, (1 - GAP) * width, (1 - GAP) * height)
   })
@@ -301,7 +301,7 @@ function readSeed() {
   return fits ? seed : null
 }
 
-let typed = true // whether the box holds a seed that was not drawn yet
+let typed = true // whether the input has a seed that was not sampled yet
 
 async function drawSample() {
   let seed = readSeed()
@@ -313,7 +313,7 @@ async function drawSample() {
   state.sample = { seed, ...drawn }
   paint($("draw").querySelector("canvas"), drawn.x)
   $("draw").hidden = false
-  setZ(drawn.z, `Sample of seed ${seed}: the mean, and a draw`)
+  setZ(drawn.z, `Sample of seed ${seed}: mean and sampled pixels`)
 }
 
 function makeSample() {
@@ -330,9 +330,9 @@ function makeSample() {
 
 // ---- Encoding ----
 
-let source = null // { x, name }: values of 0 to 1, before they are inverted
+let source = null // { x, name }: values in [0, 1], before inversion
 
-/** The middle of an image in the model's shape: values of 0 to 1. */
+/** The centre of an image, resized to the model's shape: values in [0, 1]. */
 function imageToX(image) {
   const { width, height, channels } = model
   const scale = Math.min(image.width / width, image.height / height)
@@ -340,13 +340,13 @@ function imageToX(image) {
   let from = [image, (image.width - w) / 2, (image.height - h) / 2, w, h]
   let context
   do {
-    // By halves: one big step would skip pixels in some browsers.
+    // Halves the size repeatedly: one large step would skip pixels in some browsers.
     ;[w, h] = w > 2 * width ? [w / 2, h / 2] : [width, height]
     const canvas = document.createElement("canvas")
     Object.assign(canvas, { width: Math.round(w), height: Math.round(h) })
     context = canvas.getContext("2d")
     context.imageSmoothingQuality = "high"
-    context.fillStyle = "white" // under what is transparent
+    context.fillStyle = "white" // background of transparent pixels
     context.fillRect(0, 0, canvas.width, canvas.height)
     context.drawImage(...from, 0, 0, canvas.width, canvas.height)
     from = [canvas, 0, 0, canvas.width, canvas.height]
@@ -367,12 +367,12 @@ async function encodeSource() {
   const { x: shown, name } = source
   const x = toModel($("invert").checked ? shown.map((value) => 1 - value) : shown)
   const { mean, stddev } = await model.encode(x)
-  if (mean.some(Number.isNaN)) throw new Error("the model has no density for these values")
+  if (mean.some(Number.isNaN)) throw new Error("the likelihood does not support these values")
   paint($("input"), x)
   paint($("output"), await model.decode(mean))
   state.encoded = { x, mean, stddev }
   showPosterior(mean, stddev)
-  $("score").textContent = stddev ? "Mean and spread of each unit." : "Mean of each unit."
+  $("score").textContent = `Mean${stddev ? " and standard deviation" : ""} of each unit.`
   if (model.score) {
     const { log_prob: logProb, kl } = await model.score(x, 0)
     const nats = logProb && `log p(x) ≈ ${round(logProb[0], 1)} nats, KL ${round(kl[0], 1)}.`
@@ -383,7 +383,7 @@ async function encodeSource() {
   setZ(mean, `Reconstruction of ${name}`)
 }
 
-/** A dot for each unit's mean, with a line of one stddev to both sides. */
+/** Draws a dot at the mean of each unit, with a line of one stddev to both sides. */
 function showPosterior(mean, stddev) {
   const units = state.order.slice(0, 64)
   const reach = Math.max(2, ...units.map((unit) => Math.abs(mean[unit]) + (stddev?.[unit] ?? 0)))
@@ -415,7 +415,7 @@ async function encodeNew(read, name) {
 
 async function readFile(file) {
   const bitmap = await createImageBitmap(file).catch(() => {
-    throw new Error("it is not an image that this browser reads.")
+    throw new Error("the browser cannot read it as an image")
   })
   return imageToX(bitmap)
 }
@@ -432,7 +432,7 @@ function makeEncode() {
     paint(canvas, toModel(image))
     button.addEventListener("click", () => {
       const label = model.classes.indexOf(labels[place])
-      if (label >= 0) setLabel(label) // its own
+      if (label >= 0) setLabel(label)
       encodeNew(() => Float32Array.from(image), name)
     })
     $("examples").append(button)
@@ -441,9 +441,9 @@ function makeEncode() {
   const take = (file) => file && encodeNew(() => readFile(file), file.name || "the image")
   $("file").addEventListener("change", () => {
     take($("file").files[0])
-    $("file").value = "" // The same file can be chosen again.
+    $("file").value = "" // so that the same file can be chosen again
   })
-  // Anywhere on the page: a browser would leave the page for an image that is dropped beside.
+  // Accepts drops on the whole page: a browser would open an image dropped elsewhere.
   document.addEventListener("dragover", (event) => {
     event.preventDefault()
     $("drop").classList.add("over")
@@ -459,11 +459,11 @@ function makeEncode() {
   })
 }
 
-// ---- Between two ----
+// ---- Interpolation ----
 
 const mixed = (t) => {
   const { a, b } = state.ends
-  if (t === 0 || t === 1) return t ? b : a // to the last bit
+  if (t === 0 || t === 1) return t ? b : a // exact
   return a.map((value, unit) => value + t * (b[unit] - value))
 }
 
@@ -499,7 +499,7 @@ function makeBetween() {
 
 // ---- Start ----
 
-/** Orders the units, sets how far sliders reach, and gives the examples' means, if any. */
+/** Orders the units, sets the range of sliders, and returns the examples' means. */
 async function survey() {
   const units = Array.from({ length: model.latent }, (_, unit) => unit)
   let activity = model.examples.kl
@@ -517,7 +517,7 @@ async function survey() {
     })
   }
   state.order = activity ? units.sort((a, b) => activity[b] - activity[a] || a - b) : units
-  // Where there is no prior to draw from, the latents may have any size.
+  // Without a prior, latents may have any scale.
   const far = Math.max(0, ...means.flatMap((mean) => [...mean].map(Math.abs)))
   if (!model.sample && far) state.span = Number((1.1 * far).toPrecision(2))
   return means
@@ -557,7 +557,7 @@ async function start() {
   makeSample()
   makeEncode()
   makeBetween()
-  // Begin with something to see, and with two ends to go between.
+  // Start with a picture, and with two end points for the interpolation.
   if (model.sample) {
     const other = await model.sample(2)
     await drawSample()
@@ -573,7 +573,7 @@ async function start() {
   $("status").textContent = ""
 }
 
-// For tests, and for a look around in the console.
+// For tests and for the console.
 window.vae = { state, idle }
 
 start().catch(fail)

@@ -1,13 +1,13 @@
-// Copies the page, the LiteRT runtime and a model into one folder that any web server can
-// serve: node build.mjs [MODEL [OUT]]. MODEL is a .tflite file or a folder with model.tflite.
+// Copies the page, the LiteRT runtime and a model into one folder for any web server:
+// node build.mjs [MODEL [OUT]]. MODEL is a .tflite file or a folder with model.tflite.
 
 import { cp, mkdir, rm, stat, writeFile } from "node:fs/promises"
 import { basename, dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const PAGE = ["index.html", "style.css", "app.js", "model.js"]
-// Of the four builds of the runtime the page needs two: the usual one, and the one for
-// browsers without relaxed SIMD. The others need threads, or promises inside wasm.
+// The page needs two of the four builds of the runtime: the default one, and the one for
+// browsers without relaxed SIMD. The others need threads, or promises in wasm.
 const RUNTIME = ["litert_wasm_internal", "litert_wasm_compat_internal"]
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -25,7 +25,7 @@ const kind = async (path) => {
 }
 
 if (!(await kind(join(modules, "core")))) fail("Run `npm install` in this folder first.")
-// An old build is removed before the new one is written, and nothing else ever is.
+// An earlier build is removed before the new one is written. Nothing else is removed.
 const target = resolve(out)
 if ((await kind(target)) && !(await kind(join(target, "model.js")))) {
   fail(`OUT must be a new folder or an earlier build. Received: ${out}`)
@@ -54,7 +54,7 @@ if (file) {
   const card = file.replace(/\.tflite$/, ".card.json")
   const examples = join(dirname(file), "examples.json")
   await cp(file, join(target, "model.tflite"))
-  // What is not there is empty: the browser would log an error for a missing file.
+  // Writes empty objects for missing files, for which the browser would log errors.
   const beside = { "model.card.json": card, "examples.json": examples }
   for (const [name, path] of Object.entries(beside)) {
     const found = await kind(path)

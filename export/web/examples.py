@@ -1,8 +1,8 @@
-"""Writes what the page shows beside the model of a run: a script.
+"""Writes examples.json, the examples that the page shows: a script.
 
     python examples.py RUN FILE
 
-FILE, examples.json, has some test images, their labels, and how much each latent unit says.
+FILE has some test images, their labels, and the KL of each latent unit.
 """
 
 import json
@@ -21,9 +21,12 @@ def main(folder, file):
     run = Run.open(folder)
     model, data = run.model(), run.data()
     if len(data.event_shape) != 3:
-        raise SystemExit(f"the page shows images. Received: rows of {data.event_shape}")
+        raise SystemExit(
+            "The data must be images [height, width, channels]. Received: rows of shape "
+            f"{data.event_shape}"
+        )
     rows = np.arange(min(IMAGES, len(data.x_test)))
-    if data.y_test is not None:  # one of each class, as far as they go
+    if data.y_test is not None:  # one per class, up to IMAGES
         classes, first = np.unique(data.y_test, return_index=True)
         rows = first[:IMAGES]
     low, high = data.shown_range

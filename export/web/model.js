@@ -1,18 +1,18 @@
-// The exported model as plain functions of arrays. Only this file knows the LiteRT runtime.
+// The exported model as plain functions of arrays. Only this file uses the LiteRT runtime.
 
 import { Tensor, loadAndCompile, loadLiteRt } from "@litertjs/core"
 
-/** What went wrong, in words for the page. */
+/** An error with a message for the page. */
 export class ModelError extends Error {}
 
 const here = (path) => new URL(path, document.baseURI).href
 
 /**
- * Loads the runtime, `model.tflite`, and what lies beside it.
+ * Loads the runtime, `model.tflite`, its card and the examples.
  *
- * Returns the facts of the model and its functions. Those that the file has no signature for
- * are null. Arrays are flat: z of `latent` numbers, pictures of `height * width * channels`
- * in the model's own range of values.
+ * Returns the properties of the model and its functions. A function is null if the file lacks
+ * its signature. Arrays are flat: z has `latent` numbers, pictures have
+ * `height * width * channels`, in the model's range of values.
  */
 export async function loadModel(say = () => {}) {
   say("Loading the model …")
@@ -25,15 +25,15 @@ export async function loadModel(say = () => {}) {
   await startRuntime()
   let compiled
   try {
-    // The CPU, also where there is a GPU: its numbers are the same everywhere, so that a seed
-    // gives the picture that it gives in Python.
+    // Always the CPU: its results are the same everywhere, so that a seed has the same picture
+    // as in Python.
     compiled = await loadAndCompile(bytes, { accelerator: "wasm" })
   } catch (error) {
-    throw new ModelError(`model.tflite is here, but is no LiteRT model that runs: ${error.message}`)
+    throw new ModelError(`model.tflite is not a LiteRT model that can be run: ${error.message}`)
   }
   const signatures = compiled.signatures
   const { latent, shape } = shapes(signatures)
-  const model = { label: 0 } // what a conditional model is given, by its number
+  const model = { label: 0 } // the condition of a conditional model, a class number
   const run = (name, inputs) =>
     runSignature(signatures, name, { condition: model.label, ...inputs })
   const has = (name) => name in signatures
@@ -43,7 +43,7 @@ export async function loadModel(say = () => {}) {
   return Object.assign(model, {
     card: card ?? {},
     examples: fitting(examples, shape, latent),
-    /** The names of the labels, none if the model takes none. */
+    /** The names of the labels; empty if the model has no labels. */
     classes: labelled(signatures) ? (examples?.classes ?? ["0"]) : [],
     signatures: Object.keys(signatures),
     latent,
@@ -54,7 +54,7 @@ export async function loadModel(say = () => {}) {
     decode: async (z) => (await run("decode", { z })).mean,
     /** An int32 seed -> { x, mean, z }. */
     sample: has("sample") ? (seed) => run("sample", { seed }) : null,
-    /** x -> { mean } of q(z|x), with its stddev where the model has one. */
+    /** x -> { mean } of q(z|x), and its stddev if the model has one. */
     encode: has("encode")
       ? async (x) => {
           const { stddev } = await run("encode", { x, seed: 0 })
@@ -68,12 +68,12 @@ export async function loadModel(say = () => {}) {
   })
 }
 
-/** Whether it takes a label; other conditions are refused. */
+/** Whether the model has a label input; throws for other conditions. */
 function labelled(signatures) {
   const others = signatures.decode.getInputDetails().filter(({ name }) => name !== "z")
   if (others.some(({ name, dtype }) => name !== "condition" || dtype !== "int32")) {
     const names = others.map(({ name }) => name).join(", ")
-    throw new ModelError(`The page shows models that take a label. This one takes: ${names}.`)
+    throw new ModelError(`The page supports only labels as conditions. This model has: ${names}.`)
   }
   return others.length > 0
 }
@@ -88,13 +88,13 @@ async function fetchModel() {
   if (!response.ok) {
     throw new ModelError(
       "There is no model.tflite beside this page " +
-        `(the server answers ${response.status}). Export a model and build the page with it.`,
+        `(server status ${response.status}). Export a model and build the page with it.`,
     )
   }
   const bytes = new Uint8Array(await response.arrayBuffer())
-  // A server that answers every address with a page would otherwise crash the runtime.
+  // Some servers return a page for every address, which would crash the runtime.
   if (String.fromCharCode(...bytes.slice(4, 8)) !== "TFL3") {
-    throw new ModelError("model.tflite is here, but it is not a LiteRT file.")
+    throw new ModelError("model.tflite is not a LiteRT file.")
   }
   return bytes
 }
@@ -104,12 +104,12 @@ async function fetchJson(name) {
     const response = await fetch(here(name))
     return response.ok ? await response.json() : null
   } catch {
-    return null // The card and the examples are extras.
+    return null // The card and the examples are optional.
   }
 }
 
 async function startRuntime() {
-  // It writes its log to the console as errors; only what says ERROR is one.
+  // The runtime writes its whole log as errors; only lines with ERROR or FATAL are errors.
   self.Module = {
     printErr: (line) => (/^(ERROR|FATAL)/.test(line) ? console.error : console.debug)(line),
   }
@@ -123,7 +123,7 @@ async function startRuntime() {
   }
 }
 
-/** The latent size and the picture's [height, width, channels], by `decode`. */
+/** The latent size and the picture's [height, width, channels], from `decode`. */
 function shapes(signatures) {
   const decode = signatures.decode
   const details = decode?.getOutputDetails().find(({ name }) => name === "mean")
@@ -152,7 +152,7 @@ function shapes(signatures) {
 
 const rowSize = (shape) => [...shape].slice(1).reduce((product, size) => product * size, 1)
 
-/** The examples, without what does not fit the model. */
+/** The examples that match the model. */
 function fitting(examples, shape, latent) {
   const size = shape.reduce((a, b) => a * b)
   const images = (examples?.images ?? []).filter((image) => image.length === size)
@@ -174,7 +174,7 @@ async function runSignature(signatures, name, values) {
     const entries = Object.entries(tensors)
     return Object.fromEntries(entries.map(([key, tensor]) => [key, tensor.toTypedArray()]))
   } finally {
-    // Their memory is the runtime's, which does not collect it.
+    // The runtime owns their memory, and does not collect it.
     for (const tensor of [...Object.values(inputs), ...Object.values(tensors)]) tensor.delete()
   }
 }
