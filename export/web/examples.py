@@ -39,8 +39,10 @@ def main(folder, file):
         examples["labels"] = [str(label) for label in data.y_test[rows]]
     if run.conditional:
         examples["classes"] = [str(name) for name in data.classes]
-    if run.options["model"] != "autoencoder":
-        kl = evaluation.kl_per_unit(model, data.x_test, **run.given(data, "test"))
+    if model.generative:
+        kl = evaluation.kl_per_unit(
+            model, data.x_test, **run.condition_kwargs(data, "test")
+        )
         examples["kl_per_unit"] = np.asarray(kl).ravel().round(4).tolist()
     pathlib.Path(file).write_text(json.dumps(examples) + "\n")
 
