@@ -1,4 +1,4 @@
-"""What all tests share: quiet TensorFlow, one seed, processes of their own."""
+"""Fixtures for all tests: one seed, no XLA by default, new processes."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ import pytest
 
 from keras_vae.training.model import ResumableModel
 
-# Some import PyTorch, which is in an environment of its own.
+# Some of these import PyTorch, which is in another environment.
 collect_ignore = ["benchmarks/contestants"]
 
 
@@ -23,7 +23,7 @@ def global_seed():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_xla_by_default():
-    # A fit of some steps would mostly wait for XLA. What tests XLA asks for it.
+    # Short fits would mostly wait for XLA. Tests of XLA turn it on.
     resolve = ResumableModel.default_jit_compile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ResumableModel, "default_jit_compile", lambda self: False)
@@ -32,13 +32,13 @@ def no_xla_by_default():
 
 @pytest.fixture
 def xla_by_default(no_xla_by_default):
-    """What `jit_compile="auto"` comes to for a model: a function of it."""
+    """A function of a model that returns the real meaning of `jit_compile="auto"`."""
     return no_xla_by_default
 
 
 @pytest.fixture(scope="session")
 def run_module():
-    """Runs `python -m module args` from the root of the checkout; returns its output."""
+    """A function that runs `python -m module args` in the root and returns the output."""
 
     def run(module, *args, **environment):
         process = subprocess.run(

@@ -1,6 +1,6 @@
 """One row for each public model, head, prior, objective, schedule and net.
 
-The conformance suite runs every row through; it fails when a public name is in no row.
+The conformance tests run for every row, and fail if a public name is in no row.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ def _rng():
 
 
 def vectors(dim=6):
-    """Rows on a noisy line: something to learn in a few steps."""
+    """Rows on a noisy line, which can be learned in a few steps."""
     rng = _rng()
     return (
         rng.normal(size=(ROWS, 1)) * np.linspace(-2, 2, dim)
@@ -39,7 +39,7 @@ def grey(shape=(5, 7, 2)):
 
 @keras.saving.register_keras_serializable("zoo")
 class Unbuilt(keras.layers.Layer):
-    """A user's encoder with Dropout and without a `build` of its own."""
+    """A user's encoder with Dropout and without a `build` method."""
 
     def __init__(self, units=8, **kwargs):
         super().__init__(**kwargs)
@@ -56,7 +56,7 @@ class Unbuilt(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class LearnedNormal(kv.distributions.Prior):
-    """A user's prior: weights of its own, and no formula for samples from noise."""
+    """A user's prior with weights, and without a formula for samples from noise."""
 
     def __init__(self, event_shape, **kwargs):
         super().__init__(event_shape, **kwargs)
@@ -74,12 +74,12 @@ class Row:
     """How to build a model, and data for it.
 
     Attributes:
-        name: of the test.
+        name: id of the row in pytest.
         build: makes a new, uncompiled model.
         x: array for `fit`.
-        covers: public names that this row stands for.
-        objective: makes the objective; None is the model's default.
-        condition: what a conditional model is given beside x.
+        covers: public names that this row tests.
+        objective: makes the objective. Default: the model's default.
+        condition: the condition of a conditional model.
     """
 
     name: str
@@ -90,16 +90,16 @@ class Row:
     condition: np.ndarray | dict | None = None
 
     def given(self, rows=ROWS, training=False):
-        """The condition of the first rows, as the argument that a model takes or not."""
+        """Returns the condition of the first rows as keyword arguments of a model."""
         if self.condition is None:
             return {}
         given = tf.nest.map_structure(lambda c: c[:rows], self.condition)
         if self.name == "semi_supervised" and not training:
-            given = abs(given)  # in use, none is missing
+            given = abs(given)  # labels may be missing only in training
         return {"condition": given}
 
     def data(self):
-        """(x, y) as `fit` takes them."""
+        """Returns the arguments x and y of `fit`."""
         pair = self.x, self.condition
         return pair[::-1] if self.name == "structured" else pair
 
@@ -109,7 +109,7 @@ class Row:
         return model.predict(self.x, verbose=0, **self.given())
 
     def make(self, optimizer="adam", **options):
-        """A new compiled model; the same weights each time."""
+        """Builds and compiles a new model, with the same weights each time."""
         keras.utils.set_random_seed(1)
         model = self.build()
         model.compile(optimizer, self.objective and self.objective(), **options)

@@ -27,7 +27,7 @@ def test_no_public_name_is_missing():
 
 
 def gradients_of(model):
-    """A function of a batch of x and a condition: the gradient of each weight."""
+    """Makes a function of x and a condition that returns the gradient of each weight."""
 
     def gradients(x, condition=None):
         draw = model.step_noise(tf.constant(BATCH))
@@ -52,7 +52,7 @@ def test_every_weight_gets_a_gradient_and_xla_the_same(row):
     ]
     assert without == []
     if row.name == "dropout":
-        return  # Keras' own Dropout draws other numbers under XLA
+        return  # Keras' Dropout draws other numbers with XLA
     with_xla = tf.function(gradients_of(model), jit_compile=True, autograph=False)(
         x, **given
     )
@@ -80,8 +80,8 @@ def test_same_seed_same_sample(row):
     "policy, epochs",
     [
         ("mixed_bfloat16", 1),
-        # float16 begins with a loss scale of 2**15, and skips steps until that fits: an
-        # epoch of three steps may have none that counts.
+        # float16 starts with a loss scale of 2**15, and skips steps while it is too large:
+        # an epoch of three steps may skip all.
         pytest.param("mixed_float16", 3, marks=pytest.mark.slow),
     ],
 )
