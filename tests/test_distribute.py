@@ -193,32 +193,6 @@ def test_clipping_is_of_all_gradients_together(data):
     assert difference(moved["ours"], moved["free"]) > 0.01
 
 
-# The internals of Keras that distribute.py stands for, or relies on, as they are in all
-# versions that pyproject.toml allows. Changed? See whether workers still train exactly.
-INTERNALS = {
-    "reduce_per_replica": keras_trainer.reduce_per_replica,
-    "_make_function": keras_trainer.TensorFlowTrainer._make_function,
-    "_maybe_symbolic_build": keras_trainer.TensorFlowTrainer._maybe_symbolic_build,
-    "_all_reduce_sum_gradients": keras_optimizer.TFOptimizer._all_reduce_sum_gradients,
-    "_backend_update_step": keras_optimizer.TFOptimizer._backend_update_step,
-}
-KNOWN = {
-    "reduce_per_replica": "2e7d54b1e6ed",
-    "_make_function": "bb33b7a0da3d",
-    "_maybe_symbolic_build": "92a504f5eba9",
-    "_all_reduce_sum_gradients": "953512efa56c",
-    "_backend_update_step": "00bd759c099a",
-}
-
-
-def test_the_internals_of_keras_are_those_that_were_replaced():
-    sources = {name: inspect.getsource(code) for name, code in INTERNALS.items()}
-    seen = {
-        name: hashlib.sha256(s.encode()).hexdigest()[:12] for name, s in sources.items()
-    }
-    assert seen == KNOWN
-
-
 # Of the fast cases one has Adam, another one the IWAE bound.
 @pytest.mark.slow
 @pytest.mark.parametrize(
