@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import keras_vae as kv
 from keras_vae import cli
+from keras_vae.cluster import meeting
 
 READABLE = 1200  # characters: a message, not a stack of calls
 
@@ -188,7 +189,7 @@ def commands_refused(rows, **options):
 
 def without_report(patch):
     """Leave out the report at the end of `train`, which takes longer than the rest."""
-    patch.setattr(cli, "_finish", lambda *_: None)
+    patch.setattr(cli.train, "write_report", lambda *_: None)
 
 
 def without_graphs(patch):
@@ -204,8 +205,8 @@ def meet(patch, chief):
     Returns:
         The function that it stands for.
     """
-    former = cli.meeting.rendezvous
-    patch.setattr(cli.workers, "meet", chief)
+    former = meeting.rendezvous
+    patch.setattr(meeting, "rendezvous", chief)
     return former
 
 

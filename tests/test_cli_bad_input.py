@@ -428,8 +428,10 @@ def test_data_must_be_what_the_run_was_made_with():
 
 
 def test_a_run_of_an_autoencoder_has_no_samples():
-    change = json_with(lambda info: info["options"].update(model="autoencoder"))
-    put("run/run.json", change)
+    model = kv.Autoencoder(
+        kv.nets.MLP([4]), kv.nets.MLP([4]), kv.distributions.IndependentNormal((4,)), 2
+    )
+    model.save("run/model.keras")
     command_refused("sample run", "RUN", came="run")
 
 

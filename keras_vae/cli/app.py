@@ -102,10 +102,12 @@ _RENAMED = {"filepath": "out", "folder": "out", "format": "to"}
 
 def _with_option_names(message: str) -> str:
     """Replaces the names of arguments by those of options: `value_range`: --value-range."""
-    names = {
-        parameter.name.rstrip("_")
+    flags = {
+        flag.removeprefix("--").replace("-", "_")
         for command in typer.main.get_group(app).commands.values()
         for parameter in command.params
+        for flag in parameter.opts
+        if flag.startswith("--")
     }
 
     def typed(match):
@@ -113,6 +115,6 @@ def _with_option_names(message: str) -> str:
         if name in _ARGUMENTS:
             return name.upper()
         name = _RENAMED.get(name, name)
-        return f"--{name.replace('_', '-')}" if name in names else match[0]
+        return f"--{name.replace('_', '-')}" if name in flags else match[0]
 
     return re.sub(r"`(\w+)`", typed, message)

@@ -108,7 +108,7 @@ def test_a_damaged_npy_file_is_named():
 
 @rows(
     no_x=({"images": ROWS}, "x_train", "images"),
-    nothing=({}, "x_train", "nothing"),
+    nothing=({}, "x_train", "no array"),
     no_test=({"x_train": ROWS}, "x_test", "x_train"),
     object=({"x": np.array([[1, None]] * 4)}, "numbers"),
     nan_in_test=(ARRAYS | {"x_test": with_value(np.nan)}, "x_test"),
@@ -154,7 +154,7 @@ def test_images_must_be_whole_and_alike(row):
 
 
 @rows(
-    none=({"d/x.txt": "x"}, "d", {}, "`data`", ".png", "none"),
+    none=({"d/x.txt": "x"}, "d", {}, "`data`", ".png", "without images"),
     no_test=({"s/train/1.png": GREY, "s/test/x.txt": ""}, "s", {}, "`data`", "s/test"),
     one=({"one/1.png": GREY}, "one", {}, "`data`", "2", "1"),
 )
