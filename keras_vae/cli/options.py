@@ -25,7 +25,11 @@ Latents = Annotated[
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an existing file. Default: keep it.")
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace an existing file. Default: an existing file is an error.",
+    ),
 ]
 
 

@@ -1,1 +1,1 @@
-"""Several workers that train one model: their strategy, their meeting, their launcher."""
+"""Training with several workers: their launcher, rendezvous and strategy."""

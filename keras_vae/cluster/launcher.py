@@ -116,10 +116,10 @@ def _run(command, workers, grace, received):
 
 def _end(workers, number, grace, received):
     """Sends a signal to all workers; kills them after `grace`, or after another signal."""
-    known, deadline = len(received), time.monotonic() + grace
+    count, deadline = len(received), time.monotonic() + grace
     for worker in workers:
         worker.process.send_signal(number)
-    while time.monotonic() < deadline and len(received) == known:
+    while time.monotonic() < deadline and len(received) == count:
         codes = [worker.process.poll() for worker in workers]
         if None not in codes:
             break

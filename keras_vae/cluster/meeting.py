@@ -1,7 +1,7 @@
 """The rendezvous of the workers before they train together.
 
 TensorFlow's workers wait for each other without a timeout, and do not compare their
-options. So they meet here first, before TensorFlow opens the same ports: with a timeout,
+options. So they connect here first, before TensorFlow opens the same ports: with a timeout,
 and with facts that must be equal on all workers. Only the standard library is used.
 """
 

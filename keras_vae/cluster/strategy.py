@@ -16,8 +16,8 @@ def make_strategy(
 ) -> tf.distribute.Strategy:
     """Makes the strategy of a process that is about to train.
 
-    Several workers meet first (see `keras_vae.cluster.meeting`), before TensorFlow opens
-    its ports. Their devices and the facts must be equal.
+    Several workers connect first (see `keras_vae.cluster.meeting`), before TensorFlow
+    opens its ports. Their devices and the facts must be equal.
 
     Args:
         name: "mirrored": all GPUs of this host, two or more (or its logical CPUs);
