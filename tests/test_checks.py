@@ -67,7 +67,7 @@ def test_shapes_must_be_positive_ints():
 
 def test_what_fits_passes_and_what_does_not_is_named():
     checks.require(True, "part", "a part", None)
-    call = of_option(checks.require, "fits", name="part", expected="a wheel", value="x")
+    call = of_option(checks.require, "condition", name="part", expected="a wheel", value="x")
     each_refused(call, [False, (), None, 0], "`part`", "a wheel", came="x")
 
 
