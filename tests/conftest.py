@@ -32,7 +32,7 @@ def no_xla_by_default():
 
 @pytest.fixture
 def xla_by_default(no_xla_by_default):
-    """A function of a model that returns the real meaning of `jit_compile="auto"`."""
+    """A function that resolves `jit_compile="auto"` for a model."""
     return no_xla_by_default
 
 
