@@ -7,26 +7,28 @@ from typing import Any
 
 import tensorflow as tf
 
-# Threefry-2x32 (Salmon et al., 2011): rotations of the eight-round cycle, and
-# the parity constant of the key schedule.
+# Threefry-2x32: the rotation distances of eight rounds, and the parity constant of the key
+# schedule.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
-# Philox-4x32: what a round multiplies by, and what it adds to the key.
+# Philox-4x32: the factors of a round, and the constants that a round adds to the key.
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 _WEYL = 0x9E3779B9, 0xBB67AE85
 
 
 def philox_4x32(seed: int, low: Any, high: Any, size: Any) -> tf.Tensor:
-    """The words of Philox-4x32 with 10 rounds (Salmon et al., 2011), by TensorFlow.
+    """Computes random words by Philox-4x32 with 10 rounds, with TensorFlow's kernel.
 
-    Its kernel is the same on every device, with and without XLA; not so the normals and
-    uniforms that TensorFlow makes of these words, nor its default algorithm.
+    The kernel returns the same words on every device, with and without XLA. That does not
+    hold for the normals and uniforms that TensorFlow makes from these words, or for its
+    default algorithm.
 
     Args:
-        seed: int of 32 bits, the key, without its sign.
-        low: int64 scalar tensor, the counter of the first block of four words.
-        high: int64 scalar tensor, the counter's other half.
-        size: int32 scalar tensor.
+        seed: int of 32 bits, the key, used modulo 2**32.
+        low: int64 scalar tensor, the low half of the counter of the first block. A block
+            has four words.
+        high: int64 scalar tensor, the high half of the counter.
+        size: int32 scalar tensor, the number of words.
 
     Returns:
         int32 `[size]`.
@@ -42,23 +44,23 @@ def philox_4x32(seed: int, low: Any, high: Any, size: Any) -> tf.Tensor:
 
 
 def philox_blocks(seed: int, low: Any, high: Any, blocks: Any) -> list[tf.Tensor]:
-    """The blocks of `philox_4x32`, of plain operations.
+    """Computes the blocks of `philox_4x32` with elementary operations.
 
-    For the inside of XLA, which makes one loop of them: 15 times faster on a CPU than what
-    it has in place of TensorFlow's kernel.
+    For code that XLA compiles: it fuses these operations into one loop, 15 times faster on
+    a CPU than XLA's replacement of TensorFlow's kernel.
 
     Args:
         seed: int of 32 bits, the key.
-        low: int64 scalar tensor, the counter of the first block.
-        high: int64 scalar tensor, the counter's other half.
-        blocks: int32 scalar tensor.
+        low: int64 scalar tensor, the low half of the counter of the first block.
+        high: int64 scalar tensor, the high half of the counter.
+        blocks: int32 scalar tensor, the number of blocks.
 
     Returns:
-        The four words of each block: a list of four int32 `[blocks]`.
+        List of four int32 `[blocks]`: the four words of each block.
     """
-    place = tf.cast(low, tf.int64) + tf.range(tf.cast(blocks, tf.int64))
-    high = tf.fill(tf.shape(place), tf.cast(high, tf.int64))
-    (b, a), (d, c) = _halves(tf.cast(place, tf.uint64)), _halves(tf.cast(high, tf.uint64))
+    index = tf.cast(low, tf.int64) + tf.range(tf.cast(blocks, tf.int64))
+    high = tf.fill(tf.shape(index), tf.cast(high, tf.int64))
+    (b, a), (d, c) = _halves(tf.cast(index, tf.uint64)), _halves(tf.cast(high, tf.uint64))
     for i in range(10):
         keys = [(k + i * w) % 2**32 for k, w in zip((seed % 2**32, 0), _WEYL, strict=True)]
         (p, q), (r, s) = _products(a, _MULTIPLIERS[0]), _products(c, _MULTIPLIERS[1])
@@ -67,11 +69,12 @@ def philox_blocks(seed: int, low: Any, high: Any, blocks: Any) -> list[tf.Tensor
 
 
 def _products(word, factor):
+    """Multiplies uint32 by a factor; returns the high and the low half of the product."""
     return _halves(tf.cast(word, tf.uint64) * tf.constant(factor, tf.uint64))
 
 
 def _halves(words):
-    """The high and the low 32 bits of uint64."""
+    """Splits uint64 into its high and its low 32 bits."""
     high = tf.bitwise.right_shift(words, tf.constant(32, tf.uint64))
     return tf.cast(high, tf.uint32), tf.cast(words, tf.uint32)
 
@@ -81,17 +84,18 @@ def _xor(a, b, key):
 
 
 def threefry_2x32(
-    key: tuple, counter: tuple, xla: bool = False
+    key: tuple[Any, Any], counter: tuple[Any, Any], xla: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Threefry-2x32 with 20 rounds, on int32 tensors that broadcast.
+    """Computes Threefry-2x32 with 20 rounds, on int32 tensors that broadcast.
 
-    Only add, subtract, multiply, xor and arithmetic right shift are used: what LiteRT
-    has among its builtin operators. int32 arithmetic wraps, as the cipher wants.
+    Without `xla`, the only operations are add, subtract, multiply, xor and arithmetic right
+    shift, which are builtin operators of LiteRT. int32 arithmetic wraps around on overflow,
+    as the cipher requires.
 
     Args:
         key: pair of int32 tensors.
         counter: pair of int32 tensors.
-        xla: bool, use operations that XLA is fast with; the words are the same.
+        xla: bool, use operations that are fast in XLA; the words are the same.
 
     Returns:
         Pair of int32 tensors: the two random words.
@@ -110,12 +114,13 @@ def threefry_2x32(
 
 
 def _rotate_left(word, distance):
-    # (word << d) + (word >>> (32 - d)); the arithmetic shift leaves -1s above a negative
-    # word, and subtracting them before the multiplication takes them away again.
+    # (word << d) + (word >>> (32 - d)), where >>> fills with zeros. The arithmetic shift
+    # fills a negative word with ones; subtracting the sign first compensates for them.
     sign = tf.bitwise.right_shift(word, 31)
     return (word - sign) * 2**distance + tf.bitwise.right_shift(word, 32 - distance)
 
 
 def _rotate_left_by_shifts(word, distance):
+    # Fast in XLA. LiteRT has no left shift among its builtin operators.
     low = tf.bitwise.right_shift(word, 32 - distance) & (2**distance - 1)
     return tf.bitwise.left_shift(word, distance) | low

@@ -1,19 +1,19 @@
-"""Where noise comes from: the only place in the package that draws random numbers.
+"""Random numbers: the only module of the package that draws them.
 
-Two sources give the base noise that heads and priors turn into samples, and both are
-pure functions, so that there is no generator state to save, to lose, or to share by
-mistake between replicas:
+Two sources return the base noise that heads and priors turn into samples. Both are pure
+functions, so no generator state has to be saved, and replicas cannot share one by mistake:
 
-* `step_noise` for training: Philox, keyed by (model seed, step, stream), and counted by
-  the row's place in the global batch, so that a replica draws its own rows and no others.
-* `row_noise` for everything else: Threefry, keyed by one seed per row. A row's noise
-  does not depend on its neighbours. For sampling it is a *file format*: every client
+* `step_noise` for training: Philox. The key is the model's seed; the counter holds the
+  step, the stream and the row's position in the global batch. A replica draws the numbers
+  of its own rows only.
+* `row_noise` for everything else: Threefry, keyed by one seed per row. The noise of a row
+  does not depend on the other rows. For sampling it is a *file format*: every client
   (Python, TF Serving, LiteRT, browser) draws the same numbers from the same seed.
 
-Both return a function `draw(kind, shape, stream, num_samples=1)` that gives float32
-noise `[num_samples, rows, *shape]`. `kind` is what a head says it needs: `"normal"`,
-`"uniform"`, or `"seed"`: int32 `[num_samples, rows, 2]`, seeds for TFP's own samplers, the
-way out of families without a formula.
+Both return a function `draw(kind, shape, stream, num_samples=1)`, which returns float32
+noise `[num_samples, rows, *shape]`. `kind` is the attribute `noise` of a head or prior:
+`"normal"`, `"uniform"`, or `"seed"`. The kind `"seed"` returns int32
+`[num_samples, rows, 2]`: seeds for TFP's samplers, for families without a sampling formula.
 """
 
 import math
@@ -29,72 +29,74 @@ from keras_vae import ciphers
 # draw(kind, shape, stream, num_samples=1) -> float32 `[num_samples, rows, *shape]`.
 Draw = Callable[..., tf.Tensor]
 
-# The streams of the file format: the second counter word. Sample k of a stream uses the
-# word `stream + STREAMS * k`, so that the first sample is the one of the file format.
+# Streams of the file format: the second counter word. Sample k of a stream uses the word
+# `stream + STREAMS * k`; sample 0 is the one that the file format defines.
 PRIOR, POSTERIOR, OBSERVATION, TOKENS, ORDER, AUGMENTATION, CONDITION = range(7)
 STREAMS = 16
-# Added to a stream in evaluation, whose keys are also those of sampled rows.
+# Added to the stream in evaluation, so that its noise differs from that of `sample`, which
+# can have the same key.
 EVALUATION = 8
 
 
 def fresh_seed() -> int:
-    """Returns a new seed (int), drawn from Keras' global seed."""
-    # Keras' own default seeds come from there too: from Python's generator, which
+    """Draws a new seed (int) from Keras' global seed."""
+    # Keras draws its own default seeds in the same way, from Python's generator, which
     # `keras.utils.set_random_seed` resets.
     generator = keras.random.SeedGenerator()
     return int(generator.state.numpy()[0])
 
 
 def order(seed: int, epoch: int, rows: int) -> np.ndarray:
-    """The order of the rows in an epoch: a permutation, a function of (seed, epoch).
+    """Returns the order of the rows in an epoch: a permutation, fixed by (seed, epoch).
 
-    Not `tf.random.experimental.index_shuffle`: for 60,000 rows that reads 8 bits of each
-    word of its seed, so that epoch 256 would be epoch 0 again.
+    `tf.random.experimental.index_shuffle` is not used: for 60,000 rows it reads only 8 bits
+    of each word of its seed, so epoch 256 would repeat epoch 0.
 
     Args:
         seed: int, the model's seed.
         epoch: int.
-        rows: int.
+        rows: int, the number of rows.
 
     Returns:
         NumPy int32 `[rows]`.
     """
     words = ciphers.philox_4x32(seed, 0, epoch * STREAMS + ORDER, rows).numpy()
-    # Word and place as the high and the low half of one number: sorting those is ten times
-    # faster than argsort, and stable where words are equal. The low half comes first.
+    # Sorts int64 numbers whose high half is the random word and whose low half is the row.
+    # That is ten times faster than argsort, and stable if words are equal. The low half
+    # comes first in memory.
     pairs = np.stack([np.arange(rows, dtype=np.int32), words], axis=1)
     pairs.view(np.int64)[:, 0].sort()
     return pairs[:, 0].copy()
 
 
 class KeyedSeeds(keras.random.SeedGenerator):
-    """Seeds for Keras' own random layers that are a function of a key, without a state.
+    """Seeds for Keras' random layers: a function of (seed, epoch, batch), without state.
 
     Args:
         seed: int.
-        epoch: int64 scalar tensor, the pass over the data.
-        batch: int64 scalar tensor, the place of the batch in the pass.
+        epoch: int64 scalar tensor, the number of the epoch.
+        batch: int64 scalar tensor, the position of the batch in the epoch.
     """
 
     def __init__(self, seed: int, epoch: tf.Tensor, batch: tf.Tensor):
-        # Not Keras' constructor, which makes the variable that this one does without.
+        # Keras' constructor is not called: it would create a state variable.
         self.word = ciphers.philox_4x32(seed, batch, epoch * STREAMS + AUGMENTATION, 1)[0]
         self.drawn = 0
 
     def next(self, ordered: bool = True) -> tf.Tensor:
-        """The next seed, int32 `[2]`."""
+        """Returns the next seed, int32 `[2]`."""
         self.drawn += 1
         return tf.stack([self.word, self.drawn])
 
 
 def step_noise(seed: int, step: tf.Tensor, rows: tf.Tensor, offset: Any = 0) -> Draw:
-    """Base noise of one training step.
+    """Makes the source of base noise of one training step.
 
     Args:
         seed: int, the model's seed.
         step: int64 scalar tensor, the training step.
-        rows: int32 scalar tensor, the rows of this replica.
-        offset: int32 scalar tensor, where they begin in the global batch.
+        rows: int32 scalar tensor, the number of rows of this replica.
+        offset: int32 scalar tensor, the position of its first row in the global batch.
 
     Returns:
         A function `draw(kind, shape, stream, num_samples=1)`.
@@ -102,17 +104,17 @@ def step_noise(seed: int, step: tf.Tensor, rows: tf.Tensor, offset: Any = 0) -> 
 
     def draw(kind, shape, stream, num_samples=1):
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
-        # XLA computes what it concatenates number by number unless the parts are long: a
-        # block for each normal is cheaper than one for four.
+        # XLA concatenates short parts one number at a time. So one block per normal is
+        # cheaper than one block per four normals.
         blocks = n if kind == "normal" else -(-n // 4)
         first = tf.cast(offset, tf.int64) * num_samples * blocks
         high = step * STREAMS + stream
         words = ciphers.philox_blocks(seed, first, high, rows * num_samples * blocks)
         words = [tf.reshape(word, (rows, num_samples, blocks)) for word in words]
         if kind == "normal":
-            noise = _polar(*words[:2])[0]
+            noise = _normals(*words[:2])[0]
         else:
-            pair = _FROM_WORDS[kind](tf.concat(words[:2], 2), tf.concat(words[2:], 2))
+            pair = _TRANSFORMS[kind](tf.concat(words[:2], 2), tf.concat(words[2:], 2))
             noise = tf.concat(pair, axis=2)
         noise = noise[..., :n]  # [rows, num_samples, n]
         if num_samples > 1:
@@ -123,20 +125,21 @@ def step_noise(seed: int, step: tf.Tensor, rows: tf.Tensor, offset: Any = 0) -> 
 
 
 def row_noise(low: tf.Tensor, high: tf.Tensor, xla: bool = False) -> Draw:
-    """Base noise from one 64-bit seed per row: the file format of seeded sampling.
+    """Makes the source of base noise with one 64-bit seed per row: the file format.
 
     Threefry-2x32 with 20 rounds (Salmon et al., 2011, "Parallel Random Numbers: As Easy
     as 1, 2, 3"): the key is the row's seed as two words, the counter is (block, stream).
-    Block i gives the words a_i, b_i. A uniform is `(2 * (word >>> 9) + 1) * 2**-24`: 23
-    bits, never 0 or 1. n uniforms are those of a_0 .. a_{m-1}, then of b_0 .. b_{m-1},
-    cut to n, with m = ceil(n / 2). n normals are r cos t for all blocks, then r sin t, cut
-    to n, with r = sqrt(-2 log u(a)) and t = 2 pi u(b) (Box and Muller, 1958).
+    Block i has the words a_i, b_i. A uniform is `u(a) = (2 * (a >>> 9) + 1) * 2**-24`: 23
+    bits, never 0 or 1. n numbers need m = ceil(n / 2) blocks. n uniforms are the first n
+    of u(a_0) .. u(a_{m-1}), u(b_0) .. u(b_{m-1}). n normals are the first n of r cos t for
+    all blocks followed by r sin t for all blocks, with r = sqrt(-2 log u(a)) and
+    t = 2 pi u(b) (Box and Muller, 1958).
 
     Args:
         low: int32 `[rows]`, the low words of the seeds.
         high: int32 `[rows]`, the high words. An int32 seed is sign-extended.
-        xla: bool, the same noise by the operations that XLA is fast with, for the inside
-            of what it compiles.
+        xla: bool, compute the same noise with operations that are fast in code that XLA
+            compiles.
 
     Returns:
         A function `draw(kind, shape, stream, num_samples=1, first=0)` for the samples
@@ -146,38 +149,40 @@ def row_noise(low: tf.Tensor, high: tf.Tensor, xla: bool = False) -> Draw:
     def draw(kind, shape, stream, num_samples=1, first=0):
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
         blocks = -(-n // 2)
-        # XLA computes what it concatenates number by number. It gets each block twice.
-        place = tf.range(n if xla else blocks)
+        # XLA concatenates one number at a time, so with XLA each block is computed twice.
+        index = tf.range(n if xla else blocks)
         counter = (
-            (place % blocks)[None, None, :],
+            (index % blocks)[None, None, :],
             (stream + STREAMS * (first + tf.range(num_samples)))[:, None, None],
         )
         key = low[None, :, None], high[None, :, None]
-        pair = _FROM_WORDS[kind](*ciphers.threefry_2x32(key, counter, xla))
+        pair = _TRANSFORMS[kind](*ciphers.threefry_2x32(key, counter, xla))
         # [num_samples, rows, n]
-        noise = tf.where(place < blocks, *pair) if xla else tf.concat(pair, 2)[..., :n]
+        noise = tf.where(index < blocks, *pair) if xla else tf.concat(pair, 2)[..., :n]
         return tf.reshape(noise, (num_samples, tf.shape(low)[0], *event))
 
     return draw
 
 
-def _polar(a, b):
-    """Two normals of two words (Box and Muller, 1958)."""
+def _normals(a, b):
+    """Turns two random words into two normals (Box and Muller, 1958)."""
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(a)))
-    # 2 pi in two parts: a file with its constants in float16 draws the same to 1e-6.
+    # 2 pi in two parts, for exported files with float16 constants: 6.28125 is exact in
+    # float16, so their draws agree to 1e-6.
     turn = _uniform(b)
     angle = turn * 6.28125 + turn * (2.0 * math.pi - 6.28125)
     return radius * tf.cos(angle), radius * tf.sin(angle)
 
 
 def _uniform(word):
+    """Turns a random word into a uniform number in (0, 1), see `row_noise`."""
     bits = tf.bitwise.right_shift(word, 9) - tf.bitwise.right_shift(word, 31) * 2**23
     return tf.cast(2 * bits + 1, tf.float32) * 2.0**-24
 
 
-# Two random words -> two numbers.
-_FROM_WORDS = {
-    "normal": _polar,
+# Turns two random words into two numbers of a kind.
+_TRANSFORMS = {
+    "normal": _normals,
     "uniform": lambda a, b: (_uniform(a), _uniform(b)),
     "seed": lambda a, b: (a, b),
 }
@@ -190,22 +195,22 @@ def seed_words(seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seeds: integer tensor `[rows]`, int32 or int64.
 
     Returns:
-        (low, high), each int32 `[rows]`. An int32 seed is sign-extended, so that it and
-        the int64 of the same value are one key.
+        (low, high), each int32 `[rows]`. An int32 seed is sign-extended, so that it gives
+        the same key as the int64 seed of the same value.
     """
     low = tf.cast(seeds, tf.int32)  # keeps the low 32 bits
     sign = tf.bitwise.right_shift(low, 31)
     if seeds.dtype == tf.int32:
         return low, sign
-    # `seeds - low` is a multiple of 2**32, one too many where low counts as negative.
+    # `seeds - low` is a multiple of 2**32. It is one multiple too large if low is negative.
     return low, tf.cast((seeds - tf.cast(low, tf.int64)) // 2**32, tf.int32) + sign
 
 
 def sample_seeds(n: int, seed: int) -> np.ndarray:
-    """The row seeds of `sample(n, seed=seed)`: `seed * 1000003 + i` in int32.
+    """Returns the row seeds of `sample(n, seed=seed)`: `seed * 1000003 + i` in int32.
 
     Args:
-        n: int, how many rows.
+        n: int, the number of rows.
         seed: int.
 
     Returns:

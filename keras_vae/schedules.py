@@ -1,12 +1,13 @@
-"""Functions of the training step: for beta, capacity, a temperature or a learning rate.
+"""Schedules: functions of the training step, for beta, capacity or the learning rate.
 
-A schedule is pure and lives inside the graph. It is checkpointed for free, because the
-step is, needs no callback and no second `compile`, and cannot fall out of step after a
-resume. Those below are `keras.optimizers.schedules.LearningRateSchedule`s, and any other
-of that class works wherever one of these does.
+A schedule is a pure function that runs inside the graph. It needs no callback, no second
+`compile` and no state in a checkpoint: the step is saved, so a resumed run continues at the
+right value. All classes here are `keras.optimizers.schedules.LearningRateSchedule`s, and
+any other schedule of that class can be used in their place.
 """
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,15 +16,15 @@ from keras.optimizers.schedules import LearningRateSchedule as Schedule
 from keras_vae import checks
 
 
-def get(value, name):
-    """Turns a number into a `Constant`, and hands a schedule through.
+def get(value: float | Schedule, name: str) -> Schedule:
+    """Returns a schedule: a number becomes a `Constant`, a schedule is returned unchanged.
 
     Args:
         value: a number, or a `LearningRateSchedule`.
-        name: str, the argument's name for the error.
+        name: str, the argument's name for errors.
 
     Raises:
-        ValueError: for anything else, and for a number that is negative or not finite.
+        ValueError: if `value` is neither, or a number that is negative or not finite.
     """
     if isinstance(value, Schedule):
         return value
@@ -39,32 +40,39 @@ def get(value, name):
 class Constant(Schedule):
     """The same value at every step."""
 
-    def __init__(self, value):
+    def __init__(self, value: float):
         super().__init__()
         self.value = checks.non_negative(value, "value")
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tf.Tensor:
         return tf.constant(self.value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"value": self.value}
 
 
 class _Ramp(Schedule):
-    """From `start` to `end` in `steps` steps, then `end`."""
+    """Base of schedules that change from `start` to `end` in `steps` steps, then stay.
 
-    def __init__(self, start, end, steps):
+    A subclass computes the shape of the curve in `_shape`.
+    """
+
+    def __init__(self, start: float, end: float, steps: int):
         super().__init__()
         self.start = checks.non_negative(start, "start")
         self.end = checks.non_negative(end, "end")
         self.steps = checks.positive_int(steps, "steps")
 
-    def __call__(self, step):
-        done = tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
-        return self.start + (self.end - self.start) * self._shape(done)
+    def __call__(self, step: Any) -> tf.Tensor:
+        progress = tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
+        return self.start + (self.end - self.start) * self._shape(progress)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"start": self.start, "end": self.end, "steps": self.steps}
+
+    def _shape(self, progress: tf.Tensor) -> tf.Tensor:
+        """Maps the progress from 0 to 1 to the part of the way from `start` to `end`."""
+        raise NotImplementedError
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -85,13 +93,13 @@ class Linear(_Ramp):
     (0.25, 1.0)
     """
 
-    def _shape(self, done):
-        return done
+    def _shape(self, progress: tf.Tensor) -> tf.Tensor:
+        return progress
 
 
 @keras.saving.register_keras_serializable("keras_vae")
 class Cosine(_Ramp):
-    """Half a cosine wave from `start` to `end`, then `end`: level at both ends.
+    """Half a cosine wave from `start` to `end`, then `end`. Its slope is 0 at both ends.
 
     Args:
         start: float, the value at step 0.
@@ -104,22 +112,22 @@ class Cosine(_Ramp):
     0.5
     """
 
-    def _shape(self, done):
-        return 0.5 - 0.5 * tf.cos(math.pi * done)
+    def _shape(self, progress: tf.Tensor) -> tf.Tensor:
+        return 0.5 - 0.5 * tf.cos(math.pi * progress)
 
 
 @keras.saving.register_keras_serializable("keras_vae")
 class Cyclical(Schedule):
-    """Repeated ramps: from `start` to `end` in a part of each period, then `end`.
+    """Linear ramps that repeat: from `start` to `end`, then `end` until the period ends.
 
-    Fu et al. (2019), "Cyclical Annealing Schedule", equation 6 and 7, with
-    `ramp` for R and a linear rise.
+    Fu et al. (2019), "Cyclical Annealing Schedule", equations 6 and 7, with a linear ramp;
+    `ramp` is their R.
 
     Args:
         start: float, the value at the beginning of each period.
         end: float, the value after the ramp.
         period: int, the length of a cycle in training steps.
-        ramp: float in (0, 1], the part of the period that rises.
+        ramp: float in (0, 1], the length of the ramp as a fraction of the period.
 
     Example:
 
@@ -128,22 +136,21 @@ class Cyclical(Schedule):
     [0.0, 0.5, 1.0, 0.0]
     """
 
-    def __init__(self, start, end, period, ramp=0.5):
+    def __init__(self, start: float, end: float, period: int, ramp: float = 0.5):
         super().__init__()
         self.start = checks.non_negative(start, "start")
         self.end = checks.non_negative(end, "end")
         self.period = checks.positive_int(period, "period")
         self.ramp = checks.non_negative(ramp, "ramp")
-        if not 0 < self.ramp <= 1:
-            raise ValueError(f"`ramp` must lie in (0, 1]. Received: ramp={ramp}")
+        checks.require(0 < self.ramp <= 1, "ramp", "in (0, 1]", ramp)
 
-    def __call__(self, step):
-        # The remainder is taken in integers: float32 counts steps only up to 2**24.
+    def __call__(self, step: Any) -> tf.Tensor:
+        # The remainder is computed in integers: float32 is exact only up to 2**24 steps.
         phase = tf.cast(tf.cast(step, tf.int64) % self.period, tf.float32)
-        done = tf.minimum(phase / (self.ramp * self.period), 1.0)
-        return self.start + (self.end - self.start) * done
+        progress = tf.minimum(phase / (self.ramp * self.period), 1.0)
+        return self.start + (self.end - self.start) * progress
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "start": self.start,
             "end": self.end,

@@ -1,6 +1,8 @@
-"""The terms of the bound for one batch, from which objectives make a loss."""
+"""The terms of the bound for one batch, from which an objective computes the loss."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,19 +11,28 @@ tfd = tfp.distributions
 
 
 class Terms:
-    """The terms of the bound for one batch, computed when first asked for.
+    """The terms of the bound for one batch. Each is computed on first access.
 
     Args:
-        x: `[batch, *event]`, the data, as the likelihood observes it.
+        x: `[batch, *event]`, the data as the likelihood observes them.
         z: `[samples, batch, *latent]`, samples of the posterior.
         posterior: `tfd.Distribution` q(z|x), batch `[batch]`.
         prior: `tfd.Distribution` p(z), batch `[]` or `[batch]`.
         likelihood: `tfd.Distribution` p(x|z), batch `[samples * batch]`: samples are
             rows for the decoder.
-        draw_prior: function without arguments that gives the terms for z from the prior.
+        draw_prior: function without arguments that returns the `Terms` with z drawn from
+            the prior.
     """
 
-    def __init__(self, x, z, posterior, prior, likelihood, draw_prior=None):
+    def __init__(
+        self,
+        x: Any,
+        z: Any,
+        posterior: Any,
+        prior: Any,
+        likelihood: Any,
+        draw_prior: Callable[[], "Terms"] | None = None,
+    ):
         self.x = x
         self.z = z
         self.posterior = posterior
@@ -30,41 +41,42 @@ class Terms:
         self._draw_prior = draw_prior
 
     @functools.cached_property
-    def from_prior(self):
-        """The `Terms` with as many samples of the prior in place of the posterior's."""
+    def from_prior(self) -> "Terms":
+        """The `Terms` with the same number of samples, drawn from the prior."""
+        assert self._draw_prior is not None
         return self._draw_prior()
 
     @functools.cached_property
-    def log_likelihood(self):
+    def log_likelihood(self) -> tf.Tensor:
         """log p(x|z) in nats, summed over the event: `[samples, batch]`."""
         samples = self.z.shape[0]
         x = tile_rows(self.x, samples)
         return tf.reshape(self.likelihood.log_prob(x), (samples, -1))
 
     @functools.cached_property
-    def log_prior(self):
+    def log_prior(self) -> tf.Tensor:
         """log p(z) in nats: `[samples, batch]`."""
         return self.prior.log_prob(self.z)
 
     @functools.cached_property
-    def log_posterior(self):
+    def log_posterior(self) -> tf.Tensor:
         """log q(z|x) in nats: `[samples, batch]`."""
         return self.posterior.log_prob(self.z)
 
     @functools.cached_property
-    def log_weight(self):
-        """log p(x, z) - log q(z|x) in nats, the log importance weights `[samples, batch]`.
+    def log_weight(self) -> tf.Tensor:
+        """Log importance weights log p(x, z) - log q(z|x) in nats, `[samples, batch]`.
 
-        Its mean over samples estimates the ELBO, and its log-mean-exp log p(x).
+        Their mean over the samples estimates the ELBO, their log-mean-exp log p(x).
         """
         return self.log_likelihood + self.log_prior - self.log_posterior
 
     @functools.cached_property
-    def kl_per_unit(self):
+    def kl_per_unit(self) -> tf.Tensor | None:
         """KL(q || p) of each latent unit in nats, `[batch, *latent]`.
 
-        None unless posterior and prior are independent over the units and TFP knows the
-        KL in closed form.
+        None unless the units are independent in the posterior and in the prior, and TFP has
+        a closed form of the KL.
         """
         q, p = self.posterior, self.prior
         if not (isinstance(q, tfd.Independent) and isinstance(p, tfd.Independent)):
@@ -74,8 +86,11 @@ class Terms:
         return _analytic_kl(q.distribution, p.distribution)
 
     @functools.cached_property
-    def kl(self):
-        """KL(q || p) in nats, `[batch]`: analytic where TFP has it, else Monte Carlo."""
+    def kl(self) -> tf.Tensor:
+        """KL(q || p) in nats, `[batch]`: analytic if TFP has a closed form, else estimated.
+
+        The estimate is the mean of log q(z|x) - log p(z) over the samples.
+        """
         if self.kl_per_unit is not None:
             return tf.reduce_sum(self.kl_per_unit, tf.range(1, self.kl_per_unit.shape.rank))
         analytic = _analytic_kl(self.posterior, self.prior)
@@ -84,23 +99,28 @@ class Terms:
         return tf.reduce_mean(self.log_posterior - self.log_prior, axis=0)
 
     @functools.cached_property
-    def reconstruction(self):
+    def reconstruction(self) -> tf.Tensor:
         """-E[log p(x|z)] in nats, `[batch]`, the mean over the samples."""
         return -tf.reduce_mean(self.log_likelihood, axis=0)
 
     @property
-    def elbo(self):
+    def elbo(self) -> tf.Tensor:
         """The evidence lower bound in nats, `[batch]`: `-(reconstruction + kl)`."""
         return -(self.reconstruction + self.kl)
 
 
-def tile_rows(values, samples):
-    """A structure of tensors `[batch, ...]`, or None, -> `[samples * batch, ...]`."""
+def tile_rows(values: Any, samples: int) -> Any:
+    """Repeats the rows of each tensor: `[batch, ...]` -> `[samples * batch, ...]`.
+
+    Args:
+        values: a structure of tensors, or None, which is returned unchanged.
+        samples: int, the number of repetitions.
+    """
     if samples == 1 or values is None:
         return values
 
     def tile(value):
-        # Along a new axis: LiteRT's converter loses a tile of an axis of unknown size.
+        # Tiles a new axis: LiteRT's converter loses a tile of an axis of unknown size.
         tiled = tf.tile(value[None], [samples, *[1] * value.shape.rank])
         return tf.reshape(tiled, (-1, *value.shape[1:]))
 
@@ -108,6 +128,7 @@ def tile_rows(values, samples):
 
 
 def _analytic_kl(q, p):
+    """Returns KL(q || p) in closed form, or None if TFP has none."""
     try:
         return tfd.kl_divergence(q, p)
     except NotImplementedError:

@@ -1,121 +1,119 @@
-"""The contract of heads and priors: tensors on the wire, distributions at the desk.
+"""Base classes of heads and priors.
 
-Keras layers must return tensors, so a distribution travels as the dict of its
-parameters, named as the TFP constructor names them, and is put together where it is
-needed. Nothing outside this folder knows how a family is parameterised.
+Keras layers must return tensors. So layers pass a distribution as the dict of its
+parameters, with the names of the arguments of the TFP constructor, and the distribution is
+made from them where it is needed. Code outside this folder does not depend on the
+parameters of a family.
 """
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks
+from keras_vae import checks, random
 
 
 class Head(keras.layers.Layer):
     """Turns a network's features into a distribution over an event.
 
-    A head has two faces: `head(features)` returns a dict of parameter tensors
-    `[batch, *event_shape]` (or scalars), and
-    `head.distribution(params)` the TFP distribution with these parameters, whose event
-    is all of `event_shape` and whose batch is `[batch]`.
+    `head(features)` returns a dict of parameter tensors `[batch, *event_shape]` (or
+    scalars). `head.distribution(params)` returns the TFP distribution with these
+    parameters. Its event shape is `event_shape`, its batch shape `[batch]`.
 
-    The head owns the projection from features to parameters. Features whose spatial axes
-    equal the event's are projected over the last axis; all others are flattened,
-    projected and reshaped. Heads compute in float32 whatever the policy of the networks:
-    a log-density in bfloat16 is off by nats.
+    The head contains the projection from features to parameters. Features whose spatial
+    axes equal those of the event are projected over the last axis; all other features are
+    flattened, projected and reshaped. Heads compute in float32 under every dtype policy of
+    the networks: in bfloat16 the error of a log-density is several nats.
 
-    A family is a subclass that lists its projected parameters in `projected`, turns the
-    raw projections into parameters in `parameters`, and parameters into a distribution
-    in `distribution`. If it can turn base noise into a sample it names the noise in
-    `noise` and overrides `sample`: then training, seeded sampling and the exported
-    functions all draw through that one method.
+    A family is a subclass. It lists its projected parameters in `projected`, computes
+    parameters from the raw projections in `parameters`, and makes the distribution in
+    `distribution`. A family with a reparameterised sampler sets the kind of its base noise
+    in `noise` and overrides `sample`. Training, seeded sampling and the exported functions
+    all call this one method.
 
     Args:
         event_shape: tuple of ints, the shape of one observation or latent.
         bias_initializer: initializer of the bias of the first projected parameter, of
-            shape `[units]` of its projection (for a decoder of the event's spatial shape
-            the last axis, else all elements of the event).
+            shape `[units]` of its projection: the last axis of the event if the features
+            have the event's spatial shape, else all elements of the event.
         projection: a Keras layer, features -> `[batch, *event_shape]`, that replaces the
-            default projection. A head with several projected parameters takes a dict
-            with one layer for each, by name.
+            default projection. A head with several projected parameters needs a dict
+            from the names of the parameters to layers.
 
     Raises:
-        ValueError: for an event shape that is not made of positive ints, or a projection
-            that does not fit.
+        ValueError: if the event shape has an element that is not a positive int, or the
+            projection is not a layer or a dict.
     """
 
-    projected: tuple = ()
+    projected: tuple[str, ...] = ()
     noise = "seed"
-    is_point = False  # whether the distribution has all its mass on one point
+    is_point = False  # True if all the probability mass is on one point
 
     def __init__(
         self,
-        event_shape,
-        bias_initializer="zeros",
-        projection=None,
-        dtype="float32",
-        **kwargs,
+        event_shape: Any,
+        bias_initializer: Any = "zeros",
+        projection: Any = None,
+        dtype: Any = "float32",
+        **kwargs: Any,
     ):
         super().__init__(dtype=dtype, **kwargs)
         _check_dtype(self)
         self.event_shape = checks.shape(event_shape, "event_shape")
         if projection is not None:
-            fits = isinstance(projection, (keras.layers.Layer, dict))
-            checks.require(
-                fits, "projection", "a Keras layer, or a dict of layers", projection
-            )
+            is_projection = isinstance(projection, (keras.layers.Layer, dict))
+            expected = "a Keras layer, or a dict of layers"
+            checks.require(is_projection, "projection", expected, projection)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.projection = projection
 
-    # The contract.
+    # Methods that a family overrides.
 
-    def parameters(self, raw):
-        """Raw projections (dict of `[batch, *event_shape]`) -> parameters (dict)."""
+    def parameters(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Computes parameters from raw projections: dicts of `[batch, *event_shape]`."""
         return raw
 
-    def distribution(self, params):
-        """Parameters (dict of tensors) -> `tfd.Distribution`, batch `[batch]`."""
+    def distribution(self, params: dict[str, tf.Tensor]) -> Any:
+        """Makes the `tfd.Distribution` with these parameters. Its batch is `[batch]`."""
         raise NotImplementedError
 
-    def sample(self, params, noise):
+    def sample(self, params: dict[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
         """Draws by reparameterisation: a deterministic function of parameters and noise.
 
         Args:
             params: dict of tensors `[batch, *event_shape]`.
-            noise: base noise of the kind `self.noise`, `[..., batch, *event_shape]`; of
-                the kind `"seed"`, `[..., batch, 2]`.
+            noise: base noise of the kind `self.noise`, `[..., batch, *event_shape]`, or
+                `[..., batch, 2]` for the kind `"seed"`.
 
         Returns:
             `[..., batch, *event_shape]`.
         """
         return _sample_rows(self.distribution(params), noise)
 
-    def as_likelihood(self):
-        """Called when a model takes the head for p(x|z): sets defaults of that role."""
+    def as_likelihood(self) -> None:
+        """Sets the defaults of a likelihood. A model calls it on its head of p(x|z)."""
 
-    def observe(self, x, draw):
-        """What of the data is modelled: float32 x -> the value whose density counts.
+    def observe(self, x: tf.Tensor, draw: random.Draw) -> tf.Tensor:
+        """Returns the observed value of float32 x, whose density the model computes.
 
-        Values that have no density become NaN, so that the step that meets them is
-        skipped and counted rather than learned from.
+        A value without a density becomes NaN: the training step is skipped and counted.
         """
         return x
 
-    def supported(self, x):
-        """Whether each value of float32 x has a density: bool, of the shape of x."""
-        return tf.abs(x) < math.inf  # false for NaN; tf.math.is_finite is not in LiteRT
+    def supported(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns a bool for each value of float32 x: True if it has a density."""
+        return tf.abs(x) < math.inf  # False for NaN; tf.math.is_finite is not in LiteRT
 
-    def check(self, x, name):
+    def check(self, x: np.ndarray, name: str) -> None:
         """Raises a ValueError if the NumPy array `x` has values without a density."""
 
-    # The data of a likelihood.
+    # Data of a likelihood.
 
     def check_batch(self, x: Any, name: str = "x") -> None:
-        """Raises a ValueError unless x, an array, tensor or spec, is a batch of events."""
+        """Raises a ValueError unless the array, tensor or spec x is a batch of events."""
         if not hasattr(x, "shape") or not hasattr(x, "dtype"):
             raise ValueError(
                 f"`{name}` must be one tensor or array. "
@@ -125,8 +123,8 @@ class Head(keras.layers.Layer):
         shape = tf.TensorShape(x.shape)
         if not shape.is_compatible_with((None, *self.event_shape)):
             raise ValueError(
-                f"`{name}` must have shape {('batch', *self.event_shape)}, the event shape "
-                f"of the likelihood in each row. Received: shape {tuple(shape)}"
+                f"`{name}` must have shape {('batch', *self.event_shape)}: each row has the "
+                f"event shape of the likelihood. Received: shape {tuple(shape)}"
             )
 
     def check_values(self, x: np.ndarray, name: str = "x") -> None:
@@ -139,18 +137,18 @@ class Head(keras.layers.Layer):
         self.check(x, name)
 
     def as_float(self, x: Any) -> tf.Tensor:
-        """x as floats `[batch, *event_shape]`; uint8 is divided by 255."""
+        """Casts x to floats `[batch, *event_shape]`; uint8 is divided by 255."""
         self.check_batch(x)
         x = tf.ensure_shape(x, (None, *self.event_shape))
         scale = 255.0 if x.dtype == tf.uint8 else 1.0
         return tf.cast(x, self.compute_dtype) / scale
 
-    # Layer.
+    # Methods of a Keras layer.
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if not all(d is None or isinstance(d, int) for d in input_shape or ("none",)):
             raise ValueError(
-                f"{type(self).__name__} takes the features of a network as one tensor. "
+                f"`features` of {type(self).__name__} must be one tensor. "
                 f"Received: a structure of tensors of shapes {input_shape}"
             )
         self._projections = self._make_projections(input_shape)
@@ -158,24 +156,24 @@ class Head(keras.layers.Layer):
             shape = layer(keras.KerasTensor(input_shape, self.compute_dtype)).shape
             if None in shape[1:] or math.prod(shape[1:]) != math.prod(self.event_shape):
                 raise ValueError(
-                    f"The projection of `{name}` must give {self.event_shape} per row, "
-                    f"the event shape of {type(self).__name__}. "
+                    f"`projection` of `{name}` must return the event shape of "
+                    f"{type(self).__name__}, {self.event_shape}, for each row. "
                     f"Received: {tuple(shape[1:])}, for features {input_shape[1:]}"
                 )
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = {
             name: tf.reshape(layer(features), (-1, *self.event_shape))
             for name, layer in self._projections.items()
         }
         return self.parameters(raw)
 
-    def _make_projections(self, input_shape):
+    def _make_projections(self, input_shape: Any) -> dict[str, keras.layers.Layer]:
         projection = self.projection
         if isinstance(projection, dict):
-            given = projection
+            layers = projection
         elif projection is not None:
-            given = dict.fromkeys(self.projected[:1], projection)
+            layers = dict.fromkeys(self.projected[:1], projection)
         else:
             return {
                 name: self._default_projection(
@@ -183,20 +181,22 @@ class Head(keras.layers.Layer):
                 )
                 for i, name in enumerate(self.projected)
             }
-        if set(given) != set(self.projected) or not all(
-            isinstance(layer, keras.layers.Layer) for layer in given.values()
+        if set(layers) != set(self.projected) or not all(
+            isinstance(layer, keras.layers.Layer) for layer in layers.values()
         ):
             raise ValueError(
                 f"`projection` of {type(self).__name__} must be a Keras layer for each "
-                f"of {list(self.projected)} (a dict by name, where there are several). "
+                f"of {list(self.projected)} (a dict by name if there are several). "
                 f"Received: projection={projection!r}"
             )
-        return given
+        return layers
 
-    def _default_projection(self, input_shape, bias_initializer):
+    def _default_projection(
+        self, input_shape: Any, bias_initializer: Any
+    ) -> keras.layers.Layer:
         if None in input_shape[1:]:
             raise ValueError(
-                f"{type(self).__name__} needs features of a known shape to project. "
+                f"`features` of {type(self).__name__} must have a known shape. "
                 f"Received: features of shape {tuple(input_shape)}"
             )
         options = {"bias_initializer": bias_initializer, "dtype": self.dtype_policy}
@@ -206,7 +206,7 @@ class Head(keras.layers.Layer):
         dense = keras.layers.Dense(math.prod(self.event_shape), **options)
         return keras.Sequential([flat, dense])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "event_shape": self.event_shape,
@@ -215,59 +215,60 @@ class Head(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**keras.saving.deserialize_keras_object(config))
 
 
 class Prior(keras.layers.Layer):
-    """The distribution of the latents, before any data.
+    """The distribution of the latents before any data are observed.
 
-    `prior.distribution(condition)` gives a `tfd.Distribution` over `event_shape`, with
-    batch `[]`, or `[batch]` where it depends on a condition. Weights, if any, are made
-    with `add_weight` in `__init__`, so that they are saved and trained: a `tf.Variable`
-    inside a TFP object is neither.
+    `prior.distribution(condition)` returns a `tfd.Distribution` over `event_shape`, with
+    batch `[]`, or `[batch]` if it depends on a condition. A subclass creates weights with
+    `add_weight` in `__init__`: Keras neither trains nor saves a `tf.Variable` inside a TFP
+    object.
 
     Args:
         event_shape: tuple of ints, the shape of one latent.
 
     Raises:
-        ValueError: for an event shape that is not made of positive ints.
+        ValueError: if the event shape has an element that is not a positive int.
     """
 
     noise = "seed"
 
-    def __init__(self, event_shape, dtype="float32", **kwargs):
+    def __init__(self, event_shape: Any, dtype: Any = "float32", **kwargs: Any):
         super().__init__(dtype=dtype, **kwargs)
         _check_dtype(self)
         self.event_shape = checks.shape(event_shape, "event_shape")
         self.built = True
 
-    def call(self, condition):
-        """What of a condition `distribution` is made of; builds what reads it."""
+    def call(self, condition: Any) -> Any:
+        """Computes what `distribution` needs of a condition. The first call builds it."""
         return condition
 
-    def distribution(self, condition=None):
-        """`tfd.Distribution` over the latents."""
+    def distribution(self, condition: Any = None) -> Any:
+        """Makes the `tfd.Distribution` over the latents."""
         raise NotImplementedError
 
-    def sample(self, noise, condition=None):
-        """Draws as a function of base noise `[rows, *event_shape]` -> the same shape."""
+    def sample(self, noise: tf.Tensor, condition: Any = None) -> tf.Tensor:
+        """Computes a sample from base noise, both `[rows, *event_shape]`."""
         return _sample_rows(self.distribution(condition), noise)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "event_shape": self.event_shape}
 
 
-def _check_dtype(layer):
+def _check_dtype(layer: keras.layers.Layer) -> None:
     if layer.compute_dtype not in ("float32", "float64"):
         raise ValueError(
-            f"{type(layer).__name__} computes in float32 (or float64): log-densities in "
-            f"half precision are off by nats. Received: dtype={layer.dtype_policy.name!r}"
+            f"`dtype` of {type(layer).__name__} must be float32 or float64: in half "
+            "precision the error of a log-density is several nats. "
+            f"Received: dtype={layer.dtype_policy.name!r}"
         )
 
 
-def _sample_rows(distribution, seeds):
-    """TFP's own sampler, once per row: slow, for families without a formula.
+def _sample_rows(distribution: Any, seeds: tf.Tensor) -> tf.Tensor:
+    """Calls TFP's sampler once per row. Slow; for families without a sampling formula.
 
     Args:
         distribution: `tfd.Distribution` with batch `[]` or `[rows]`.
@@ -278,9 +279,9 @@ def _sample_rows(distribution, seeds):
     """
     rows = tf.shape(seeds)[-2]
 
-    def sample(args):
+    def sample(args: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         i, seed = args
-        # The ellipsis first: TFP looks for one by `in`, which tensors do not allow.
+        # The ellipsis comes first: TFP searches for it with `in`, which fails on tensors.
         row = distribution[..., i % rows] if distribution.batch_shape.rank else distribution
         return row.sample(seed=seed)
 

@@ -1,4 +1,6 @@
-"""A point mass: the "posterior" of a plain autoencoder."""
+"""A point mass: the posterior of a deterministic autoencoder."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,7 +13,7 @@ tfd = tfp.distributions
 
 @keras.saving.register_keras_serializable("keras_vae")
 class Deterministic(Head):
-    """All mass on one point, `loc` `[batch, *event_shape]`; a sample is that point.
+    """A point mass at `loc` `[batch, *event_shape]`. Every sample is that point.
 
     Args:
         event_shape: tuple of ints.
@@ -21,10 +23,10 @@ class Deterministic(Head):
 
     projected = ("loc",)
     is_point = True
-    noise = "normal"  # only its shape matters; the graph drops the numbers
+    noise = "normal"  # used for its shape only; TensorFlow removes the unused numbers
 
-    def distribution(self, params):
+    def distribution(self, params: dict[str, tf.Tensor]) -> Any:
         return tfd.Deterministic(**params)
 
-    def sample(self, params, noise):
+    def sample(self, params: dict[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
         return tf.broadcast_to(params["loc"], tf.shape(noise))

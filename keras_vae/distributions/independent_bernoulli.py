@@ -1,5 +1,8 @@
 """Bernoulli distributions that are independent over the event."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,28 +16,29 @@ tfd = tfp.distributions
 
 @keras.saving.register_keras_serializable("keras_vae")
 class IndependentBernoulli(Head):
-    """Bernoulli over each element of the event: for data in {0, 1}.
+    """Independent Bernoulli distributions of the elements of the event, for binary data.
 
     Parameter: `logits` `[batch, *event_shape]`.
 
     Args:
         event_shape: tuple of ints.
-        grey: what to do with values strictly between 0 and 1, which have no probability
+        grey: how to treat values strictly between 0 and 1, which have no probability
             under a Bernoulli:
 
-            * `"binarize"`: a value is the probability of a 1, drawn anew each step, and
-              with fixed noise in evaluation (Salakhutdinov and Murray, 2008; Burda et
-              al., 2016, section 5). The value stays a log-likelihood, of binary data.
-            * `"soft"`: soft targets, a cross-entropy. Widespread, but not a
-              log-likelihood of anything: the numbers do not compare.
-            * `"error"`: refused. The cheapest for data that is binary already, since
-              no noise is drawn for it.
-        bias_initializer: initializer of the bias of `logits`. Burda et al. (2016) take
+            * `"binarize"`: the value is the probability of a 1. The 1 or 0 is drawn in
+              each training step, and with fixed noise in evaluation (Salakhutdinov and
+              Murray, 2008; Burda et al., 2016, section 5). The result is a log-likelihood
+              of binary data.
+            * `"soft"`: soft targets of a cross-entropy. It is common, but it is not a
+              log-likelihood, so its values cannot be compared with log-likelihoods.
+            * `"error"`: raises an error. The fastest choice for binary data, because it
+              draws no noise.
+        bias_initializer: initializer of the bias of `logits`. Burda et al. (2016) use
             the logit of the mean of the training data.
         projection: see `Head`.
 
     Raises:
-        ValueError: if `grey` is none of these.
+        ValueError: if `grey` has another value.
 
     Example:
 
@@ -46,83 +50,85 @@ class IndependentBernoulli(Head):
     projected = ("logits",)
     noise = "uniform"
 
-    def __init__(self, event_shape, grey="binarize", **kwargs):
+    def __init__(self, event_shape: Any, grey: str = "binarize", **kwargs: Any):
         super().__init__(event_shape, **kwargs)
-        fits = isinstance(grey, str) and grey in ("binarize", "soft", "error")
-        checks.require(fits, "grey", '"binarize", "soft" or "error"', grey)
+        is_choice = isinstance(grey, str) and grey in ("binarize", "soft", "error")
+        checks.require(is_choice, "grey", '"binarize", "soft" or "error"', grey)
         self.grey = grey
 
-    def distribution(self, params):
+    def distribution(self, params: dict[str, tf.Tensor]) -> Any:
         bernoulli = tfd.Bernoulli(logits=params["logits"], dtype=self.dtype)
         return _Independent(bernoulli, len(self.event_shape))
 
-    def sample(self, params, noise):
+    def sample(self, params: dict[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
         return tf.cast(noise < tf.sigmoid(params["logits"]), self.dtype)
 
-    def supported(self, x):
+    def supported(self, x: tf.Tensor) -> tf.Tensor:
         if self.grey == "error":
             return (x == 0.0) | (x == 1.0)
         return (x >= 0.0) & (x <= 1.0)
 
-    def observe(self, x, draw):
+    def observe(self, x: tf.Tensor, draw: random.Draw) -> tf.Tensor:
         supported = self.supported(x)
         if self.grey == "binarize":
             noise = draw("uniform", self.event_shape, random.OBSERVATION)[0]
             x = tf.cast(noise < x, x.dtype)
         return tf.where(supported, x, np.nan)
 
-    def check(self, x, name):
+    def check(self, x: np.ndarray, name: str) -> None:
         if x.dtype == np.uint8:
             x = x / np.float32(255) if self.grey == "error" else x[:0]
         low, high = (x.min(), x.max()) if x.size else (0, 1)
         if not (low >= 0 and high <= 1):  # also false for NaN
             raise ValueError(
-                f"`{name}` must lie in [0, 1] for a Bernoulli likelihood; scale it "
-                "(uint8 is divided by 255 for you) or choose another likelihood. "
+                f"`{name}` must lie in [0, 1] for a Bernoulli likelihood. Scale the data "
+                "(uint8 is divided by 255) or choose another likelihood. "
                 f"Received: values from {low} to {high}"
             )
         if self.grey == "error" and not ((x == 0) | (x == 1)).all():
             raise ValueError(
                 f'`{name}` must be 0 or 1 for a Bernoulli likelihood with grey="error" '
-                '(grey="binarize" takes values between). '
+                '(grey="binarize" accepts values between). '
                 f"Received: {np.sum((x != 0) & (x != 1))} values strictly between"
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "grey": self.grey}
 
 
 class _Independent(tfd.Independent):  # type: ignore[name-defined]
-    """TFP's, with a log-probability that takes a fifth of the time.
+    """`tfd.Independent` of a Bernoulli, with a log-probability five times faster than TFP's.
 
-    `log p(x) = sum(x l - max(l, 0)) - sum(log(1 + exp(-|l|)))` for logits l. TFP takes two
-    softplus functions of each element; here the logarithm is one of a product of elements.
+    `log p(x) = sum(x l - max(l, 0)) - sum(log(1 + exp(-|l|)))` for logits l. TFP computes
+    two softplus functions per element. Here one logarithm is shared by several elements:
+    it is the logarithm of their product.
     """
 
-    def _log_prob(self, x):
+    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         logits = self.distribution.logits
         rank = len(self.event_shape)
         linear = tf.cast(x, logits.dtype) * logits - tf.nn.relu(logits)
         linear = tf.reduce_sum(linear, axis=range(-rank, 0))
-        batch, size = (
-            tf.shape(logits)[: logits.shape.rank - rank],
-            self.event_shape.num_elements(),
-        )
+        batch = tf.shape(logits)[: logits.shape.rank - rank]
+        size = self.event_shape.num_elements()
         return linear - _sum_of_logs(tf.reshape(logits, tf.concat([batch, [size]], 0)))
 
 
 @tf.custom_gradient
-def _sum_of_logs(logits):
-    """The sum of `log(1 + exp(-|l|))` over the last axis."""
+def _sum_of_logs(
+    logits: tf.Tensor,
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Computes the sum of `log(1 + exp(-|l|))` over the last axis."""
     size = logits.shape[-1]
-    # Factors between 1 and 2, whose product is taken across vectors.
+    # Each factor is between 1 and 2, so a product of up to 16 cannot overflow.
     factors = max(n for n in range(1, 17) if size % n == 0)
     terms = 1.0 + tf.exp(-tf.abs(logits))
     split = tf.concat([tf.shape(terms)[:-1], [factors, size // factors]], 0)
     products = tf.reduce_prod(tf.reshape(terms, split), axis=-2)
 
-    def gradient(upstream):
-        # With that of relu, 0 at 0, it makes -sigmoid(logits) of `_log_prob`.
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        # Together with the gradient of relu, which is 0 at 0, `_log_prob` has the gradient
+        # x - sigmoid(logits).
         step = tf.cast(logits > 0.0, logits.dtype)
         return upstream[..., None] * (tf.sigmoid(logits) - step)
 

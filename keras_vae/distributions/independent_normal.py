@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,34 +17,34 @@ tfd = tfp.distributions
 
 @keras.saving.register_keras_serializable("keras_vae")
 class IndependentNormal(Head):
-    """Normal over each element of the event, with diagonal covariance.
+    """Independent normal distributions of the elements of the event.
 
-    Parameters: `loc` `[batch, *event_shape]` and `scale`, the standard deviation, of that
-    shape or a scalar. As a posterior with the default scale: Kingma and Welling (2014),
-    equation 9. As a likelihood, `log_prob` is a normalised density: the constant
-    `0.5 log(2 pi)` per element is not dropped, so that bounds with different scales
-    compare.
+    Parameters: `loc` `[batch, *event_shape]`, and `scale`, the standard deviation, of the
+    same shape or a scalar. As a posterior with the default scale: Kingma and Welling
+    (2014), equation 9. As a likelihood, `log_prob` is a normalised density: it keeps the
+    constant `0.5 log(2 pi)` per element, so bounds with different scales can be compared.
 
     Args:
         event_shape: tuple of ints.
-        scale: where the standard deviation comes from:
+        scale: the source of the standard deviation:
 
-            * `"per_element"`: a network output for each element (a posterior's default);
-            * `"shared"`: one trained number (a likelihood's default; the sigma-VAE of
+            * `"per_element"`: a network output for each element (default of a posterior);
+            * `"shared"`: one trained number (default of a likelihood; the sigma-VAE of
               Rybkin et al., 2021);
-            * a positive number: fixed. The variance `c = scale**2` of the literature
-              and beta are one knob: beta = 2c scales the squared error alike
-              (the loss is then `sum((x - loc)**2) + beta * kl` up to factor and constant).
-        min_scale: float, the floor that keeps a trained scale positive:
+            * a positive number: a constant. It has the same effect as beta: up to a factor
+              and a constant, the loss is `sum((x - loc)**2) + beta * kl` with
+              `beta = 2 * scale**2`.
+        min_scale: float, the lower bound of a trained scale:
             `scale = min_scale + softplus(raw)`.
-        initial_scale: float, what a trained scale starts at. The standard deviation of
-            the data is a good value for a likelihood.
+        initial_scale: float, the initial value of a trained scale. The standard deviation
+            of the data is a good value for a likelihood.
         bias_initializer: initializer of the bias of `loc`.
         projection: see `Head`; a dict with the keys `"loc"` and `"scale"` if the scale
             is `"per_element"`.
 
     Raises:
-        ValueError: if `scale` is none of these, or not `0 < min_scale < initial_scale`.
+        ValueError: if `scale` has another value, or unless `0 < min_scale < 1` and
+            `min_scale < initial_scale`.
 
     Example:
 
@@ -56,32 +57,37 @@ class IndependentNormal(Head):
     noise = "normal"
 
     def __init__(
-        self, event_shape, scale=None, min_scale=1e-3, initial_scale=1.0, **kwargs
+        self,
+        event_shape: Any,
+        scale: str | float | None = None,
+        min_scale: float = 1e-3,
+        initial_scale: float = 1.0,
+        **kwargs: Any,
     ):
         super().__init__(event_shape, **kwargs)
         if scale is None or isinstance(scale, str):
-            fits = scale in (None, "per_element", "shared")
+            is_scale = scale in (None, "per_element", "shared")
         else:
-            fits = not isinstance(scale, bool) and isinstance(scale, numbers.Real)
-            fits = fits and math.isfinite(scale) and scale > 0
+            is_scale = not isinstance(scale, bool) and isinstance(scale, numbers.Real)
+            is_scale = is_scale and math.isfinite(scale) and scale > 0
         expected = '"per_element", "shared" or a positive number (the standard deviation)'
-        checks.require(fits, "scale", expected, scale)
-        fits = isinstance(min_scale, float) and 0 < min_scale < 1
-        checks.require(fits, "min_scale", "a float between 0 and 1", min_scale)
+        checks.require(is_scale, "scale", expected, scale)
+        is_bound = isinstance(min_scale, float) and 0 < min_scale < 1
+        checks.require(is_bound, "min_scale", "a float between 0 and 1", min_scale)
         self.scale = scale if scale is None or isinstance(scale, str) else float(scale)
         self.min_scale = min_scale
         self.initial_scale = checks.non_negative(initial_scale, "initial_scale")
-        fits = self.initial_scale > min_scale
-        checks.require(fits, "initial_scale", f"above {min_scale=}", initial_scale)
+        is_above = self.initial_scale > min_scale
+        checks.require(is_above, "initial_scale", f"above {min_scale=}", initial_scale)
 
-    def as_likelihood(self):
+    def as_likelihood(self) -> None:
         self.scale = self.scale or "shared"
 
     @property
-    def projected(self):  # type: ignore[override]
+    def projected(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("loc", "scale") if self.scale == "per_element" else ("loc",)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.scale = self.scale or "per_element"
         super().build(input_shape)
         if self.scale == "shared":
@@ -89,25 +95,26 @@ class IndependentNormal(Head):
                 name="raw_scale", shape=(), initializer="zeros", dtype=self.dtype
             )
 
-    def parameters(self, raw):
+    def parameters(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if self.scale == "per_element":
             return {"loc": raw["loc"], "scale": self._positive(raw["scale"])}
         if self.scale == "shared":
             return {"loc": raw["loc"], "scale": self._positive(self.raw_scale)}
         return {"loc": raw["loc"], "scale": tf.constant(self.scale, self.dtype)}
 
-    def _positive(self, raw):
-        start = self.initial_scale - self.min_scale
-        at_start = start + math.log(-math.expm1(-start))  # inverse of softplus
-        return self.min_scale + tf.nn.softplus(raw + at_start)
+    def _positive(self, raw: tf.Tensor) -> tf.Tensor:
+        # The inverse of softplus, so that the scale is `initial_scale` at raw = 0.
+        initial = self.initial_scale - self.min_scale
+        initial += math.log(-math.expm1(-initial))
+        return self.min_scale + tf.nn.softplus(raw + initial)
 
-    def distribution(self, params):
+    def distribution(self, params: dict[str, tf.Tensor]) -> Any:
         return tfd.Independent(tfd.Normal(**params), len(self.event_shape))
 
-    def sample(self, params, noise):
+    def sample(self, params: dict[str, tf.Tensor], noise: tf.Tensor) -> tf.Tensor:
         return params["loc"] + params["scale"] * tf.cast(noise, params["loc"].dtype)
 
-    def check(self, x, name):
+    def check(self, x: np.ndarray, name: str) -> None:
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             raise ValueError(
                 f"`{name}` must be finite. "
@@ -115,7 +122,7 @@ class IndependentNormal(Head):
                 f"infinity in an array of shape {x.shape}"
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "scale": self.scale,
@@ -139,11 +146,11 @@ class StandardNormal(Prior):
 
     noise = "normal"
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: Any = None) -> Any:
         zeros = tf.zeros(self.event_shape, self.dtype)
         return tfd.Independent(
             tfd.Normal(zeros, tf.ones_like(zeros)), len(self.event_shape)
         )
 
-    def sample(self, noise, condition=None):
+    def sample(self, noise: tf.Tensor, condition: Any = None) -> tf.Tensor:
         return noise

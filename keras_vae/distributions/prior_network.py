@@ -1,6 +1,9 @@
-"""A prior that a network reads from the condition."""
+"""A prior whose parameters a network computes from the condition."""
+
+from typing import Any, Self
 
 import keras
+import tensorflow as tf
 
 from keras_vae import checks
 from keras_vae.distributions.base import Prior
@@ -10,49 +13,49 @@ from keras_vae.nets.conditional import as_vector
 
 @keras.saving.register_keras_serializable("keras_vae")
 class PriorNetwork(Prior):
-    """p(z|c), a normal whose parameters a network reads from the condition.
+    """A normal prior p(z|c). A network computes its parameters from the condition.
 
     The prior network of Sohn et al. (2015), section 4.
 
     Args:
-        network: Keras layer or model, condition -> features. To a `keras.Sequential`
-            several conditions come as one vector.
+        network: Keras layer or model, condition -> features. A `keras.Sequential` receives
+            several conditions as one vector.
         event_shape: tuple of ints, the shape of one latent.
 
     Raises:
-        ValueError: if `network` is no Keras layer.
+        ValueError: if `network` is not a Keras layer.
     """
 
     noise = "normal"
 
-    def __init__(self, network, event_shape, **kwargs):
+    def __init__(self, network: keras.layers.Layer, event_shape: Any, **kwargs: Any):
         super().__init__(event_shape, **kwargs)
-        fits = isinstance(network, keras.layers.Layer) and not isinstance(network, Prior)
+        is_network = isinstance(network, keras.layers.Layer)
+        is_network = is_network and not isinstance(network, Prior)
         expected = "a Keras layer or model, condition -> features"
-        checks.require(fits, "network", expected, network)
+        checks.require(is_network, "network", expected, network)
         self.network = network
         self.head = IndependentNormal(self.event_shape)
         self.built = False
 
-    def build(self, input_shape):
-        symbols = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
-        self.call(symbols)
+    def build(self, input_shape: Any) -> None:
+        self.call(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
 
-    def call(self, condition):
+    def call(self, condition: Any) -> dict[str, tf.Tensor]:
         if isinstance(condition, dict) and isinstance(self.network, keras.Sequential):
             condition = as_vector(condition)
         return self.head(self.network(condition))
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: Any = None) -> Any:
         return self.head.distribution(self(condition))
 
-    def sample(self, noise, condition=None):
+    def sample(self, noise: tf.Tensor, condition: Any = None) -> tf.Tensor:
         return self.head.sample(self(condition), noise)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         network = keras.saving.serialize_keras_object(self.network)
         return {**super().get_config(), "network": network}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**keras.saving.deserialize_keras_object(config))

@@ -1,6 +1,6 @@
-"""Networks: ordinary Keras models that know nothing of VAEs.
+"""Networks: ordinary Keras models, independent of VAEs.
 
-They are conveniences. Any Keras layer or model serves as encoder or decoder.
+They are a convenience. Any Keras layer or model can be an encoder or decoder.
 """
 
 from keras_vae.nets.conditional import Concatenated, FiLM, Planes

@@ -1,54 +1,59 @@
-"""Networks that are told a condition, made of ordinary ones: the ways to join the two.
+"""Layers that pass a condition to an ordinary network.
 
-Each is a Keras layer of (x, condition) -> features. The condition is a tensor
-`[batch, ...]`, or a dict of them: labels are one-hot already.
+Each is a Keras layer (x, condition) -> features. The condition is a tensor `[batch, ...]`
+or a dict of tensors, in which labels are already one-hot.
 """
 
 import math
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 
-class _Joined(keras.layers.Layer):
-    """A network and a way to tell it a condition.
+class _ConditionalNetwork(keras.layers.Layer):
+    """Base class: passes x and a condition to a network as one tensor.
 
     Args:
         network: Keras layer or model.
     """
 
-    def __init__(self, network, **kwargs):
+    def __init__(self, network: keras.layers.Layer, **kwargs: Any):
         super().__init__(**kwargs)
         self.network = network
 
-    def join(self, x, condition):
-        """x and the condition as one tensor for the network."""
+    def join(self, x: Any, condition: Any) -> Any:
+        """Joins x and the condition into one tensor, the input of the network."""
         raise NotImplementedError
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.network(self.join(*self._symbolic(input_shape)))
 
     def _symbolic(self, shapes):
-        # Called, not built: `build` would leave layers without one unmade.
+        """Makes symbolic inputs, to build the network by a call.
+
+        `network.build` is not enough: it leaves layers inside a layer without a `build`
+        method unbuilt.
+        """
         return keras.tree.map_shape_structure(
             lambda shape: keras.KerasTensor(shape, self.compute_dtype), shapes
         )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         return self.network(self.join(*inputs), training=training)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         network = keras.saving.serialize_keras_object(self.network)
         return {**super().get_config(), "network": network}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**keras.saving.deserialize_keras_object(config))
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class Concatenated(_Joined):
-    """x and the condition, both flattened, as one vector: for dense networks.
+class Concatenated(_ConditionalNetwork):
+    """Flattens and concatenates x and the condition, for dense networks.
 
     Args:
         network: Keras layer or model, `[batch, n]` -> features.
@@ -60,16 +65,16 @@ class Concatenated(_Joined):
     TensorShape([2, 4])
     """
 
-    def join(self, *inputs):
-        return as_vector(inputs)
+    def join(self, x: Any, condition: Any) -> Any:
+        return as_vector((x, condition))
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class Planes(_Joined):
-    """The condition as further channels of an image: for convolutional encoders.
+class Planes(_ConditionalNetwork):
+    """Adds the condition to an image as channels, for convolutional encoders.
 
-    A vector becomes a constant plane for each of its numbers; an image of the same height
-    and width keeps its channels.
+    Each number of a vector becomes a constant plane. A condition that is an image must have
+    the height and width of x; its channels are appended.
 
     Args:
         network: Keras layer or model, `[batch, height, width, channels + n]` -> features.
@@ -78,19 +83,19 @@ class Planes(_Joined):
         ValueError: if a condition is an image of another size.
     """
 
-    def join(self, x, condition):
+    def join(self, x: Any, condition: Any) -> Any:
         size = x.shape[1:-1]
 
         def plane(value):
             if len(value.shape) != len(x.shape):
                 value = as_vector(value)
                 value = ops.reshape(value, (-1, *[1] * len(size), value.shape[-1]))
-                # By ones, whose number of rows need not be known.
+                # Broadcasts by a product, which works with an unknown number of rows.
                 return value * ops.ones((1, *size, 1), value.dtype)
             if value.shape[1:-1] != size:
                 raise ValueError(
-                    f"A condition that is an image must be of the size of x, {size}. "
-                    f"Received: a condition of shape {tuple(value.shape)}"
+                    f"`condition`, if it is an image, must have the size of x, {size}. "
+                    f"Received: condition of shape {tuple(value.shape)}"
                 )
             return value
 
@@ -99,21 +104,21 @@ class Planes(_Joined):
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class FiLM(_Joined):
-    """The condition scales and shifts what each layer gives: for any network of layers.
+class FiLM(_ConditionalNetwork):
+    """Scales and shifts the output of each layer by the condition, for any Sequential.
 
     Feature-wise linear modulation (Perez et al., 2018, equation 2): channel i of a layer
-    becomes `(1 + gamma_i) h_i + beta_i`, with gamma and beta linear in the condition, and
-    0 before training. Here after the layer's own activation.
+    becomes `(1 + gamma_i) h_i + beta_i`. gamma and beta are linear in the condition, and 0
+    before training. The modulation follows the layer's activation.
 
     Args:
         network: `keras.Sequential`, x -> features, such as `nets.ConvDecoder`.
 
     Raises:
-        ValueError: if the network is no `keras.Sequential`.
+        ValueError: if the network is not a `keras.Sequential`.
     """
 
-    def __init__(self, network, **kwargs):
+    def __init__(self, network: keras.Sequential, **kwargs: Any):
         if not isinstance(network, keras.Sequential):
             raise ValueError(
                 "`network` must be a keras.Sequential, whose layers are modulated. "
@@ -121,9 +126,9 @@ class FiLM(_Joined):
             )
         super().__init__(network, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         h, condition = self._symbolic(input_shape)
-        numbers = as_vector(condition).shape[-1]
+        condition_size = as_vector(condition).shape[-1]
         self.modulations = []
         for layer in self.network.layers:
             h = layer(h)
@@ -132,24 +137,25 @@ class FiLM(_Joined):
                 dense = keras.layers.Dense(
                     2 * h.shape[-1], kernel_initializer="zeros", dtype=self.dtype_policy
                 )
-                dense.build((None, numbers))
+                dense.build((None, condition_size))
             self.modulations.append(dense)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         h, condition = inputs
         condition = as_vector(condition)
         for layer, modulation in zip(self.network.layers, self.modulations, strict=True):
             h = layer(h, training=training)
             if modulation is not None:
-                both = modulation(condition)
-                both = ops.reshape(both, (-1, *[1] * (len(h.shape) - 2), both.shape[-1]))
-                gamma, beta = ops.split(both, 2, axis=-1)
+                factors = modulation(condition)  # gamma and beta
+                axes = [1] * (len(h.shape) - 2)
+                factors = ops.reshape(factors, (-1, *axes, factors.shape[-1]))
+                gamma, beta = ops.split(factors, 2, axis=-1)
                 h = (1.0 + gamma) * h + beta
         return h
 
 
-def as_vector(values):
-    """All tensors of a structure as one, `[batch, n]`."""
+def as_vector(values: Any) -> Any:
+    """Flattens and concatenates all tensors of a structure: `[batch, n]`."""
     flat = [
         ops.reshape(value, (-1, math.prod(value.shape[1:])))
         for value in keras.tree.flatten(values)

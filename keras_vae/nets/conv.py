@@ -1,17 +1,25 @@
 """Convolutional networks for images of any size."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_vae import checks
 
 
-def ConvEncoder(filters, kernel_size=3, activation="relu", name=None):
-    """Convolutions of stride 2: each halves the image, rounding up.
+def ConvEncoder(
+    filters: Sequence[int],
+    kernel_size: int = 3,
+    activation: Any = "relu",
+    name: str | None = None,
+) -> keras.Sequential:
+    """Convolutions of stride 2. Each halves height and width, rounded up.
 
     Args:
-        filters: sequence of ints, the channels after each layer.
+        filters: sequence of ints, the number of channels of each layer.
         kernel_size: int.
-        activation: activation after each layer.
+        activation: activation function of each layer.
         name: str, optional.
 
     Returns:
@@ -28,33 +36,37 @@ def ConvEncoder(filters, kernel_size=3, activation="relu", name=None):
     return keras.Sequential(layers, name=name)
 
 
-def ConvDecoder(filters, image_shape, kernel_size=3, activation="relu", name=None):
+def ConvDecoder(
+    filters: Sequence[int],
+    image_shape: Sequence[int],
+    kernel_size: int = 3,
+    activation: Any = "relu",
+    name: str | None = None,
+) -> keras.Sequential:
     """A dense layer to the smallest map, then transposed convolutions of stride 2.
 
-    Sizes that are not multiples of `2**len(filters)` are reached by cropping the last
-    map, so any size works. The likelihood's head makes the channels of the image.
+    Any image size works: the last map is cropped if height or width are not multiples of
+    `2**len(filters)`. The likelihood's head projects to the channels of the image.
 
     Args:
-        filters: sequence of ints, the channels of each map, from the smallest map to the
-            largest: the encoder's, reversed.
+        filters: sequence of ints, the number of channels of each map, from the smallest
+            map to the largest: the reverse of the encoder's.
         image_shape: (height, width, channels), the event shape of the likelihood.
         kernel_size: int.
-        activation: activation after each layer.
+        activation: activation function of each layer.
         name: str, optional.
 
     Returns:
         `keras.Sequential`, `[batch, latent] -> [batch, height, width, filters[-1]]`.
 
     Raises:
-        ValueError: if `filters` or `image_shape` are not what is said above.
+        ValueError: if `filters` or `image_shape` is not a sequence of positive ints, or
+            `image_shape` does not have three.
     """
     filters = checks.shape(filters, "filters")
     image_shape = checks.shape(image_shape, "image_shape")
-    if len(image_shape) != 3:
-        raise ValueError(
-            "`image_shape` must be (height, width, channels). "
-            f"Received: image_shape={tuple(image_shape)}"
-        )
+    expected = "(height, width, channels)"
+    checks.require(len(image_shape) == 3, "image_shape", expected, image_shape)
     factor = 2 ** len(filters)
     height, width = image_shape[:2]
     rows, columns = -(-height // factor), -(-width // factor)

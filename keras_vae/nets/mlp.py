@@ -1,16 +1,21 @@
 """Multilayer perceptrons."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_vae import checks
 
 
-def MLP(units, activation="relu", name=None):
-    """Flattens its input and passes it through dense layers.
+def MLP(
+    units: Sequence[int], activation: Any = "relu", name: str | None = None
+) -> keras.Sequential:
+    """Dense layers on the flattened input.
 
     Args:
         units: sequence of ints, the width of each layer.
-        activation: activation after each layer.
+        activation: activation function of each layer.
         name: str, optional.
 
     Returns:
