@@ -123,8 +123,8 @@ class Head(keras.layers.Layer):
         shape = tf.TensorShape(x.shape)
         if not shape.is_compatible_with((None, *self.event_shape)):
             raise ValueError(
-                f"`{name}` must have shape {('batch', *self.event_shape)}: each row has the "
-                f"event shape of the likelihood. Received: shape {tuple(shape)}"
+                f"`{name}` must have shape {('batch', *self.event_shape)}, with the event "
+                f"shape of the likelihood in each row. Received: shape {tuple(shape)}"
             )
 
     def check_values(self, x: np.ndarray, name: str = "x") -> None:

@@ -50,7 +50,7 @@ class IndependentBernoulli(Head):
     projected = ("logits",)
     noise = "uniform"
 
-    def __init__(self, event_shape: Any, grey: str = "binarize", **kwargs: Any):
+    def __init__(self, event_shape: Any, grey: Any = "binarize", **kwargs: Any):
         super().__init__(event_shape, **kwargs)
         is_choice = isinstance(grey, str) and grey in ("binarize", "soft", "error")
         checks.require(is_choice, "grey", '"binarize", "soft" or "error"', grey)
@@ -97,7 +97,7 @@ class IndependentBernoulli(Head):
 
 
 class _Independent(tfd.Independent):  # type: ignore[name-defined]
-    """`tfd.Independent` of a Bernoulli, with a log-probability five times faster than TFP's.
+    """`tfd.Independent` of a Bernoulli, with a log-probability that is 5 times faster.
 
     `log p(x) = sum(x l - max(l, 0)) - sum(log(1 + exp(-|l|)))` for logits l. TFP computes
     two softplus functions per element. Here one logarithm is shared by several elements:

@@ -1,4 +1,4 @@
-"""Models: what adds a network or a latent structure."""
+"""Models: the VAE and its variants, which add a network or a latent structure."""
 
 from keras_vae.models.autoencoder import Autoencoder
 from keras_vae.models.conditional_vae import ConditionalVAE

@@ -13,11 +13,11 @@ from keras_vae.objectives import ELBO, IWAE, Hybrid, Reconstruction
 
 @keras.saving.register_keras_serializable("keras_vae")
 class Autoencoder(VAE):
-    """Autoencoder: the same networks and likelihood, with a point for a posterior.
+    """Autoencoder: the networks and the likelihood of a VAE, with a point as the posterior.
 
-    It minimises `reconstruction`, -log p(x|z) in nats per example; with
-    `IndependentNormal` of a fixed scale that is the squared error up to factor and
-    constant. It has no prior: neither `kl` nor `elbo`, and nothing to sample from.
+    It minimises `reconstruction`, -log p(x|z) in nats per example. With
+    `IndependentNormal` and a fixed scale, that is the squared error up to a factor and a
+    constant. It has no prior, so it has no `kl` and no `elbo`, and cannot be sampled.
 
     Args:
         encoder: Keras layer or model, x `[batch, *event]` -> features.
@@ -51,10 +51,10 @@ class Autoencoder(VAE):
     def compile(
         self, optimizer: Any = "adam", objective: Callable | None = None, **kwargs: Any
     ) -> None:
-        """`VAE.compile` with an objective that does not use the KL."""
-        with_kl = isinstance(objective, (ELBO, IWAE, Hybrid))
-        expected = "Reconstruction() or a function, without the KL"
-        checks.require(not with_kl, "objective", expected, objective)
+        """Calls `VAE.compile`. The objective must not use the KL."""
+        uses_kl = isinstance(objective, (ELBO, IWAE, Hybrid))
+        expected = "Reconstruction() or a function that does not use the KL"
+        checks.require(not uses_kl, "objective", expected, objective)
         super().compile(optimizer, objective, **kwargs)
 
     def sample(self, *args: Any, **kwargs: Any) -> NoReturn:

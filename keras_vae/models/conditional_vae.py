@@ -1,4 +1,4 @@
-"""The conditional variational autoencoder: a VAE with a condition, and nothing else."""
+"""The conditional variational autoencoder: a VAE with a condition."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,38 +19,38 @@ from keras_vae.training.batches import batches
 class ConditionalVAE(VAE):
     """Conditional variational autoencoder, p(x | c) (Sohn et al., 2015, equation 4).
 
-    `log p(x|c) >= E_q(z|x,c) log p(x|z,c) - KL(q(z|x,c) || p(z|c))`. The observed comes
-    first, the condition second, as in every labelled data set: `fit(images, labels)`,
+    `log p(x|c) >= E_q(z|x,c) log p(x|z,c) - KL(q(z|x,c) || p(z|c))`. The data come first,
+    the condition second, as in every labelled data set: `fit(images, labels)`,
     `encode(x, condition=labels)`, `sample(16, condition=3)`.
 
     Encoder and decoder are networks of two inputs, `(x, condition)` and
     `(z, condition)`, such as `nets.Planes(nets.ConvEncoder([32, 64]))` and
-    `nets.FiLM(nets.ConvDecoder([64, 32], (28, 28, 1)))`; of a dict of conditions they get
-    a dict. A `keras.Sequential`, such as `nets.MLP([400])`, knows one input, and is taken
-    as `nets.Concatenated` of it.
+    `nets.FiLM(nets.ConvDecoder([64, 32], (28, 28, 1)))`. Several conditions are passed as a
+    dict. A `keras.Sequential`, such as `nets.MLP([400])`, has one input, so it is wrapped
+    in `nets.Concatenated`.
 
-    With `condition_dropout` one model learns p(x|c) and p(x): training leaves out each
-    condition of a row at random, and use may leave out any of them (Ho and Salimans,
-    2021, algorithm 1). A label that is missing is -1, numbers are NaN.
+    With `condition_dropout`, one model learns p(x|c) and p(x). Training drops each
+    condition of a row at random, and every method accepts missing conditions (Ho and
+    Salimans, 2021, algorithm 1). A missing label is -1, missing numbers are NaN.
 
     Args:
         encoder: Keras layer or model, (x, condition) -> features.
         decoder: Keras layer or model, (z, condition) -> features.
         likelihood: head of p(x|z, c).
         latent_dim: int, see `VAE`.
-        condition: what x depends on: an int n for labels from 0 to n - 1, which the
-            networks get one-hot; a tuple, the shape of the numbers of a row, `()` for one
-            (uint8 is divided by 255); or a dict of these by name.
-        condition_dropout: float in [0, 1), the probability with which training leaves out
-            a condition of a row.
+        condition: what x depends on. An int n: labels from 0 to n - 1, one-hot for the
+            networks. A tuple: the shape of the numbers of a row, `()` for one number (uint8
+            is divided by 255). A dict from names to these: several conditions.
+        condition_dropout: float in [0, 1), the probability that training drops a condition
+            of a row.
         posterior: head of q(z|x, c).
-        prior: prior p(z|c), whose `distribution(condition)` gets the condition as the
-            networks do.
+        prior: prior p(z|c). Its method `distribution` receives the same condition as the
+            networks.
         seed: int of 32 bits, see `VAE`.
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Raises:
-        ValueError: if a part is of the wrong kind or does not fit the others.
+        ValueError: if a part has the wrong type or does not fit the others.
 
     Example:
 
@@ -95,14 +95,14 @@ class ConditionalVAE(VAE):
         self.condition_dropout = rate
         self._conditions = parsed
 
-    # The condition as users give it.
+    # Checks and embedding of the condition.
 
     def unpack(self, data: Any) -> tuple[Any, Any, Any]:
         x, condition, weight = keras.utils.unpack_x_y_sample_weight(data)
         if condition is None:
             raise ValueError(
-                f"{type(self).__name__} takes pairs: `fit(x, y)`, or a dataset of (x, y). "
-                "Received: y=None"
+                f"`y` must be set: {type(self).__name__} needs pairs, `fit(x, y)` or a "
+                "dataset of (x, y). Received: y=None"
             )
         return x, condition, weight
 
@@ -112,18 +112,18 @@ class ConditionalVAE(VAE):
         return self.check_condition(y, rows, name)
 
     def check_condition(self, condition: Any, rows: int, name: str = "condition") -> Any:
-        """Returns a condition as arrays with one row for each row of x, checked.
+        """Checks a condition and returns it as arrays with one row for each row of x.
 
         Args:
-            condition: an array or a dict of arrays, like the constructor's `condition`. An
-                array without rows counts for all rows. None, or a name that the dict leaves
-                out, is missing.
-            rows: int.
+            condition: an array, or a dict of arrays if the constructor's `condition` is a
+                dict. One condition without an axis of rows is repeated for all rows. None,
+                or a name that is not in the dict, is a missing condition.
+            rows: int, the number of rows of x.
             name: str, the argument's name for errors.
 
         Raises:
-            ValueError: for a name, a shape, a dtype or a value that does not fit, and for
-                a missing condition, unless there is `condition_dropout`.
+            ValueError: for an invalid name, shape, dtype or value, and for a missing
+                condition if `condition_dropout` is 0.
         """
         if not isinstance(self._conditions, dict):
             return self._checked_condition(self._conditions, condition, rows, name)
@@ -134,12 +134,12 @@ class ConditionalVAE(VAE):
         }
 
     def _by_name(self, condition, name):
-        """Several conditions, some of which may be left out: a dict with known names."""
+        """Checks the names of several conditions. Returns a dict; names may be missing."""
         values = {} if condition is None else condition
-        known = isinstance(values, dict) and {*values} <= {*self._conditions}
+        is_valid = isinstance(values, dict) and {*values} <= {*self._conditions}
         received = list(values) if isinstance(values, dict) else type(values).__name__
         expected = f"a dict with the keys {list(self._conditions)}"
-        checks.require(known, name, expected, received)
+        checks.require(is_valid, name, expected, received)
         return values
 
     def _checked_condition(self, condition, value, rows, name):
@@ -147,14 +147,14 @@ class ConditionalVAE(VAE):
             return value
         shape = (rows, *condition.shape)
         if value is None:
-            expected = f"given: {type(self).__name__} has no `condition_dropout`"
+            expected = f"set: {type(self).__name__} has no `condition_dropout`"
             checks.require(self.condition_dropout, name, expected, None)
             return np.full(shape, condition.missing)
         array = np.asarray(plain_array(value, name))
         if array.shape not in (shape, condition.shape):
             raise ValueError(
-                f"`{name}` must have the shape {shape}, or {condition.shape} for one that "
-                f"counts for all rows. Received: {name} of shape {array.shape}"
+                f"`{name}` must have the shape {shape}, or {condition.shape} to use one "
+                f"for all rows. Received: {name} of shape {array.shape}"
             )
         array = condition.check(array, name, self.condition_dropout > 0)
         return np.broadcast_to(array, shape)
@@ -178,10 +178,10 @@ class ConditionalVAE(VAE):
         return super().terms(x, draw, condition, num_samples, training)
 
     def _map(self, function: Callable, *values: Any) -> Any:
-        """Calls `function(condition, value)` for one condition, or for each of a dict."""
+        """Calls `function(condition, value)` for the condition, or for each in a dict."""
         return tf.nest.map_structure(function, self._conditions, *values, check_types=False)
 
-    # The condition in the networks.
+    # Networks with a condition.
 
     def infer(self, x: tf.Tensor, condition: Any = None, training: bool = False) -> dict:
         return self.posterior(self.encoder((x, condition), training=training))
@@ -190,18 +190,20 @@ class ConditionalVAE(VAE):
         return self.likelihood(self.decoder((z, condition), training=training))
 
     def guided(self, z: tf.Tensor, condition: Any, guidance: float) -> dict:
-        """Parameters of p(x|z, c) in which the condition counts more or less than learned.
+        """Computes parameters of p(x|z, c) with a stronger or weaker effect of c.
 
-        `logits` and `loc` are those without the condition, plus `guidance` times what the
-        condition adds to them (as Ho and Salimans, 2021, equation 6, extrapolate scores).
-        Under a Bernoulli, and a Normal whose scale does not depend on c, that is
-        `p(x|z, c)**g * p(x|z)**(1 - g)`, normalised. z is drawn from p(z|c) in any case.
+        `logits` and `loc` are extrapolated from their values without the condition:
+        `without + guidance * (with - without)`, as Ho and Salimans (2021), equation 6,
+        extrapolate scores. For a Bernoulli, and a Normal whose scale does not depend on c,
+        the result is `p(x|z, c)**g * p(x|z)**(1 - g)`, normalised. Guidance does not change
+        the prior: z is drawn from p(z|c).
         """
         params = self.generate(z, condition)
         names = {"logits", "loc"} & {*params}
-        expected = "1.0: the likelihood has neither `logits` nor `loc`"
+        expected = "1.0 for a likelihood without `logits` and `loc`"
         checks.require(names, "guidance", expected, guidance)
-        missing = tf.nest.map_structure(tf.zeros_like, condition)  # what `embed` returns
+        # `embed` turns a missing condition into zeros.
+        missing = tf.nest.map_structure(tf.zeros_like, condition)
         without = self.generate(z, missing)
         for name in names:
             difference = params[name] - without[name]
@@ -212,24 +214,24 @@ class ConditionalVAE(VAE):
         self, n: int | None = None, seed: int | None = None, seeds: Any = None,
         mean: bool = False, condition: Any = None, guidance: float = 1.0,
     ) -> tf.Tensor:  # fmt: skip
-        """Draws x from p(x|c), as `VAE.sample`.
+        """Draws x from p(x|c), like `VAE.sample`.
 
         Args:
             n: int, the number of rows. Default: the rows of the condition.
             seed: int, see `VAE.sample`.
             seeds: ints `[rows]`, see `VAE.sample`.
-            mean: bool, return the means of p(x|z, c) rather than draws.
-            condition: as in `fit`, with n rows, or one for all rows; None, or a name that
-                a dict leaves out, is missing.
-            guidance: number of 0 or more, how much the condition counts in p(x|z, c): 0
-                not at all, 1 as learned, above 1 more than learned. Needs
-                `condition_dropout`.
+            mean: bool, return the means of p(x|z, c) instead of draws.
+            condition: see `fit`; n rows, or one condition for all rows. None, or a name
+                that is not in the dict, is a missing condition.
+            guidance: number of 0 or more, the strength of the condition in p(x|z, c): 0
+                ignores it, 1 is the learned strength, above 1 is stronger. A value other
+                than 1 needs `condition_dropout`.
 
         Returns:
             float32 tensor `[rows, *event]`.
 
         Raises:
-            ValueError: for counts, seeds or conditions that do not fit.
+            ValueError: for an invalid `n`, `seed`, `condition` or `guidance`.
         """
         from keras_vae.exporting import signatures
 
@@ -244,7 +246,7 @@ class ConditionalVAE(VAE):
         return signatures.sample_rows(self, n, seed, seeds, name, condition, guidance)
 
     def _rows_of(self, condition):
-        """The number of rows of a condition, or None if it has none."""
+        """Returns the number of rows of a condition, or None if it has no axis of rows."""
         values, parsed = {None: condition}, {None: self._conditions}
         if isinstance(self._conditions, dict):
             values, parsed = self._by_name(condition, "condition"), self._conditions
@@ -254,9 +256,9 @@ class ConditionalVAE(VAE):
     def predict(
         self, x: Any, batch_size: int | None = None, condition: Any = None, **kwargs: Any
     ) -> np.ndarray:
-        """`keras.Model.predict`: reconstructions of (x, condition), `[rows, *event]`."""
+        """Reconstructs x with its condition: a NumPy array `[rows, *event]`."""
         if yields_batches(x):
-            expected = "part of a dataset of (x, condition)"
+            expected = "None for a dataset, which must yield (x, condition)"
             checks.require(condition is None, "condition", expected, condition)
         else:
             x = self.check_data(x)

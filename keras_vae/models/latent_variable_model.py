@@ -1,4 +1,4 @@
-"""What a trained latent variable model is used for: from `encode` to `export`."""
+"""Methods of a trained latent variable model, from `encode` to `export`."""
 
 import os
 import pathlib
@@ -18,7 +18,8 @@ from keras_vae.training.model import ResumableModel
 class LatentVariableModel(ResumableModel):
     """Base of the models: methods that use `posterior`, `prior` and `likelihood`.
 
-    A subclass sets these three, and writes `embed`, `infer` and `generate`; see `VAE`.
+    A subclass sets these three attributes and implements `embed`, `infer` and `generate`;
+    see `VAE`.
     """
 
     posterior: Any
@@ -27,7 +28,7 @@ class LatentVariableModel(ResumableModel):
 
     @property
     def generative(self) -> bool:
-        """Whether the model has a density p(x) and can be sampled."""
+        """True if the model has a density p(x) and can be sampled."""
         return not self.posterior.is_point
 
     # Data.
@@ -35,7 +36,7 @@ class LatentVariableModel(ResumableModel):
     def check_data(self, x: Any, name: str = "x", augmentation: Any = ()) -> Any:
         """Returns data as a NumPy array or `RowsOnDisk` that the likelihood accepts.
 
-        The shape must be `[rows, *event]`, after the layers of `augmentation`.
+        The layers of `augmentation` must return the shape `[rows, *event]`.
 
         Raises:
             ValueError: for another shape, no rows, a dtype that is not numeric, or values
@@ -45,8 +46,8 @@ class LatentVariableModel(ResumableModel):
         if augmentation:
             if len(x.shape) != 4:
                 raise ValueError(
-                    "`augmentation` is for images [rows, height, width, channels]. "
-                    f"Received: {name} of shape {x.shape}"
+                    "`augmentation` is for images: x must have the shape "
+                    f"[rows, height, width, channels]. Received: {name} of shape {x.shape}"
                 )
             seeds = keras.random.SeedGenerator(0)
             self.check_batch(augment(augmentation, x[:1], seeds), name)
@@ -61,20 +62,20 @@ class LatentVariableModel(ResumableModel):
         self.likelihood.check_batch(x, name)
 
     def as_float(self, x: Any) -> tf.Tensor:
-        """x as the likelihood's floats `[batch, *event]`; uint8 is divided by 255."""
+        """Casts x to floats for the likelihood, `[batch, *event]`; divides uint8 by 255."""
         return self.likelihood.as_float(x)
 
     def _checked_tensor(self, x):
-        """Checks x where its values are known. A tensor stays one, for its gradient."""
+        """Checks x unless it is symbolic. Keeps a tensor, so that gradients pass."""
         if tf.is_symbolic_tensor(x):
             return x
         array = self.check_data(x)
         return x if tf.is_tensor(x) else array
 
-    # Use.
+    # Inference and sampling.
 
     def call(self, x: Any, condition: Any = None, training: bool = False) -> tf.Tensor:
-        """x `[batch, *event]` -> its reconstruction, the mean of p(x | E[z|x])."""
+        """Reconstructs x `[batch, *event]`: the mean of p(x | E[z|x])."""
         condition = self.embed(condition)
         q_params = self.infer(self.as_float(x), condition, training)
         z = self.posterior.distribution(q_params).mean()
@@ -84,17 +85,16 @@ class LatentVariableModel(ResumableModel):
         """Computes the approximate posterior of data.
 
         Args:
-            x: `[rows, *event]`, as given to `fit`. Values between 0 and 1 are used
-                unchanged, not binarised.
-            batch_size: int, rows that pass the encoder at a time. Default: all.
-            condition: what a conditional model conditions on; None for other models.
+            x: `[rows, *event]`, see `fit`. Values between 0 and 1 are not binarised.
+            batch_size: int, number of rows per call of the encoder. Default: all.
+            condition: the condition of a conditional model; None for other models.
 
         Returns:
             `tfd.Distribution` q(z|x) with batch shape `[rows]`: `mean()`, `stddev()`,
             `sample()`, `log_prob(z)`.
 
         Raises:
-            ValueError: for data that do not fit the likelihood.
+            ValueError: for data that the likelihood does not accept.
         """
         x = self._checked_tensor(x)
         condition = self.embed(self.check_condition(condition, x.shape[0]))
@@ -139,21 +139,21 @@ class LatentVariableModel(ResumableModel):
     ) -> tf.Tensor:  # fmt: skip
         """Draws x from the model: z from the prior, x from p(x|z).
 
-        Equal seeds give equal draws in every process and in every exported form.
+        The same seed gives the same draw in every process and every export format.
 
         Args:
             n: int, the number of rows.
-            seed: int; row i gets the seed `seed * 1000003 + i` in 32 bits. Default:
+            seed: int; row i has the seed `seed * 1000003 + i` in 32 bits. Default:
                 drawn from Keras' global seed.
-            seeds: ints `[rows]`, one for each row, in place of `n` and `seed`.
-            mean: bool, return the means of p(x|z) rather than draws.
+            seeds: ints `[rows]`, one for each row, instead of `n` and `seed`.
+            mean: bool, return the means of p(x|z) instead of draws.
             condition: see `encode`.
 
         Returns:
             float32 tensor `[rows, *event]`.
 
         Raises:
-            ValueError: unless either `n` or `seeds` is given.
+            ValueError: unless exactly one of `n` and `seeds` is set.
         """
         from keras_vae.exporting import signatures
 
@@ -170,8 +170,8 @@ class LatentVariableModel(ResumableModel):
     ) -> np.ndarray:
         """Estimates log p(x) of each row in nats, `[rows]`, by importance sampling.
 
-        Burda et al. (2016), equation 8. The estimate is a lower bound in expectation; its
-        error and effective sample size come from `evaluation.importance_weighted`.
+        Burda et al. (2016), equation 8. The estimate is a lower bound in expectation.
+        `evaluation.importance_weighted` also returns its error and effective sample size.
         """
         from keras_vae import evaluation
 
@@ -181,17 +181,18 @@ class LatentVariableModel(ResumableModel):
     def export(
         self, filepath: str | os.PathLike, format: str = "tf_saved_model", **options: Any
     ) -> pathlib.Path:
-        """Writes the model as functions of named tensors that run without this package.
+        """Exports the model as functions of named tensors that run without this package.
 
-        `encode`, `encode_mean`, `decode`, `sample`, `reconstruct` (which a server runs when
-        no signature is named) and `score`: see `keras_vae.signatures`. All work row by row,
-        and a seed gives the same sample in each format. A model card is written with them.
+        The functions are `encode`, `encode_mean`, `decode`, `sample`, `reconstruct` (the
+        default signature of a server) and `score`: see `keras_vae.signatures`.
+        Rows are independent, and a seed gives the same sample in every format. The export
+        includes a model card.
 
         Args:
             filepath: path that does not exist yet.
-            format: `"tf_saved_model"`, a folder, for TF Serving (seeds are int64);
-                `"litert"`, one .tflite file (int32); `"onnx"`, a folder with a file for
-                each signature (int32).
+            format: `"tf_saved_model"`, a folder for TF Serving (int64 seeds); `"litert"`,
+                one .tflite file (int32 seeds); `"onnx"`, a folder with one file for each
+                signature (int32 seeds).
             **options: `names` of signatures (default: all), `num_samples` of `score`,
                 `batch_size`, `quantize` (`"float16"`, `"dynamic"`, `"int8"`) and
                 `representative_data`, `about`: see `keras_vae.exporting.export`.
@@ -200,8 +201,8 @@ class LatentVariableModel(ResumableModel):
             `pathlib.Path` of the export, which is atomic.
 
         Raises:
-            ValueError: for a path that exists, options that do not fit, or a signature
-                that the model cannot have.
+            ValueError: for a path that exists, invalid options, or a signature that the
+                model cannot have.
         """
         from keras_vae import exporting
 

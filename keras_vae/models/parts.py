@@ -1,4 +1,4 @@
-"""Which parts make a model: checks of what the constructor and `compile` are given."""
+"""Checks of the arguments of a model's constructor and of `compile`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,23 +26,23 @@ def check_parts(
     checks.require(isinstance(likelihood, Head), "likelihood", _HEAD, likelihood)
     if posterior is not None:
         checks.require(isinstance(posterior, Head), "posterior", _HEAD, posterior)
-        other = "another object than `likelihood`: they are two heads"
-        checks.require(posterior is not likelihood, "posterior", other, posterior)
+        expected = "a different object from `likelihood`"
+        checks.require(posterior is not likelihood, "posterior", expected, posterior)
     if prior is not None:
-        expected = "a prior of keras_vae.distributions"
+        expected = "a prior, such as keras_vae.distributions.StandardNormal((20,))"
         checks.require(isinstance(prior, Prior), "prior", expected, prior)
 
 
 def latent_shape(latent_dim: Any, posterior: Any, prior: Any) -> tuple[int, ...]:
-    """The event shape of the latents, on which all arguments that are given must agree."""
+    """Returns the event shape of the latents. All arguments that are set must agree."""
     parts = {"posterior": posterior, "prior": prior}
     shapes = {name: part.event_shape for name, part in parts.items() if part is not None}
     if latent_dim is not None:
         shapes["latent_dim"] = (checks.positive_int(latent_dim, "latent_dim"),)
     if len(set(shapes.values())) != 1:
         raise ValueError(
-            "`latent_dim`, `posterior` and `prior` must have one shape: give `latent_dim`, "
-            f"or the two with equal event shapes. Received: {shapes or 'none of them'}"
+            "`latent_dim` or `posterior` must be set, and all of `latent_dim`, `posterior` "
+            f"and `prior` that are set must agree. Received: {shapes or 'none of them'}"
         )
     return next(iter(shapes.values()))
 
@@ -53,38 +53,43 @@ def trace_parts(
     network: keras.layers.Layer,
     function: Callable,
 ) -> None:
-    """Builds a network and its head with a symbolic tensor, or says that they do not fit.
+    """Builds a network and its head by a call with a symbolic tensor.
 
-    `layer.build` would not do: it marks a layer without a `build` method as built, without
-    making the weights inside it.
+    `layer.build` is not enough: it marks a layer without a `build` method as built, but
+    creates no weights of the layers inside it.
 
     Args:
-        names: arguments' names of the network, the head and the input, for errors.
-        shape: of the input.
+        names: argument names of the network, the head and the input, for errors.
+        shape: shape of the input.
         network: Keras layer or model.
         function: input -> parameters; calls the network and the head.
+
+    Raises:
+        ValueError: if the network or the head does not accept its input.
     """
     try:
-        # Keras accepts any shape of the right size for a model that is built already.
-        wanted = getattr(network, "input_shape", None) if network.built else None
-        one_input = isinstance(wanted, tuple) and not isinstance(wanted[0], tuple)
-        if one_input and not tf.TensorShape(wanted).is_compatible_with(shape):
-            raise ValueError(f"`{names[0]}` was built for inputs of shape {wanted}")
+        # Checked here: once a model is built, Keras accepts any shape of the right size.
+        built_for = getattr(network, "input_shape", None) if network.built else None
+        one_input = isinstance(built_for, tuple) and not isinstance(built_for[0], tuple)
+        if one_input and not tf.TensorShape(built_for).is_compatible_with(shape):
+            raise ValueError(f"`{names[0]}` is built for inputs of shape {built_for}")
         function(keras.KerasTensor(shape))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"`{names[0]}` and `{names[1]}` must take {names[2]} of shape {shape}. "
+            f"`{names[0]}` and `{names[1]}` must accept {names[2]} of shape {shape}. "
             f"Received: {error}"
         ) from error
 
 
 def symbolic(tensor: Any) -> Any:
-    """A symbolic tensor with the shape of another and any number of rows; None for None."""
+    """Makes a symbolic tensor with the shape of another and any number of rows, or None."""
     return None if tensor is None else keras.KerasTensor((None, *tensor.shape[1:]))
 
 
-def check_compile(model: keras.Model, optimizer: Any, objective: Any, others: dict) -> Any:
-    """Returns the optimizer; raises a ValueError for arguments that `compile` refuses.
+def check_compile(
+    model: keras.Model, optimizer: Any, objective: Any, others: dict[str, Any]
+) -> Any:
+    """Returns the optimizer. Raises a ValueError for invalid arguments of `compile`.
 
     Args:
         model: the model to compile.
@@ -95,14 +100,14 @@ def check_compile(model: keras.Model, optimizer: Any, objective: Any, others: di
     for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
         if others.get(name) is not None:
             raise ValueError(
-                f"`{name}` must be left out of {type(model).__name__}.compile: the loss is "
-                "a function of the terms of the bound, which are its metrics. Give "
+                f"`{name}` must not be set in {type(model).__name__}.compile: the loss is "
+                "a function of the terms of the bound, which are also the metrics. Set "
                 "`objective`, such as keras_vae.objectives.ELBO(beta=1.0). "
                 f"Received: {name}={others[name]!r}"
             )
     objectives.check(objective)
-    found = keras.optimizers.get(optimizer)
-    checks.require(found is not None, "optimizer", "a Keras optimizer", optimizer)
-    keras_private.check_slots(found, model.trainable_variables)
-    replicas.check_options(model.distribute_strategy, found, objective)
-    return found
+    instance = keras.optimizers.get(optimizer)
+    checks.require(instance is not None, "optimizer", "a Keras optimizer", optimizer)
+    keras_private.check_slots(instance, model.trainable_variables)
+    replicas.check_options(model.distribute_strategy, instance, objective)
+    return instance

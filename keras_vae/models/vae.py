@@ -1,18 +1,17 @@
 """The variational autoencoder: three distributions, two networks, one objective.
 
-Read this file first. A batch goes one way, and everything else in the package is a part
-that can be exchanged on this way:
+Read this file first. A batch passes these stages, and each of them can be replaced:
 
-    x            [batch, *event]            data; uint8 is divided by 255 here
+    x            [batch, *event]            data; uint8 is divided by 255
     features     [batch, ...]               encoder(x): any Keras layer or model
     q(z|x)       {"loc", "scale"}, ...      posterior(features): a head, distributions/
     z            [samples, batch, *latent]  posterior.sample(params, noise), random.py
-    features     [samples * batch, ...]     decoder(z): samples are rows
+    features     [samples * batch, ...]     decoder(z), samples as rows
     p(x|z)       {"logits"}, ...            likelihood(features): a head
     terms        nats, [samples, batch]     log p(x|z), log p(z), log q(z|x), the KL
     loss         nats, [batch]              objective(terms, step), objectives.py
 
-Layers pass tensors; a distribution is made from its parameters where it is needed.
+Layers pass tensors. A distribution is made from its parameters where it is needed.
 """
 
 from collections.abc import Callable
@@ -35,8 +34,8 @@ from keras_vae.training.model import BuiltWhenMade
 class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
     """Variational autoencoder (Kingma and Welling, 2014; Rezende et al., 2014).
 
-    The model says *what is modelled*; `compile` says how it is trained. All values are in
-    nats per example, summed over event axes and never averaged over pixels or units.
+    The constructor defines *what is modelled*, `compile` how it is trained. All values are
+    in nats per example: sums over event axes, never means over pixels or units.
 
     Args:
         encoder: Keras layer or model, x `[batch, *event]` -> features.
@@ -46,12 +45,12 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
             `prior=StandardNormal((latent_dim,))`.
         posterior: head of q(z|x).
         prior: prior of z.
-        seed: int of 32 bits, the root of all noise and of the order of the data.
-            Default: drawn from Keras' global seed.
+        seed: int of 32 bits, the key of all noise and of the order of the data. Default:
+            drawn from Keras' global seed.
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Raises:
-        ValueError: if a part is of the wrong kind or does not fit the others.
+        ValueError: if a part has the wrong type or does not fit the others.
 
     Example:
 
@@ -70,7 +69,7 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
 
     objective: Any = None  # until `compile`
     default_objective: type = ELBO
-    # The terms that `fit` and `evaluate` report beside the loss: attributes of `Terms`.
+    # Attributes of `Terms` that `fit` and `evaluate` report as metrics.
     reported: tuple[str, ...] = ("elbo", "reconstruction", "kl")
 
     def __init__(
@@ -96,30 +95,31 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         self.latent_dim = latent_dim
 
     @property
-    def batch_shape(self) -> tuple:
+    def batch_shape(self) -> tuple[int | None, ...]:
         return None, *self.likelihood.event_shape
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         x, z = input_shape, (None, *self.posterior.event_shape)
         c = tf.nest.map_structure(parts.symbolic, self.embed(self.example_condition(1)))
-        names = ("encoder", "posterior", "x"), ("decoder", "likelihood", "z")
-        parts.trace_parts(names[0], x, self.encoder, lambda x: self.infer(x, c))
-        parts.trace_parts(names[1], z, self.decoder, lambda z: self.generate(z, c))
+        names = ("encoder", "posterior", "x")
+        parts.trace_parts(names, x, self.encoder, lambda x: self.infer(x, c))
+        names = ("decoder", "likelihood", "z")
+        parts.trace_parts(names, z, self.decoder, lambda z: self.generate(z, c))
         if c is not None:
             self.prior(c)
 
-    # How the parts fit together. Variants override these.
+    # The stages of a batch. Variants override these methods.
 
     def example_condition(self, rows: int) -> Any:
-        """Makes a condition, as arrays `[rows, ...]` or a dict of them; None for a VAE."""
+        """Makes a condition of arrays `[rows, ...]`, or a dict of them; None for a VAE."""
 
     def check_condition(self, condition: Any, rows: int, name: str = "condition") -> Any:
         """Returns a condition as arrays `[rows, ...]` or a dict, or raises a ValueError."""
-        expected = f"left out: {type(self).__name__} has no condition"
+        expected = f"None: {type(self).__name__} has no condition"
         checks.require(condition is None, name, expected, condition)
 
     def embed(self, condition: Any) -> Any:
-        """Turns a condition into tensors `[rows, ...]` for the networks and the prior."""
+        """Converts a condition to tensors `[rows, ...]` for the networks and the prior."""
         return condition
 
     def unpack(self, data: Any) -> tuple[Any, Any, Any]:
@@ -127,11 +127,11 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         return x, None, weight
 
     def infer(self, x: tf.Tensor, condition: Any = None, training: bool = False) -> dict:
-        """x `[batch, *event]` -> parameters of q(z|x), a dict of tensors."""
+        """Encodes x `[batch, *event]`: the parameters of q(z|x), a dict of tensors."""
         return self.posterior(self.encoder(x, training=training))
 
     def generate(self, z: tf.Tensor, condition: Any = None, training: bool = False) -> dict:
-        """z `[rows, *latent]` -> parameters of p(x|z), a dict of tensors."""
+        """Decodes z `[rows, *latent]`: the parameters of p(x|z), a dict of tensors."""
         return self.likelihood(self.decoder(z, training=training))
 
     def terms(
@@ -143,14 +143,12 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         Args:
             x: `[batch, *event]`, uint8 or any other numeric dtype.
             draw: source of noise, a function made by `keras_vae.random`.
-            condition: what a variant conditions on, as given to `fit`, or None.
+            condition: the condition of a conditional model, see `fit`, or None.
             num_samples: int, samples of the posterior per example.
             training: bool, passed to the networks.
         """
-        x, condition = (
-            self.likelihood.observe(self.as_float(x), draw),
-            self.embed(condition),
-        )
+        x = self.likelihood.observe(self.as_float(x), draw)
+        condition = self.embed(condition)
         q = self.infer(x, condition, training)
         return self.terms_given(x, q, draw, condition, num_samples, training)
 
@@ -158,7 +156,7 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         self, x: tf.Tensor, q_params: dict, draw: random.Draw, condition: Any = None,
         num_samples: int = 1, training: bool = False,
     ) -> Terms:  # fmt: skip
-        """Computes the terms for an observed x, its posterior and an embedded condition."""
+        """Computes the terms of an observed x, its posterior and an embedded condition."""
         q, latent = self.posterior, self.posterior.event_shape
         tiled = tile_rows(condition, num_samples)
         prior = self.prior.distribution(condition)
@@ -168,15 +166,15 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
             likelihood = self.likelihood.distribution(params)
             return Terms(x, z, posterior, prior, likelihood, **kwargs)
 
-        def terms_of_prior():
+        def draw_prior():
             z = self.draw_prior(draw, tiled, num_samples)
             return make_terms(tf.reshape(z, (num_samples, -1, *latent)), prior)
 
         z = q.sample(q_params, draw(q.noise, latent, random.POSTERIOR, num_samples))
-        return make_terms(z, q.distribution(q_params), draw_prior=terms_of_prior)
+        return make_terms(z, q.distribution(q_params), draw_prior=draw_prior)
 
     def draw_prior(self, draw: random.Draw, condition: Any, num_samples: int) -> tf.Tensor:
-        """Draws z from the prior, samples as rows like the condition: `[rows, *latent]`."""
+        """Draws z `[rows, *latent]` from the prior; `rows` is samples times batch."""
         prior = self.prior
         noise = draw(prior.noise, prior.event_shape, random.PRIOR, num_samples)
         return prior.sample(tf.reshape(noise, (-1, *noise.shape[2:])), condition)
@@ -196,20 +194,20 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
                 `jit_compile`, `run_eagerly` and `auto_scale_loss`: see `ResumableModel`.
 
         Raises:
-            ValueError: for `loss=` and `metrics=`, which the objective replaces, and for
-                an objective that cannot be called as `(terms, step)`.
+            ValueError: if `loss` or `metrics` is set (the objective replaces both), or the
+                objective cannot be called as `(terms, step)`.
         """
         objective = self.default_objective() if objective is None else objective
         optimizer = parts.check_compile(self, optimizer, objective, kwargs)
         with self.distribute_strategy.scope():
             super().compile(optimizer, **kwargs)
-            # An objective with weights is a Keras layer; its weights join the model's.
+            # An objective with weights is a Keras layer. The model tracks its weights.
             with keras_private.unlocked_state(self):
                 keras_private.untrack(self, self.objective)
                 if isinstance(objective, keras.layers.Layer) and not objective.built:
                     objective.build(())
                 self.objective = objective
-            # Now, so that a load or a restored backup finds the slots that it fills.
+            # Built now, so that a load or a restore finds the slots of the optimizer.
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
 
@@ -226,24 +224,24 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
     def differentiate(
         self, x: Any, condition: Any, weight: Any, offset: Any, total: Any
     ) -> tuple[tf.Tensor, dict, tf.Tensor, list]:
-        """Runs forward and backward: the part of a step that a replica does alone.
+        """Runs the forward and backward pass: the part of a step local to a replica.
 
         Args:
             x: `[rows, *event]`, the rows of this replica.
-            condition: what a variant conditions on, or None.
+            condition: the condition of a conditional model, or None.
             weight: `[rows]` or None.
             offset: int32 scalar, the position of its first row in the global batch.
             total: int32 scalar, the rows of the global batch.
 
         Returns:
-            (losses, terms, loss, gradients): `[rows]`; the `reported` terms by name, each
-            `[rows]`; this replica's part of the loss; a list of its gradients.
+            (losses, terms, loss, gradients): the losses `[rows]`; the `reported` terms by
+            name, each `[rows]`; this replica's part of the loss; a list of its gradients.
         """
         draw = self.step_noise(tf.shape(x)[0], offset)
         with tf.GradientTape() as tape:
             terms = self.terms(x, draw, condition, self._num_samples, training=True)
             losses = self.example_losses(terms, weight)
-            # Over the rows of the global batch: gradients are summed over replicas.
+            # Divides by the rows of the global batch: gradients are summed over replicas.
             loss = tf.reduce_sum(losses) / tf.cast(total, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
@@ -262,13 +260,13 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         return {name: getattr(terms, name) for name in self.reported}
 
     def example_losses(self, terms: Terms, weight: tf.Tensor | None = None) -> tf.Tensor:
-        """The objective's loss of each example `[batch]`, times its weight."""
+        """Computes the loss of each example `[batch]`, times its weight."""
         step = tf.convert_to_tensor(self.step)
         losses = objectives.per_example(self.objective, terms, step)
         if weight is not None:
             objectives.check_per_example("sample_weight", weight)
             losses *= tf.cast(weight, losses.dtype)
-        if self.losses:  # the networks' own regularizers
+        if self.losses:  # regularizers of the networks
             losses += tf.add_n([tf.cast(v, losses.dtype) for v in self.losses])
         return losses
 
@@ -282,8 +280,8 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         serialize = keras.saving.serialize_keras_object
         names = ("encoder", "decoder", "likelihood", "posterior", "prior")
         config = {name: serialize(getattr(self, name)) for name in names}
-        own = {"latent_dim": self.latent_dim, "seed": self.seed}
-        return {**super().get_config(), **config, **own}
+        config |= {"latent_dim": self.latent_dim, "seed": self.seed}
+        return {**super().get_config(), **config}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "VAE":

@@ -38,7 +38,7 @@ def by_label(values):
 def test_both_bounds_are_their_equations():
     vae, (x, labels) = model(), rows()
     terms = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=4)
-    each = by_label(terms.given.elbo) - np.log(CLASSES)  # -L(x, y) of Kingma et al.
+    each = by_label(terms.per_label.elbo) - np.log(CLASSES)  # -L(x, y) of Kingma et al.
     q = vae.classify(x).numpy().T
     entropy = -(q * np.log(q)).sum(0)
     unlabelled = (q * each).sum(0) + entropy  # equation 7
@@ -48,8 +48,8 @@ def test_both_bounds_are_their_equations():
     for label in range(CLASSES):
         q_z = vae.encode(x, condition=label)
         kl = kv.objectives.Terms(None, None, q_z, vae.prior.distribution(), None).kl
-        np.testing.assert_allclose(by_label(terms.given.kl)[label], kl, rtol=1e-5)
-    weights = terms.given.log_weight.numpy().reshape(4, CLASSES, -1) - np.log(CLASSES)
+        np.testing.assert_allclose(by_label(terms.per_label.kl)[label], kl, rtol=1e-5)
+    weights = terms.per_label.log_weight.numpy().reshape(4, CLASSES, -1) - np.log(CLASSES)
     total = np.log(np.exp(weights).sum(1))
     known = weights[:, labels, np.arange(len(x))]
     np.testing.assert_allclose(
@@ -59,7 +59,7 @@ def test_both_bounds_are_their_equations():
 
 def test_the_noise_of_a_row_is_that_of_each_of_its_labels():
     vae, (x, labels) = model(), rows()
-    given = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=2).given
+    given = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=2).per_label
     q = given.posterior
     noise = ((given.z - q.mean()) / q.stddev()).numpy().reshape(2, CLASSES, -1, LATENT)
     np.testing.assert_allclose(noise, noise[:, :1].repeat(CLASSES, 1), atol=1e-4)
@@ -88,10 +88,10 @@ def test_the_bound_is_tight_for_the_true_classifier():
     kernel.assign(tf.concat([tf.zeros((LATENT, 8)), kernel[LATENT:]], 0))
     draw = vae.row_noise(tf.range(len(x)))
     terms = vae.terms(x, draw, np.full(len(x), -1))
-    log_joint = by_label(terms.given.log_likelihood[0]) - np.log(CLASSES)
+    log_joint = by_label(terms.per_label.log_likelihood[0]) - np.log(CLASSES)
     log_p = np.log(np.exp(log_joint).sum(0))
     logits = tf.constant(log_joint.T, tf.float32)
-    true = MarginalTerms(terms.given, terms.x, terms.label, logits)
+    true = MarginalTerms(terms.per_label, terms.x, terms.label, logits)
     np.testing.assert_allclose(true.elbo, log_p, rtol=1e-5)
     assert np.all(terms.elbo.numpy() < log_p + 1e-4)
     np.testing.assert_allclose(terms.log_weight[0], log_p, rtol=1e-5)
@@ -136,10 +136,10 @@ def test_a_classifier_may_be_convolutional():
 def test_what_is_wrong_is_named():
     x, labels = rows()
     for make, said in (
-        (lambda: model(classifier=None), "`classifier` must be a Keras layer"),
-        (lambda: model(condition=(2,)), "`condition` must be an int"),
-        (lambda: model(alpha=-1), "`alpha` must be a finite number"),
-        (lambda: model(condition_dropout=0.1), "`condition_dropout` must be 0.0"),
+        (lambda: model(classifier=None), "`classifier` must .*Received"),
+        (lambda: model(condition=(2,)), "`condition` must .*Received"),
+        (lambda: model(alpha=-1), "`alpha` must .*Received"),
+        (lambda: model(condition_dropout=0.1), "`condition_dropout` must .*Received"),
     ):
         with pytest.raises(ValueError, match=said):
             make()
@@ -149,14 +149,12 @@ def test_what_is_wrong_is_named():
         kv.objectives.Hybrid(),
         kv.objectives.ELBO(free_bits=0.1),
     ):
-        with pytest.raises(
-            ValueError, match="`objective` must be one of the reconstruction"
-        ):
+        with pytest.raises(ValueError, match="`objective` must .*Received"):
             vae.compile("adam", objective)
     vae.compile("adam")
     with pytest.raises(ValueError, match=r"`y` must be labels of shape \(12,\).*\(12, 1\)"):
         vae.fit(x, labels[:, None], verbose=0)
-    with pytest.raises(ValueError, match=r"`y` must hold labels from 0 to 2, or -1"):
+    with pytest.raises(ValueError, match=r"`y` must .* -1 .*Received"):
         vae.fit(x, labels + 5, verbose=0)
     with pytest.raises(ValueError, match=r"labels from 0 to 2\. Received: \[-1\]"):
         vae.sample(2, condition=-1)

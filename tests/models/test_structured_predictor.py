@@ -170,30 +170,30 @@ def test_wrong_data_are_named_as_they_were_given():
     model, (x, y) = linear(), data()
     model.compile("adam")
     for args, said in (
-        ((x,), r"takes pairs: `fit\(x, y\)`.*y=None"),
+        ((x,), "`y` must .*Received: y=None"),
         ((x[:, :2], y), r"`x` must have the shape \(20, 3\).*\(20, 2\)"),
         ((x, y[:, :2]), r"`y` must have shape \('batch', 4\).*\(20, 2\)"),
-        ((x[0], y), "`x` must be one row for each of y, 20.*Received: x='one for all'"),
+        ((x[0], y), "`x` must .* 20.*Received: x='one for all'"),
         ((x[:5], y), r"`x` must have the shape \(20, 3\).*\(5, 3\)"),
         ((x, np.full_like(y, np.nan)), "`y` must be finite"),
         ((np.full_like(x, np.nan), y), "`x` must be finite"),
     ):
         with pytest.raises(ValueError, match=said):
             model.fit(*args, verbose=0)
-    with pytest.raises(ValueError, match="`baseline` must be a Keras model"):
+    with pytest.raises(ValueError, match="`baseline` must .*Received"):
         linear(baseline=len)
-    with pytest.raises(ValueError, match="`condition` must be without a baseline"):
+    with pytest.raises(ValueError, match="`condition` must .*baseline.*Received"):
         mlp, taken = kv.nets.MLP([4]), {"baseline": (3,)}
         single = keras.Sequential()
         kv.StructuredPredictor(mlp, mlp, normal((DIM,)), 2, taken, baseline=single)
-    with pytest.raises(ValueError, match="`num_samples` must be a positive int"):
+    with pytest.raises(ValueError, match="`num_samples` must .*Received"):
         model.predict(x, num_samples=0)
-    with pytest.raises(ValueError, match="`x` must be of one row or more"):
+    with pytest.raises(ValueError, match="`x` must .*Received"):
         model.predict(tf.data.Dataset.from_tensor_slices(x).batch(2).take(0))
     np.testing.assert_array_equal(model.predict(x[0].tolist()), model.predict(x[:1]))
-    with pytest.raises(ValueError, match="`alpha` must be at most 1"):
+    with pytest.raises(ValueError, match="`alpha` must .*Received"):
         kv.objectives.Hybrid(1.5)
-    with pytest.raises(ValueError, match="`network` must be a Keras layer"):
+    with pytest.raises(ValueError, match="`network` must .*Received"):
         kv.distributions.PriorNetwork(3, (2,))
-    with pytest.raises(ValueError, match='`proposal` must be "posterior" or "prior"'):
+    with pytest.raises(ValueError, match="`proposal` must .*Received"):
         kv.evaluation.importance_weighted(model, y, 2, condition=x, proposal="q")
