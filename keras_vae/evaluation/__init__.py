@@ -1,4 +1,4 @@
-"""What a trained model is worth: likelihood, use of the latents, what they hold."""
+"""Evaluation of trained models: likelihood, active latent units, linear probes."""
 
 from keras_vae.evaluation.baselines import PCA, reconstruction_error
 from keras_vae.evaluation.bits import bits_per_dimension

@@ -1,25 +1,26 @@
-"""Nats per example -> bits per dimension."""
+"""Conversion of nats per example to bits per dimension."""
 
 import math
+from typing import Any
 
 from keras_vae import checks
 
 
-def bits_per_dimension(nats, event_shape):
-    """Costs in nats per example as bits per element of the event.
+def bits_per_dimension(nats: Any, event_shape: Any) -> Any:
+    """Converts costs in nats per example to bits per element of the event.
 
-    `nats / (D log 2)`. For a density of pixels that were divided by 255, adding log2(255)
-    gives the bits of the undivided pixel.
+    `nats / (D log 2)` with D elements. If pixels were divided by 255, add log2(255) for the
+    bits of the original pixels.
 
     Args:
         nats: number or array, a cost such as `-log p(x)`.
         event_shape: tuple of ints.
 
     Returns:
-        As `nats`, in bits per dimension.
+        Bits per dimension, of the type and shape of `nats`.
 
     Raises:
-        ValueError: if `event_shape` is none.
+        ValueError: if `event_shape` is not a tuple of positive ints.
 
     Example:
 

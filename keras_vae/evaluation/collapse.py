@@ -1,28 +1,36 @@
-"""Which latent units a model uses."""
+"""Posterior collapse: the active latent units, and the KL of each unit."""
+
+from typing import Any
 
 import numpy as np
 
 from keras_vae.terms import Terms
 
 
-def active_units(model, x, threshold=0.01, batch_size=1024, condition=None):
-    """The units whose posterior mean varies with x: `Var_x(E[z|x]) > threshold`.
+def active_units(
+    model: Any,
+    x: Any,
+    threshold: float = 0.01,
+    batch_size: int = 1024,
+    condition: Any = None,
+) -> np.ndarray:
+    """Finds the units whose posterior mean varies with x: `Var_x(E[z|x]) > threshold`.
 
-    Burda et al. (2016), section 5.2. Of a conditional model it is the mean less that of
-    the prior p(z|c), which varies, too, where a network gives it.
+    Burda et al. (2016), section 5.2. For a conditional model the mean of the prior p(z|c)
+    is subtracted first, because it can vary with c as well.
 
     Args:
         model: `keras_vae.VAE`.
         x: array `[rows, *event]`.
-        threshold: float, variance above which a unit counts as active.
-        batch_size: int, rows that pass the encoder at a time.
-        condition: what a conditional model conditions on.
+        threshold: float, the variance above which a unit is active.
+        batch_size: int, number of rows per call of the encoder.
+        condition: the condition of a conditional model.
 
     Returns:
         NumPy bool `[*latent]`; `.sum()` is the number of active units.
 
     Raises:
-        ValueError: for data that do not fit the likelihood.
+        ValueError: for data that the likelihood does not accept.
     """
     means = model.encode(x, batch_size, condition).mean()
     if condition is not None:
@@ -30,35 +38,37 @@ def active_units(model, x, threshold=0.01, batch_size=1024, condition=None):
     return np.var(means, axis=0) > threshold
 
 
-def kl_per_unit(model, x, batch_size=1024, condition=None):
-    """KL(q(z_j|x) || p(z_j)) of each latent unit, averaged over the data.
+def kl_per_unit(
+    model: Any, x: Any, batch_size: int = 1024, condition: Any = None
+) -> np.ndarray:
+    """Computes KL(q(z_j|x) || p(z_j)) of each latent unit, the mean over the data.
 
-    A unit near 0 has collapsed to the prior.
+    A unit with a KL near 0 has collapsed to the prior.
 
     Args:
         model: `keras_vae.VAE`.
-        x: array `[rows, *event]`, taken as it is (grey values are not binarised).
-        batch_size: int, rows that pass the encoder at a time.
-        condition: what a conditional model conditions on.
+        x: array `[rows, *event]`. Values between 0 and 1 are not binarised.
+        batch_size: int, number of rows per call of the encoder.
+        condition: the condition of a conditional model.
 
     Returns:
         NumPy float32 `[*latent]`, nats.
 
     Raises:
-        ValueError: for data that do not fit the likelihood, and if posterior and prior
-            have no KL per unit in closed form.
+        ValueError: for data that the likelihood does not accept, and if the KL per unit
+            has no closed form.
     """
     posterior = model.encode(x, batch_size, condition)
     prior = _prior(model, x, condition)
     kl = Terms(None, None, posterior, prior, None).kl_per_unit
     if kl is None:
         raise ValueError(
-            "There is no KL per unit in closed form between the posterior "
-            f"{posterior.name} and the prior {type(model.prior).__name__}."
+            "`model` must have a closed form of the KL per unit. Received: posterior "
+            f"{posterior.name} and prior {type(model.prior).__name__}"
         )
     return np.mean(kl, axis=0)
 
 
-def _prior(model, x, condition):
-    given = model.embed(model.check_condition(condition, len(x)))
-    return model.prior.distribution(given)
+def _prior(model: Any, x: Any, condition: Any) -> Any:
+    condition = model.embed(model.check_condition(condition, len(x)))
+    return model.prior.distribution(condition)

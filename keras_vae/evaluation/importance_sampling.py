@@ -1,8 +1,9 @@
-"""log p(x) by importance sampling, with its error."""
+"""Estimates of log p(x) by importance sampling, with their errors."""
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,18 +11,19 @@ import tensorflow as tf
 from keras_vae import checks
 from keras_vae.training.arrays import select_rows
 
-# Blocks of samples in one call, which Ctrl-C cannot end: half a second.
-_CALL = 64
+# Blocks of samples per call of a compiled function. Ctrl-C cannot interrupt a call, so it
+# should take about half a second.
+_BLOCKS_PER_CALL = 64
 
 
 class ImportanceWeighted(NamedTuple):
-    """What importance sampling says of log p(x): arrays `[rows]`, float32.
+    """Importance sampling estimates of log p(x): float32 arrays `[rows]`.
 
     Attributes:
         log_likelihood: the estimate of log p(x), nats.
-        standard_error: its standard error, nats, by the delta method: that of the mean
-            weight relative to the mean weight. NaN with one sample. It is honest only
-            while the effective sample size is not small.
+        standard_error: its standard error, nats, by the delta method: the standard error
+            of the mean weight, divided by the mean weight. NaN with one sample. It is not
+            reliable if the effective sample size is small.
         effective_sample_size: `(sum w)**2 / sum w**2`, from 1 to `num_samples`.
     """
 
@@ -31,51 +33,58 @@ class ImportanceWeighted(NamedTuple):
 
 
 def importance_weighted(
-    model, x, num_samples=1000, batch_size=2048, condition=None, proposal="posterior"
-):
+    model: Any,
+    x: Any,
+    num_samples: int = 1000,
+    batch_size: int = 2048,
+    condition: Any = None,
+    proposal: str = "posterior",
+) -> ImportanceWeighted:
     """Estimates log p(x), or log p(x | condition), with the posterior as the proposal.
 
     `log mean_k w_k`, `w_k = p(x, z_k) / q(z_k | x)` (Burda et al., 2016, equation 8; as an
-    evaluation: Rezende et al., 2014, appendix E). Noise is keyed by the place of the row
-    and the number of the sample, so that the numbers do not depend on `batch_size`, and
-    grey data are binarised as in `evaluate`.
+    evaluation: Rezende et al., 2014, appendix E). The key of the noise is the position of
+    the row and the index of the sample, so the noise does not depend on `batch_size`.
+    Values between 0 and 1 are binarised as in `evaluate`.
 
     Args:
         model: `keras_vae.VAE`.
         x: array `[rows, *event]`.
-        num_samples: int, K. Samples are streamed: memory does not grow with it.
-        batch_size: int, how many rows (examples times samples) pass the decoder at once.
-        condition: what a conditional model conditions on.
-        proposal: `"posterior"`, or `"prior"`: then `w_k = p(x | z_k)`, the Monte Carlo
-            estimate, of far larger error (both: Sohn et al., 2015, section 4.1).
+        num_samples: int, K. The memory does not grow with K.
+        batch_size: int, number of rows (examples times samples) per call of the decoder.
+        condition: the condition of a conditional model.
+        proposal: `"posterior"`, or `"prior"` for the Monte Carlo estimate with
+            `w_k = p(x | z_k)`, whose error is far larger (both: Sohn et al., 2015, section
+            4.1).
 
     Returns:
         `ImportanceWeighted`: the estimate, its standard error and the effective sample
         size of each row.
 
     Raises:
-        ValueError: for data that do not fit the likelihood, or counts below 1.
+        ValueError: for data that the likelihood does not accept, or an invalid argument.
+        NotImplementedError: if the posterior is a point, as in an `Autoencoder`.
     """
     if not model.generative:
         raise NotImplementedError(
-            f"{type(model).__name__} defines no density p(x): its posterior is a point. "
-            "`evaluate` gives its reconstruction term; a VAE has log_likelihood."
+            f"{type(model).__name__} has no density p(x): its posterior is a point. Use "
+            "`evaluate` for the reconstruction term, or a VAE for log p(x)."
         )
     x = model.check_data(x)
     num_samples = checks.positive_int(num_samples, "num_samples")
     batch_size = checks.positive_int(batch_size, "batch_size")
     condition = model.check_condition(condition, len(x))
-    known = proposal in ("posterior", "prior")
-    checks.require(known, "proposal", '"posterior" or "prior"', proposal)
+    is_proposal = proposal in ("posterior", "prior")
+    checks.require(is_proposal, "proposal", '"posterior" or "prior"', proposal)
 
-    def run(jit_compile):
+    def run(jit_compile: bool) -> Any:
         key = "importance weights", proposal, jit_compile
         steps = model.compiled_once(key, lambda: _make_steps(model, proposal, jit_compile))
         return _log_sums(x, condition, num_samples, batch_size, *steps)
 
     log_sum, log_sum_of_squares = model.try_xla(run)
     size = np.exp(2 * log_sum - log_sum_of_squares)
-    with np.errstate(divide="ignore", invalid="ignore"):  # one sample has no error
+    with np.errstate(divide="ignore", invalid="ignore"):  # NaN for one sample
         variance = (num_samples / size - 1) / np.float64(num_samples - 1)
     return ImportanceWeighted(
         log_likelihood=(log_sum - math.log(num_samples)).astype(np.float32),
@@ -84,22 +93,29 @@ def importance_weighted(
     )
 
 
-def _log_sums(x, condition, num_samples, batch_size, prepare, add):
-    """The logarithms of the sums of w and of w**2, `[2, rows]`."""
+def _log_sums(
+    x: Any,
+    condition: Any,
+    num_samples: int,
+    batch_size: int,
+    prepare: Callable[..., Any],
+    add: Callable[..., tf.Tensor],
+) -> np.ndarray:
+    """Computes the logarithms of the sums of w and of w**2, `[2, rows]`."""
     rows = min(len(x), batch_size)
     at_once = min(num_samples, batch_size // rows)
     log_sums = []
     for start in range(0, len(x), rows):
         part = tf.constant(x[start : start + rows])
         position = start + tf.range(len(part))
-        given = select_rows(condition, slice(start, start + rows))
-        prepared = prepare(part, given, position)
-        # float64: in float32 a running sum stops to grow where |log w| is large.
+        condition_part = select_rows(condition, slice(start, start + rows))
+        prepared = prepare(part, condition_part, position)
+        # float64: a running sum in float32 stops growing if |log w| is large.
         sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
-        for first in range(0, num_samples, _CALL * at_once):
-            last = min(first + _CALL * at_once, num_samples)
-            whole = last - (last - first) % at_once
-            for begin, end in ((first, whole), (whole, last)):
+        for first in range(0, num_samples, _BLOCKS_PER_CALL * at_once):
+            last = min(first + _BLOCKS_PER_CALL * at_once, num_samples)
+            remainder = last - (last - first) % at_once  # start of the incomplete block
+            for begin, end in ((first, remainder), (remainder, last)):
                 if begin < end:
                     samples = min(at_once, end - begin)
                     bounds = tf.constant(begin), tf.constant(end)
@@ -108,23 +124,29 @@ def _log_sums(x, condition, num_samples, batch_size, prepare, add):
     return tf.concat(log_sums, axis=1).numpy()
 
 
-def _make_steps(model, proposal, jit_compile):
+def _make_steps(
+    model: Any, proposal: str, jit_compile: bool
+) -> tuple[Callable[..., Any], Callable[..., tf.Tensor]]:
+    """Makes the compiled functions of `_log_sums` for a model."""
     compiled = functools.partial(
         tf.function, reduce_retracing=True, jit_compile=jit_compile
     )
 
     @compiled
-    def prepare(x, condition, position):
+    def prepare(x: Any, condition: Any, position: tf.Tensor) -> tuple[Any, Any, Any]:
         x = model.likelihood.observe(model.as_float(x), model.row_noise(position))
         condition = model.embed(condition)
         return x, model.infer(x, condition), condition
 
     @compiled
-    def add(x, q_params, condition, position, first, last, samples, log_sums):
-        """Adds the weights of the samples first .. last - 1, so many at a time."""
+    def add(
+        x: Any, q_params: Any, condition: Any, position: tf.Tensor, first: tf.Tensor,
+        last: tf.Tensor, samples: int, log_sums: tf.Tensor,
+    ) -> tf.Tensor:  # fmt: skip
+        """Adds the weights of the samples first .. last - 1, `samples` at a time."""
         draw = model.row_noise(position, jit_compile)
 
-        def block(first, log_sums):
+        def block(first: tf.Tensor, log_sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             noise = functools.partial(draw, first=first)
             terms = model.terms_given(x, q_params, noise, condition, samples)
             if proposal == "prior":

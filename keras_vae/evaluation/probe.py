@@ -1,33 +1,37 @@
-"""What a linear classifier finds in the latents."""
+"""Linear probe: accuracy of a linear classifier on the latents."""
+
+from typing import Any
 
 import numpy as np
 
 from keras_vae.training.arrays import check_labels
 
 
-def linear_probe(model, x_train, y_train, x_test, y_test, batch_size=1024):
-    """Accuracy of a logistic regression on the posterior means.
+def linear_probe(
+    model: Any, x_train: Any, y_train: Any, x_test: Any, y_test: Any, batch_size: int = 1024
+) -> float:
+    """Computes the accuracy of a logistic regression on the posterior means.
 
     Args:
         model: `keras_vae.VAE` or `Autoencoder`.
-        x_train: array `[rows, *event]`, on whose codes the probe is trained.
+        x_train: array `[rows, *event]`, the training data of the probe.
         y_train: labels `[rows]`.
         x_test: array `[rows, *event]`.
         y_test: labels `[rows]`.
-        batch_size: int, rows that pass the encoder at a time.
+        batch_size: int, number of rows per call of the encoder.
 
     Returns:
-        float, the share of test rows whose label is right.
+        float, the fraction of test rows that are classified correctly.
 
     Raises:
-        ValueError: for data that do not fit the likelihood, or labels that do not fit
-            the data.
+        ValueError: for data that the likelihood does not accept, or labels with another
+            number of rows.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import, rarely used
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def codes(x, y, part):
+    def codes(x: Any, y: Any, part: str) -> tuple[np.ndarray, np.ndarray]:
         x = model.check_data(x, f"x_{part}")
         y = np.asarray(y)
         check_labels(y, len(x), f"y_{part}")
