@@ -85,6 +85,6 @@ def shape(value: Any, name: str) -> tuple[int, ...]:
     return tuple(int(d) for d in dims)
 
 
-def _is_number(value, kind):
-    """Returns whether `value` is a number of the given kind. A bool is not a number."""
+def _is_number(value: Any, kind: type) -> bool:
+    """Returns True if `value` is a number of this kind. A bool is not a number."""
     return isinstance(value, kind) and not isinstance(value, bool)

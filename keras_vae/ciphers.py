@@ -68,18 +68,18 @@ def philox_blocks(seed: int, low: Any, high: Any, blocks: Any) -> list[tf.Tensor
     return [tf.cast(word, tf.int32) for word in (a, b, c, d)]
 
 
-def _products(word, factor):
+def _products(word: tf.Tensor, factor: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Multiplies uint32 by a factor; returns the high and the low half of the product."""
     return _halves(tf.cast(word, tf.uint64) * tf.constant(factor, tf.uint64))
 
 
-def _halves(words):
+def _halves(words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits uint64 into its high and its low 32 bits."""
     high = tf.bitwise.right_shift(words, tf.constant(32, tf.uint64))
     return tf.cast(high, tf.uint32), tf.cast(words, tf.uint32)
 
 
-def _xor(a, b, key):
+def _xor(a: tf.Tensor, b: tf.Tensor, key: int) -> tf.Tensor:
     return tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(a, b), tf.constant(key, tf.uint32))
 
 
@@ -113,14 +113,14 @@ def threefry_2x32(
     return a, b
 
 
-def _rotate_left(word, distance):
+def _rotate_left(word: tf.Tensor, distance: int) -> tf.Tensor:
     # (word << d) + (word >>> (32 - d)), where >>> fills with zeros. The arithmetic shift
     # fills a negative word with ones; subtracting the sign first compensates for them.
     sign = tf.bitwise.right_shift(word, 31)
     return (word - sign) * 2**distance + tf.bitwise.right_shift(word, 32 - distance)
 
 
-def _rotate_left_by_shifts(word, distance):
+def _rotate_left_by_shifts(word: tf.Tensor, distance: int) -> tf.Tensor:
     # Fast in XLA. LiteRT has no left shift among its builtin operators.
     low = tf.bitwise.right_shift(word, 32 - distance) & (2**distance - 1)
     return tf.bitwise.left_shift(word, distance) | low

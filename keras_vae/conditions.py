@@ -115,7 +115,7 @@ class NumberCondition:
         return tf.concat([tf.where(present, value, 0.0), flag], axis=-1)
 
     @staticmethod
-    def _as_float(value):
+    def _as_float(value: tf.Tensor) -> tf.Tensor:
         scale = 255.0 if value.dtype == "uint8" else 1.0
         return tf.cast(value, tf.float32) / scale
 
@@ -148,7 +148,7 @@ def parse(condition: Any) -> Any:
     return _parse_one(condition, "condition")
 
 
-def _parse_one(value, name):
+def _parse_one(value: Any, name: str) -> LabelCondition | NumberCondition:
     if isinstance(value, (tuple, list)):
         return NumberCondition(checks.shape(value, name) if value else ())
     if isinstance(value, (bool, type(None), float, str)):

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import keras
 import tensorflow as tf
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_vae import checks, schedules
 from keras_vae.terms import Terms
@@ -81,9 +82,9 @@ class ELBO(Objective):
 
     def __init__(
         self,
-        beta: float | schedules.Schedule = 1.0,
+        beta: float | LearningRateSchedule = 1.0,
         free_bits: float = 0.0,
-        capacity: float | schedules.Schedule | None = None,
+        capacity: float | LearningRateSchedule | None = None,
         num_samples: int = 1,
     ):
         super().__init__(num_samples)

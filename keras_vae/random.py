@@ -102,7 +102,9 @@ def step_noise(seed: int, step: tf.Tensor, rows: tf.Tensor, offset: Any = 0) -> 
         A function `draw(kind, shape, stream, num_samples=1)`.
     """
 
-    def draw(kind, shape, stream, num_samples=1):
+    def draw(
+        kind: str, shape: tuple[int, ...], stream: int, num_samples: int = 1
+    ) -> tf.Tensor:
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
         # XLA concatenates short parts one number at a time. So one block per normal is
         # cheaper than one block per four normals.
@@ -146,7 +148,9 @@ def row_noise(low: tf.Tensor, high: tf.Tensor, xla: bool = False) -> Draw:
         `first` .. `first + num_samples - 1` of each row.
     """
 
-    def draw(kind, shape, stream, num_samples=1, first=0):
+    def draw(
+        kind: str, shape: tuple[int, ...], stream: int, num_samples: int = 1, first: Any = 0
+    ) -> tf.Tensor:
         n, *event = (2, 2) if kind == "seed" else (math.prod(shape), *shape)
         blocks = -(-n // 2)
         # XLA concatenates one number at a time, so with XLA each block is computed twice.
@@ -164,7 +168,7 @@ def row_noise(low: tf.Tensor, high: tf.Tensor, xla: bool = False) -> Draw:
     return draw
 
 
-def _normals(a, b):
+def _normals(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Turns two random words into two normals (Box and Muller, 1958)."""
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(a)))
     # 2 pi in two parts, for exported files with float16 constants: 6.28125 is exact in
@@ -174,14 +178,14 @@ def _normals(a, b):
     return radius * tf.cos(angle), radius * tf.sin(angle)
 
 
-def _uniform(word):
+def _uniform(word: tf.Tensor) -> tf.Tensor:
     """Turns a random word into a uniform number in (0, 1), see `row_noise`."""
     bits = tf.bitwise.right_shift(word, 9) - tf.bitwise.right_shift(word, 31) * 2**23
     return tf.cast(2 * bits + 1, tf.float32) * 2.0**-24
 
 
 # Turns two random words into two numbers of a kind.
-_TRANSFORMS = {
+_TRANSFORMS: dict[str, Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]] = {
     "normal": _normals,
     "uniform": lambda a, b: (_uniform(a), _uniform(b)),
     "seed": lambda a, b: (a, b),

@@ -119,7 +119,7 @@ def tile_rows(values: Any, samples: int) -> Any:
     if samples == 1 or values is None:
         return values
 
-    def tile(value):
+    def tile(value: tf.Tensor) -> tf.Tensor:
         # Tiles a new axis: LiteRT's converter loses a tile of an axis of unknown size.
         tiled = tf.tile(value[None], [samples, *[1] * value.shape.rank])
         return tf.reshape(tiled, (-1, *value.shape[1:]))
@@ -127,7 +127,7 @@ def tile_rows(values: Any, samples: int) -> Any:
     return tf.nest.map_structure(tile, values)
 
 
-def _analytic_kl(q, p):
+def _analytic_kl(q: Any, p: Any) -> tf.Tensor | None:
     """Returns KL(q || p) in closed form, or None if TFP has none."""
     try:
         return tfd.kl_divergence(q, p)

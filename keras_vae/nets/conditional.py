@@ -29,7 +29,7 @@ class _ConditionalNetwork(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         self.network(self.join(*self._symbolic(input_shape)))
 
-    def _symbolic(self, shapes):
+    def _symbolic(self, shapes: Any) -> Any:
         """Makes symbolic inputs, to build the network by a call.
 
         `network.build` is not enough: it leaves layers inside a layer without a `build`
@@ -86,7 +86,7 @@ class Planes(_ConditionalNetwork):
     def join(self, x: Any, condition: Any) -> Any:
         size = x.shape[1:-1]
 
-        def plane(value):
+        def plane(value: Any) -> Any:
             if len(value.shape) != len(x.shape):
                 value = as_vector(value)
                 value = ops.reshape(value, (-1, *[1] * len(size), value.shape[-1]))
