@@ -93,7 +93,7 @@ class ELBO(Objective):
         self.capacity = None if capacity is None else schedules.get(capacity, "capacity")
         if self.capacity is not None and self.free_bits:
             raise ValueError(
-                "`free_bits` and `capacity` must not both be set. "
+                "`free_bits` and `capacity` exclude each other: set one of them. "
                 f"Received: free_bits={free_bits}, capacity={capacity}"
             )
 

@@ -26,7 +26,7 @@ def check_parts(
     checks.require(isinstance(likelihood, Head), "likelihood", _HEAD, likelihood)
     if posterior is not None:
         checks.require(isinstance(posterior, Head), "posterior", _HEAD, posterior)
-        expected = "a different object from `likelihood`"
+        expected = "a different object from `likelihood`: a model has two heads"
         checks.require(posterior is not likelihood, "posterior", expected, posterior)
     if prior is not None:
         expected = "a prior, such as keras_vae.distributions.StandardNormal((20,))"
