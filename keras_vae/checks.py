@@ -1,12 +1,14 @@
 """Checks of arguments. An error has the argument's name, the rule and the value."""
 
-import math
 import numbers
 import os
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
+
+_LARGEST = sys.float_info.max
 
 
 def require(condition: Any, name: str, expected: str, value: Any) -> None:
@@ -32,14 +34,14 @@ def positive_ints_or_none(**values: Any) -> None:
 
 def non_negative(value: Any, name: str) -> float:
     """Returns `value` as a float. Raises unless it is a finite number of at least 0."""
-    is_valid = _is_number(value, numbers.Real) and math.isfinite(value) and value >= 0
+    is_valid = _is_number(value, numbers.Real) and 0 <= value <= _LARGEST
     require(is_valid, name, "a finite number of 0 or more", value)
     return float(value)
 
 
 def positive(value: Any, name: str) -> float:
     """Returns `value` as a float. Raises unless it is a finite number above 0."""
-    is_valid = _is_number(value, numbers.Real) and math.isfinite(value) and value > 0
+    is_valid = _is_number(value, numbers.Real) and 0 < value <= _LARGEST
     require(is_valid, name, "a finite number above 0", value)
     return float(value)
 

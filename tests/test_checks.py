@@ -12,7 +12,7 @@ from keras_vae import checks
 from tests.refusals import each_refused, of_option, refused
 
 NO_NUMBERS = [None, "1", b"1", [1], (1,), {}, np.ones(2), abs, 1j, True, False]
-NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan")]
+NOT_FINITE = [math.nan, math.inf, 10**400, -math.inf, np.float32("nan")]
 
 
 def test_counts_must_be_positive_ints():
@@ -67,7 +67,9 @@ def test_shapes_must_be_positive_ints():
 
 def test_what_fits_passes_and_what_does_not_is_named():
     checks.require(True, "part", "a part", None)
-    call = of_option(checks.require, "condition", name="part", expected="a wheel", value="x")
+    call = of_option(
+        checks.require, "condition", name="part", expected="a wheel", value="x"
+    )
     each_refused(call, [False, (), None, 0], "`part`", "a wheel", came="x")
 
 
