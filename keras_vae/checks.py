@@ -1,14 +1,13 @@
 """Checks of arguments. An error has the argument's name, the rule and the value."""
 
+import contextlib
+import math
 import numbers
 import os
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
-
-_LARGEST = sys.float_info.max
 
 
 def require(condition: Any, name: str, expected: str, value: Any) -> None:
@@ -34,16 +33,16 @@ def positive_ints_or_none(**values: Any) -> None:
 
 def non_negative(value: Any, name: str) -> float:
     """Returns `value` as a float. Raises unless it is a finite number of at least 0."""
-    is_valid = _is_number(value, numbers.Real) and 0 <= value <= _LARGEST
-    require(is_valid, name, "a finite number of 0 or more", value)
-    return float(value)
+    number = _finite(value)
+    require(number >= 0, name, "a finite number of 0 or more", value)
+    return number
 
 
 def positive(value: Any, name: str) -> float:
     """Returns `value` as a float. Raises unless it is a finite number above 0."""
-    is_valid = _is_number(value, numbers.Real) and 0 < value <= _LARGEST
-    require(is_valid, name, "a finite number above 0", value)
-    return float(value)
+    number = _finite(value)
+    require(number > 0, name, "a finite number above 0", value)
+    return number
 
 
 def short(text: str | None) -> str | None:
@@ -90,3 +89,12 @@ def shape(value: Any, name: str) -> tuple[int, ...]:
 def _is_number(value: Any, kind: type) -> bool:
     """Returns True if `value` is a number of this kind. A bool is not a number."""
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> float:
+    """The float of a finite real number; NaN for anything else."""
+    if _is_number(value, numbers.Real):
+        with contextlib.suppress(OverflowError):  # an int beyond the range of floats
+            number = float(value)
+            return number if math.isfinite(number) else math.nan
+    return math.nan

@@ -12,7 +12,8 @@ from keras_vae import checks
 from tests.refusals import each_refused, of_option, refused
 
 NO_NUMBERS = [None, "1", b"1", [1], (1,), {}, np.ones(2), abs, 1j, True, False]
-NOT_FINITE = [math.nan, math.inf, 10**400, -math.inf, np.float32("nan")]
+NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan")]
+TOO_LARGE = 10**400  # for a float
 
 
 def test_counts_must_be_positive_ints():
@@ -31,7 +32,7 @@ def test_counts_may_be_left_out():
 
 
 def test_weights_must_be_finite_numbers_of_0_or_more():
-    bad = [*NO_NUMBERS, *NOT_FINITE, -1, -1e-9]
+    bad = [*NO_NUMBERS, *NOT_FINITE, TOO_LARGE, -1, -1e-9]
     each_refused(lambda value: checks.non_negative(value, "weight"), bad, "`weight`")
     for good in (0, 0.0, 2, 0.5, np.float32(0.5)):
         assert checks.non_negative(good, "weight") == good
@@ -39,7 +40,7 @@ def test_weights_must_be_finite_numbers_of_0_or_more():
 
 
 def test_sizes_must_be_finite_numbers_above_0():
-    bad = [*NO_NUMBERS, *NOT_FINITE, 0, 0.0, -1, -1e-9]
+    bad = [*NO_NUMBERS, *NOT_FINITE, TOO_LARGE, 0, 0.0, -1, -1e-9]
     each_refused(lambda value: checks.positive(value, "size"), bad, "`size`")
     assert checks.positive(1, "size") == 1.0 and checks.positive(1e-9, "size") == 1e-9
 
