@@ -1,7 +1,7 @@
 """What `datasets.load` refuses: files that are missing, damaged, or of something else.
 
 A row is (files, what is loaded, its options, words of the message). What names an option
-in the message names it on the command line, too: see `tests/test_cli_bad_input.py`.
+in the message names it on the command line, too: see `tests/cli/test_bad_input.py`.
 """
 
 import gc

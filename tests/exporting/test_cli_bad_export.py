@@ -1,4 +1,4 @@
-"""What `keras-vae export` and `keras-vae verify` refuse: see `tests/test_cli_bad_input.py`.
+"""What `keras-vae export` and `keras-vae verify` refuse: see `tests/cli/test_bad_input.py`.
 
 What the package checks itself is in `test_bad_arguments.py`; here is how the command line
 says it, with the option as it is typed, or RUN, DATA or ARTEFACT, and nothing written.

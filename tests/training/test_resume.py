@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests import resume
+from tests.training import resume
 
 
 def values(model):
@@ -33,7 +33,7 @@ def runs(tmp_path_factory, run_module):
             variable.assign(value)
         resume.train(model, data(), 2)
         model.save(folder / f"{kind}.keras")
-    run_module("tests.resume", folder)
+    run_module("tests.training.resume", folder)
     return folder, ends
 
 

@@ -19,7 +19,7 @@ from keras_vae import cli, datasets
 from keras_vae.datasets import files
 from keras_vae.runs.report import numbers
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 OPTIONS = [
     "--hidden", "16", "--network", "mlp", "--latent", "3", "--batch", "16",
     "--shift", "0.1",

@@ -1,6 +1,6 @@
 """Trains the same cases on one device, on two replicas, on two workers; prints JSON.
 
-    python -m tests.replicas one|mirrored|workers FOLDER CASE ...
+    python -m tests.training.replicas one|mirrored|workers FOLDER CASE ...
 
 Run as processes of their own: logical devices are configured before TensorFlow starts, a
 worker is a process, and after one error in a collective every later one fails. FOLDER has

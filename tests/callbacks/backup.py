@@ -1,6 +1,6 @@
 """A fit with all that a backup must keep, in processes that die. A script.
 
-    python -m tests.backup FOLDER
+    python -m tests.callbacks.backup FOLDER
 
 Each process is a fork of this one, which has imported everything and run nothing. It
 prints how each of them ended, a number a line, and leaves what the last ended with.

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import keras_vae as kv
 from keras_vae.training import replicas
-from tests import replicas as script
+from tests.training import replicas as script
 
 SAME = ["sgd", "adam", "sgd_iwae", "conditional", "all_at_once", "xla", "bad"]
 MODES = {
@@ -49,7 +49,9 @@ def reports(run_module, data):
     """What each process saw: "one", "mirrored", and both "workers"."""
 
     def run(mode, **environment):
-        output = run_module("tests.replicas", mode, data, *MODES[mode], **environment)
+        output = run_module(
+            "tests.training.replicas", mode, data, *MODES[mode], **environment
+        )
         return json.loads(output.splitlines()[-1])
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -205,7 +207,7 @@ def test_clipping_is_of_all_gradients_together(data):
 )
 def test_further_cases_on_two_replicas(run_module, data, case, atol):
     one, two = (
-        json.loads(run_module("tests.replicas", mode, data, case).splitlines()[-1])
+        json.loads(run_module("tests.training.replicas", mode, data, case).splitlines()[-1])
         for mode in ("one", "mirrored")
     )
     assert difference(one[case]["weights"], two[case]["weights"]) < atol

@@ -16,7 +16,7 @@ import pytest
 
 from keras_vae.callbacks import Backup, Preempted
 from keras_vae.callbacks.snapshot import read_state
-from tests import backup
+from tests.callbacks import backup
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork")
 
@@ -27,7 +27,7 @@ def assert_same(one, other):
 
 
 def test_killed_and_preempted_it_ends_as_the_uninterrupted_fit(tmp_path, run_module):
-    said = run_module("tests.backup", tmp_path).split()
+    said = run_module("tests.callbacks.backup", tmp_path).split()
     assert [int(code) for code in said] == [-signal.SIGKILL, 75, 0]
     model, watch = backup.build(), backup.watchers()
     arrays, values = backup.end(model, backup.fit(model, watch), watch)

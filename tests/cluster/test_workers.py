@@ -15,7 +15,7 @@ import pytest
 
 from keras_vae.cluster import launcher, meeting
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 # As the script does, so that nothing heavy is imported; and with Ctrl-C as in a terminal:
 # a shell ignores it in what it starts in the background, where tests may run.
 START = """
