@@ -1,4 +1,4 @@
-"""What watches a fit: backups, image grids, a warning of posterior collapse.
+"""Callbacks of `fit`: backups, image grids, a warning about posterior collapse.
 
 The terms of the bound need nothing of their own: `keras.callbacks.TensorBoard` and
 `CSVLogger` write all that `fit` reports.

@@ -76,7 +76,7 @@ def _readable_errors() -> Iterator[None]:
 
 
 def _correctable(error):
-    """Whether a user can act on an error; all others keep their traceback."""
+    """Returns True if a user can act on an error; all others keep their traceback."""
     if isinstance(error, ImportError):
         return "keras-vae[" in str(error)  # an extra to install
     kinds: tuple[Any, ...] = (ValueError, OSError, RuntimeError, MemoryError)
@@ -86,7 +86,7 @@ def _correctable(error):
 
 
 def _lost_worker(error):
-    """Whether the cause is another worker, which did not connect or has ended."""
+    """Returns True if the cause is another worker, which did not connect or has ended."""
     has_workers = {"TF_CONFIG", "SLURM_JOB_ID"} & os.environ.keys()
     if not has_workers or "tensorflow" not in sys.modules:
         return False

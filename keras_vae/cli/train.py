@@ -115,6 +115,7 @@ def train(
 
 
 def launch(
+    context: typer.Context,
     command: Annotated[
         list[str],
         typer.Argument(
@@ -143,9 +144,8 @@ def launch(
     name, *arguments = command
     if name != "train":
         raise ValueError(f"`command` must be `train` and its options. Received: {name}")
-    from keras_vae.cli.app import app
-
-    parser = typer.main.get_group(app).commands["train"]  # raises the errors of train
+    root: Any = context.find_root().command
+    parser = root.commands["train"]  # raises the errors of train
     options = parser.make_context("keras-vae train", arguments.copy()).params
     if options["strategy"] == "mirrored":
         raise ValueError(
@@ -220,7 +220,7 @@ def _open_or_new(folder, options, changes, resume):
 
 
 def _is_finished(run, done):
-    """Whether a run with `done` epochs is complete; prints the path of its report."""
+    """Returns True if a run with `done` epochs is complete; prints the path of its report."""
     epochs, page = run.options.epochs, run.path("report.html")
     if done > epochs:
         raise ValueError(

@@ -52,7 +52,7 @@ class Dataset(NamedTuple):
 
     @property
     def streamed(self) -> bool:
-        """Whether the training rows stay on the disk."""
+        """Returns True if the training rows stay on the disk."""
         return isinstance(self.x_train, RowsOnDisk)
 
     @property
@@ -140,7 +140,7 @@ class Dataset(NamedTuple):
 
     @property
     def has_classes(self) -> bool:
-        """Whether the labels are 2 to 100 classes: integers or text, not floats."""
+        """Returns True if the labels are 2 to 100 classes: integers or text, not floats."""
         y = self.y_train
         return y is not None and y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
 

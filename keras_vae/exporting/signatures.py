@@ -364,7 +364,7 @@ def _embedded(model, condition, valid):
 
 
 def _all(values):
-    """Whether all values of a row are true: `[rows]`."""
+    """Returns True if all values of a row are true: `[rows]`."""
     return tf.reduce_all(values, axis=range(1, values.shape.rank))
 
 

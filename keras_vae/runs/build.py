@@ -172,7 +172,7 @@ def _check_objective(options):
 
 
 def _has_bound(options):
-    """Whether the model is trained by a bound on log p(x)."""
+    """Returns True if the model is trained by a bound on log p(x)."""
     return MODELS[options.model].default_objective is objectives.ELBO
 
 
@@ -181,7 +181,7 @@ def _refuse(name: str, expected: str, value: Any) -> NoReturn:
 
 
 def _in_unit_interval(data):
-    """Whether all values are in [0, 1], in model units."""
+    """Returns True if all values are in [0, 1], in model units."""
     parts = [x for x in (data.x_seen, data.x_val, data.x_test) if x is not None]
     return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
 

@@ -61,7 +61,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder holds a run."""
+        """Returns True if the folder holds a run."""
         return self.path("run.json").is_file()
 
     @classmethod
@@ -156,7 +156,7 @@ class Run:
 
     @property
     def conditional(self) -> bool:
-        """Whether the labels are the condition of the model."""
+        """Returns True if the labels are the condition of the model."""
         return self.options.condition is not None
 
     def condition_kwargs(

@@ -12,14 +12,14 @@ from keras_vae.datasets.rows import MappedRows, RowsOnDisk
 
 
 def yields_batches(data: Any) -> bool:
-    """Whether `data` yields batches by itself: tf.data, PyDataset, a generator."""
+    """Returns True if `data` yields batches by itself: tf.data, PyDataset, a generator."""
     plain = (list, tuple, dict, str, bytes, numbers.Number, type(None))
     sparse = (tf.SparseTensor, tf.RaggedTensor)
     return not (hasattr(data, "__array__") or isinstance(data, (*plain, *sparse)))
 
 
 def is_mapped(value: Any) -> bool:
-    """Whether `value` is an array that is mapped from a file, or a slice of one."""
+    """Returns True if `value` is an array that is mapped from a file, or a slice of one."""
     return isinstance(value, np.memmap) and value.filename is not None
 
 

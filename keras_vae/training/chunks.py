@@ -1,4 +1,4 @@
-"""How the steps of `fit` and `evaluate` run: compiled, and many steps in one call.
+"""Execution of the steps of `fit` and `evaluate`: compiled, many steps in one call.
 
 Keras calls a function for each execution, with an iterator of `tf.data`. For arrays it is
 called here with a `Part` of a `Chunk` instead: batches that were gathered together and lie
@@ -310,7 +310,7 @@ def try_xla(model: keras.Model, run: Callable[[bool], Any], required: bool) -> A
 
 
 def slow_in_xla(model: keras.Model) -> bool:
-    """Whether a built model has layers that XLA is slow with on a CPU.
+    """Returns True if a built model has layers that XLA is slow with on a CPU.
 
     XLA's convolutions are slower than oneDNN's, and its loops over time are slower than
     TensorFlow's (measured: docs/speed.md).

@@ -1,4 +1,4 @@
-"""What identifies a training: model, data and options as facts that can be compared.
+"""Facts that identify a training: its model, data and options, for comparison.
 
 A backup is resumed only by the training that wrote it, and workers train together only if
 their facts are equal.

@@ -44,7 +44,7 @@ class Model(keras.Model):
     """`keras.Model` with public names for the internals that a subclass needs."""
 
     def default_jit_compile(self) -> bool:
-        """What `jit_compile="auto"` stands for. Keras has no public hook for it."""
+        """Returns what `jit_compile="auto"` means. Keras has no public hook for it."""
         return super()._resolve_auto_jit_compile()
 
     def _resolve_auto_jit_compile(self) -> bool:
@@ -75,7 +75,7 @@ class Model(keras.Model):
         self._assert_compile_called(method)
 
     def iterator_function(self, step: Callable) -> Callable:
-        """What Keras makes of a step: a function of an iterator.
+        """Returns Keras' function of an iterator that runs a step.
 
         `make_train_function` makes it of `train_step` only.
         """
@@ -83,7 +83,7 @@ class Model(keras.Model):
 
     @property
     def made_under_strategy(self) -> bool:
-        """Whether the model was made in the scope of a `tf.distribute` strategy."""
+        """Returns True if the model was made in the scope of a `tf.distribute` strategy."""
         return self._distribute_strategy is not None
 
 
@@ -93,7 +93,7 @@ def flatten_layers(layer: keras.layers.Layer, include_self: bool = True) -> list
 
 
 def has_sublayers(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is made of other layers: only `Model` has them under `layers`."""
+    """Returns True if a layer is made of other layers: only `Model` has them under `layers`."""
     return bool(layer._layers)
 
 
@@ -151,6 +151,6 @@ def summed_gradients(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
 
 
 def loops_on_cpu(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the replicas of a strategy can meet inside a loop on the CPU."""
+    """Returns True if the replicas of a strategy can meet inside a loop on the CPU."""
     operations = getattr(strategy.extended, "_cross_device_ops", None)
     return isinstance(operations, tf.distribute.ReductionToOneDevice)

@@ -78,12 +78,12 @@ def steps_per_execution(strategy: tf.distribute.Strategy, steps: int) -> int:
 
 
 def several_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether other processes train the same model."""
+    """Returns True if other processes train the same model."""
     return len(_workers(strategy)) > 1
 
 
 def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
-    """Whether this process writes the files that all workers share. True for one worker."""
+    """Returns True if this process writes the files of all workers, as one worker does."""
     strategy = strategy or tf.distribute.get_strategy()
     tasks, resolver = _workers(strategy), strategy.cluster_resolver
     return len(tasks) < 2 or (resolver.task_type, resolver.task_id) == tasks[0]
@@ -146,7 +146,7 @@ def _hash(text):
 
 
 def share(rows: tf.Tensor) -> tuple[Any, Any]:
-    """Where this replica's rows lie in the global batch.
+    """Returns the position of this replica's rows in the global batch.
 
     Args:
         rows: int32 scalar tensor, the rows of this replica.
