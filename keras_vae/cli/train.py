@@ -220,7 +220,7 @@ def _open_or_new(folder, options, changes, resume):
 
 
 def _is_finished(run, done):
-    """Returns True if a run with `done` epochs is complete; prints the path of its report."""
+    """Returns True if `done` epochs complete a run; prints the path of its report."""
     epochs, page = run.options.epochs, run.path("report.html")
     if done > epochs:
         raise ValueError(

@@ -211,7 +211,7 @@ class Shards(RowsOnDisk):
 
 
 def too_large(size: int) -> bool:
-    """Returns True if `size` bytes are more than a quarter of the memory of this machine."""
+    """Returns True if `size` bytes exceed a quarter of the memory of this machine."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not on every system

@@ -47,7 +47,7 @@ class Scaler(NamedTuple):
 
 
 def is_table(path: pathlib.Path) -> bool:
-    """Returns True if a file name is that of a CSV table (also .csv.gz) or a Parquet table."""
+    """Returns True for the name of a CSV table (also .csv.gz) or a Parquet table."""
     return path.name.lower().removesuffix(".gz").endswith((".csv", ".parquet"))
 
 

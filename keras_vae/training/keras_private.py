@@ -93,7 +93,7 @@ def flatten_layers(layer: keras.layers.Layer, include_self: bool = True) -> list
 
 
 def has_sublayers(layer: keras.layers.Layer) -> bool:
-    """Returns True if a layer is made of other layers: only `Model` has them under `layers`."""
+    """Returns True if a layer consists of other layers. Only `Model` has `layers`."""
     return bool(layer._layers)
 
 
