@@ -1,8 +1,8 @@
-"""What the tests of bad input share: to refuse in words, and to leave nothing behind.
+"""Helpers for the tests of bad input.
 
-A call that is refused raises an error that names the argument and shows, after the word
-Received, what came. A command that is refused ends with exit code 2, names the option as
-it is typed, and writes nothing. The tests look for names and values, not for sentences.
+A refused call raises an error that names the argument and shows the value after the word
+Received. A refused command ends with exit code 2, names the option as it is typed, and
+writes nothing. The tests look for names and values, not for sentences.
 """
 
 import io
@@ -23,22 +23,22 @@ import keras_vae as kv
 from keras_vae import cli
 from keras_vae.cluster import meeting
 
-READABLE = 1200  # characters: a message, not a stack of calls
+MAX_MESSAGE_LENGTH = 1200  # characters: a message is not a stack trace
 
 
 # Calls.
 
 
-def refused(call, *words, came=(), error=ValueError, received=True):
-    """Assert that a call raises an error that says what is wrong.
+def assert_refused(call, *words, received=(), error=ValueError):
+    """Assert that a call raises an error that names the fault.
 
     Args:
         call: function without arguments.
-        *words: what the message must hold, such as the name of the argument.
-        came: str or tuple of str, what must follow the word Received, in any case.
-        error: the type of the error, and no subclass of it: those of ValueError are
-            accidents, such as a UnicodeError.
-        received: False for the errors of Keras and Python, which do not use the word.
+        *words: text that the message must contain, such as the name of the argument.
+        received: str or tuple of str that must follow the word Received, in any case.
+            None for the errors of Keras and Python, which do not use this word.
+        error: the exact type of the error. Subclasses of ValueError are accidents, such
+            as a UnicodeError.
 
     Returns:
         The message.
@@ -47,55 +47,56 @@ def refused(call, *words, came=(), error=ValueError, received=True):
         call()
     text = str(caught.value)
     assert caught.type is error, f"{caught.type.__name__}: {text}"
-    _assert_says(text, words, came, received)
+    _assert_message(text, words, received)
     return text
 
 
-def each_refused(call, values, *words, came=None, **options):
-    """Assert that `call(value)` refuses each of the values; see `refused`.
+def assert_each_refused(call, values, *words, received=None, **options):
+    """Assert that `call(value)` refuses each of the values; see `assert_refused`.
 
     Args:
         call: function of a value.
-        values: list of bad values, or dict of them by what the message must show of each.
-        *words: what each message must hold.
-        came: str, what must be shown of all. Default: how Python writes the value.
-        **options: of `refused`.
+        values: list of bad values, or dict from the text that the message must show to
+            the bad value.
+        *words: text that each message must contain.
+        received: str that each message must show. Default: the start of the value's repr.
+        **options: of `assert_refused`.
     """
-    shown = values if isinstance(values, dict) else dict(enumerate(values))
-    wrong = {}
-    for key, value in shown.items():
-        text = key if values is shown else repr(value).strip("'\"")[:12]
+    value_of = values if isinstance(values, dict) else dict(enumerate(values))
+    failures = {}
+    for key, value in value_of.items():
+        text = key if values is value_of else repr(value).strip("'\"")[:12]
         try:
-            refused(
+            assert_refused(
                 lambda value=value: call(value),
                 *words,
-                came=text if came is None else came,
+                received=text if received is None else received,
                 **options,
             )
         except (AssertionError, pytest.fail.Exception) as error:
-            wrong[f"{key}: {value!r}"[:60]] = str(error)
-    assert not wrong, wrong
+            failures[f"{key}: {value!r}"[:60]] = str(error)
+    assert not failures, failures
 
 
-def of_option(call, option, /, *args, **options):
-    """Make a function of the value of one option of a call, for `each_refused`."""
+def vary_option(call, option, /, *args, **options):
+    """Return a function that calls `call` with a value for one option."""
     return lambda value: call(*args, **{**options, option: value})
 
 
-def _assert_says(text, words, came, received):
+def _assert_message(text, words, received):
     for word in words:
         assert word in text, f"{word!r} not in: {text}"
-    _, found, after = text.partition("Received")
-    assert found or not received, f"no Received in: {text}"
-    for word in (came,) if isinstance(came, str) else came:
-        assert word.lower() in after.lower(), f"{word!r} not received in: {text}"
-    assert len(text) < READABLE, f"{len(text)} characters: {text}"
+    _, marker, shown = text.partition("Received")
+    assert marker or received is None, f"no Received in: {text}"
+    for word in (received,) if isinstance(received, str) else received or ():
+        assert word.lower() in shown.lower(), f"{word!r} not received in: {text}"
+    assert len(text) < MAX_MESSAGE_LENGTH, f"{len(text)} characters: {text}"
 
 
-def rows(**named):
-    """Parametrize a test of one argument, `row`, by named values."""
-    values = [pytest.param(row, id=name) for name, row in named.items()]
-    return pytest.mark.parametrize("row", values)
+def rows(**values):
+    """Parametrize the argument `row` of a test; the names are the ids."""
+    params = [pytest.param(row, id=name) for name, row in values.items()]
+    return pytest.mark.parametrize("row", params)
 
 
 # Files.
@@ -108,24 +109,24 @@ def tree(folder="."):
 
 
 def assert_unchanged(before, folder="."):
-    """Assert that a folder holds what it held, hidden files too: see `tree`."""
+    """Assert that no file, hidden ones included, differs from `before`; see `tree`."""
     after = tree(folder)
     names = before.keys() | after.keys()
     changed = sorted(n for n in names if before.get(n, 0) != after.get(n, 0))
     assert not changed, f"changed or left behind: {changed}"
 
 
-def leaves_no_file(call, *words, folder=".", **options):
-    """Assert that a call is refused, see `refused`, and changes nothing in a folder."""
+def assert_refused_without_writing(call, *words, folder=".", **options):
+    """Assert that a call is refused and changes no file; see `assert_refused`."""
     before = tree(folder)
-    refused(call, *words, **options)
+    assert_refused(call, *words, **options)
     assert_unchanged(before, folder)
 
 
 # Commands.
 
-# Ahead of the options of a command, so that one that is not refused ends soon.
-SMALL = {
+# Options put before those of a command, so that it ends soon if it is not refused.
+FAST_OPTIONS = {
     "train": "--network mlp --hidden 4 --latent 2 --epochs 1 --batch 8 --no-xla "
     "--baselines none --num-samples 2",
     "evaluate": "--num-samples 2",
@@ -133,103 +134,103 @@ SMALL = {
 }
 
 
-def run(command):
+def run_command(command):
     """Run a command of `keras-vae` in this process."""
     name, *args = shlex.split(command)
-    small = shlex.split(SMALL.get(name, ""))
+    fast = shlex.split(FAST_OPTIONS.get(name, ""))
     with warnings.catch_warnings():
-        # As outside of the tests, where a warning is a line and does not end the command.
+        # Outside of the tests, a warning is printed and does not end the command.
         warnings.simplefilter("default")
         for kind in (DeprecationWarning, ResourceWarning):
             warnings.simplefilter("ignore", kind)
-        result = CliRunner().invoke(cli.app, [name, *small, *args])
+        result = CliRunner().invoke(cli.app, [name, *fast, *args])
     if not isinstance(result.exception, SystemExit | None):
         raise AssertionError(f"traceback of {command!r}") from result.exception
     return result
 
 
-def succeeds(command):
-    """Run a command that must do what it is asked for."""
-    result = run(command)
+def assert_succeeds(command):
+    """Run a command, assert exit code 0 and return the result."""
+    result = run_command(command)
     assert result.exit_code == 0, result.output
     return result
 
 
-def fails(command, *words, came=(), received=True, warned=False):
-    """Run a command that must end with exit code 2 and say why; see `refused`."""
-    result = run(command)
+def assert_fails(command, *words, received=(), warned=False):
+    """Assert that a command ends with exit code 2 and a message; see `assert_refused`."""
+    result = run_command(command)
     text = re.sub(r"[\s│╭╮╰╯─]+", " ", result.stderr)  # without the box and its line breaks
     assert result.exit_code == 2, f"exit code {result.exit_code}: {text}"
     assert "Traceback" not in text, text
     assert ("Warning" in text) == warned, text
-    _, *said = re.split(r"\bError\b", text, maxsplit=1)  # the usage before it names DATA
-    assert said, text
-    _assert_says(text if warned else said[0], words, came, received)
+    _, *message = re.split(r"\bError\b", text, maxsplit=1)  # the usage before names DATA
+    assert message, text
+    _assert_message(text if warned else message[0], words, received)
 
 
-def command_refused(command, *words, **options):
-    """Run a command that must fail in words, see `fails`, and leave all files alone."""
+def assert_command_refused(command, *words, **options):
+    """Assert that a command fails and changes no file; see `assert_fails`."""
     before = tree()
     try:
-        fails(command, *words, **options)
+        assert_fails(command, *words, **options)
     finally:
         assert_unchanged(before)
 
 
-def commands_refused(rows, **options):
+def assert_commands_refused(rows, **options):
     """Assert that each command is refused: rows of (command, words)."""
-    wrong = {}
+    failures = {}
     for command, *words in rows:
         try:
-            command_refused(command, *words, **options)
+            assert_command_refused(command, *words, **options)
         except AssertionError as error:
-            wrong[command] = str(error)
-    assert not wrong, wrong
+            failures[command] = str(error)
+    assert not failures, failures
 
 
-def without_report(patch):
-    """Leave out the report at the end of `train`, which takes longer than the rest."""
+def skip_report(patch):
+    """Skip the report at the end of `train`, which takes longer than the training."""
     patch.setattr(cli.train, "write_report", lambda *_: None)
 
 
-def without_graphs(patch):
-    """Train a step at a time: to make a graph takes longer than the few steps here."""
+def train_eagerly(patch):
+    """Train without graphs: tracing takes longer than the few steps of these tests."""
     compile = kv.VAE.compile
     eager = {"run_eagerly": True}
     patch.setattr(kv.VAE, "compile", lambda *a, **kw: compile(*a, **{**kw, **eager}))
 
 
-def meet(patch, chief):
-    """Let `chief(cluster, index, facts, timeout)` stand for the meeting of the workers.
+def replace_rendezvous(patch, replacement):
+    """Replace the rendezvous by `replacement(cluster, index, facts, timeout)`.
 
     Returns:
-        The function that it stands for.
+        The original function.
     """
-    former = meeting.rendezvous
-    patch.setattr(meeting, "rendezvous", chief)
-    return former
+    original = meeting.rendezvous
+    patch.setattr(meeting, "rendezvous", replacement)
+    return original
 
 
-# A folder to work in, and how to damage what it holds.
+# A working folder, and damage to its files.
 
 ROWS = np.random.RandomState(0).normal(size=(12, 4)).astype("float32")
 GREY = np.random.RandomState(0).randint(0, 256, (8, 8), dtype="uint8")
 
 
-def work_in_a_copy(made, folder, patch):
-    """Copy runs into a new folder and work in it; the runs know it by its new place."""
-    shutil.copytree(made, folder)
+def work_in_copy(source, folder, patch):
+    """Copy runs into a new folder, change to it and update the paths in run.json."""
+    shutil.copytree(source, folder)
     for path in folder.glob("*/run.json"):
-        path.write_text(path.read_text().replace(str(made), str(folder)))
+        path.write_text(path.read_text().replace(str(source), str(folder)))
     patch.chdir(folder)
     patch.delenv("KERAS_VAE_DATA", raising=False)
     return folder
 
 
-def put(name, content):
+def write_file(name, content):
     """Write a file: an array, arrays by name, pixels, text or bytes; None deletes it.
 
-    A function gets the bytes that are there and returns the new ones.
+    A function maps the present bytes to the new ones.
     """
     path = pathlib.Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,32 +249,32 @@ def put(name, content):
     return path
 
 
-def first(count):
-    """Cut a file short, as when its writing was stopped."""
+def truncate(count):
+    """Return a function that keeps the first bytes, as after an interrupted write."""
     return lambda content: content[:count]
 
 
-def json_with(change):
-    """Apply `change(value)` to the value of a JSON file."""
+def change_json(change):
+    """Return a function that applies `change(value)` to the value of a JSON file."""
 
-    def changed(content):
+    def rewrite(content):
         value = json.loads(content)
         change(value)
         return json.dumps(value).encode()
 
-    return changed
+    return rewrite
 
 
-def without(*keys):
-    """Take the value that the keys lead to out of a JSON file."""
+def delete_key(*path):
+    """Return a function that deletes an entry of a JSON file, at this path of keys."""
 
     def change(value):
-        *parents, last = keys
+        *parents, last = path
         for key in parents:
             value = value[key]
         del value[last]
 
-    return json_with(change)
+    return change_json(change)
 
 
 def other_model(_):
@@ -286,7 +287,7 @@ def other_model(_):
 
 
 def damaged_npz():
-    """Return the bytes of an .npz file, some of them no longer what zlib wrote."""
+    """Return the bytes of an .npz file with damaged compressed data."""
     file = io.BytesIO()
     np.savez_compressed(file, x=np.random.RandomState(0).randint(0, 9, (99, 9), "uint8"))
     content = bytearray(file.getvalue())
@@ -294,30 +295,30 @@ def damaged_npz():
     return bytes(content)
 
 
-# What damages any file: its name and what is then in it.
+# Damage that any file can have: its name and the content of the damaged file.
 DAMAGES = {
     "empty": b"",
     "text": "404: Not Found",
     "binary": b"\xff\xfe\x00",
-    "cut": first(90),
+    "cut": truncate(90),
 }
 
 
-def each_damage_refused(name, damages, command, *words):
-    """Damage a file in each way; assert that the command says so and writes nothing."""
-    path, wrong = pathlib.Path(name), {}
-    whole = path.read_bytes() if path.exists() else None
+def assert_each_damage_refused(name, damages, command, *words):
+    """Damage a file in each way; assert that the command refuses it and writes nothing."""
+    path, failures = pathlib.Path(name), {}
+    original = path.read_bytes() if path.exists() else None
     for damage, content in damages.items():
-        if whole is None and callable(content):
+        if original is None and callable(content):
             continue
-        put(name, content)
+        write_file(name, content)
         try:
-            command_refused(command, *words)
+            assert_command_refused(command, *words)
         except AssertionError as error:
-            wrong[damage] = str(error)
+            failures[damage] = str(error)
         finally:
-            if whole is not None:
-                put(name, whole)
-    if whole is None:
-        put(name, None)
-    assert not wrong, wrong
+            if original is not None:
+                write_file(name, original)
+    if original is None:
+        write_file(name, None)
+    assert not failures, failures

@@ -23,22 +23,22 @@ from tests.refusals import (
     DAMAGES,
     GREY,
     ROWS,
+    assert_command_refused,
+    assert_commands_refused,
+    assert_each_damage_refused,
+    assert_fails,
+    assert_succeeds,
     assert_unchanged,
-    command_refused,
-    commands_refused,
-    each_damage_refused,
-    fails,
-    first,
-    json_with,
+    change_json,
+    delete_key,
     other_model,
-    put,
     rows,
-    run,
-    succeeds,
+    run_command,
+    skip_report,
+    train_eagerly,
     tree,
-    without,
-    without_graphs,
-    without_report,
+    truncate,
+    write_file,
 )
 
 # What lies in the working folder: a.npy of 12 x 4 numbers, a table t.csv, a folder of grey
@@ -55,58 +55,62 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        without_graphs(patch)
-        without_report(patch)
-        put("a.npy", ROWS)
-        put("t.csv", TABLE)
+        train_eagerly(patch)
+        skip_report(patch)
+        write_file("a.npy", ROWS)
+        write_file("t.csv", TABLE)
         for i in range(6):
-            put(f"images/{i}.png", GREY)
-        succeeds("train a.npy --out run")
-        succeeds("evaluate run")
+            write_file(f"images/{i}.png", GREY)
+        assert_succeeds("train a.npy --out run")
+        assert_succeeds("evaluate run")
         pathlib.Path("run/figures").mkdir()  # as after a report
     return folder
 
 
 @pytest.fixture(autouse=True)
 def folder(made, tmp_path, monkeypatch):
-    without_graphs(monkeypatch)
-    return refusals.work_in_a_copy(made, tmp_path / "work", monkeypatch)
+    train_eagerly(monkeypatch)
+    return refusals.work_in_copy(made, tmp_path / "work", monkeypatch)
 
 
 # Values of options.
 
 
-def each_value_refused(option, values, command=TRAIN):
+def assert_each_value_refused(option, values, command=TRAIN):
     """Assert that an option refuses each of the values, which the message shows."""
-    commands_refused((f"{command} {option} {v}", option, v.strip("'")) for v in values)
+    assert_commands_refused(
+        (f"{command} {option} {v}", option, v.strip("'")) for v in values
+    )
 
 
 def test_counts_must_be_whole_numbers_of_1_or_more():
     values = ["0", "-1", "2.5", "''", "1e3", "many", "nan", str(10**30)]
-    each_value_refused("--latent", values)
+    assert_each_value_refused("--latent", values)
 
 
 def test_numbers_must_be_finite_and_in_their_range():
-    each_value_refused("--beta", ["-1", "nan", "inf", "big", "''"])
-    each_value_refused("--learning-rate", ["0", "-1", "nan", "inf"])
-    each_value_refused("--validation", ["1.5", "-0.1", "nan"])
+    assert_each_value_refused("--beta", ["-1", "nan", "inf", "big", "''"])
+    assert_each_value_refused("--learning-rate", ["0", "-1", "nan", "inf"])
+    assert_each_value_refused("--validation", ["1.5", "-0.1", "nan"])
 
 
 def test_lists_of_sizes_must_be_whole_numbers():
-    each_value_refused("--hidden", ["a,b", "''", "0", "8,-2", "8;8", "8,", "2.5", "none"])
+    assert_each_value_refused(
+        "--hidden", ["a,b", "''", "0", "8,-2", "8;8", "8,", "2.5", "none"]
+    )
 
 
 def test_a_scale_must_be_a_word_or_a_positive_number():
-    each_value_refused("--scale", ["-1", "0", "nan", "inf", "per_pixel", "''"])
+    assert_each_value_refused("--scale", ["-1", "0", "nan", "inf", "per_pixel", "''"])
 
 
 def test_a_range_must_be_two_numbers_in_order():
     values = ["0-16", "16", "0:1:2", "16:0", "1:1", "0:nan", "0:inf", "''"]
-    each_value_refused("--value-range", values)
+    assert_each_value_refused("--value-range", values)
 
 
 def test_a_size_must_be_a_height_and_a_width():
-    each_value_refused("--resize", ["28", "0x28", "28,28", "28x", "2.5x3", "''"])
+    assert_each_value_refused("--resize", ["28", "0x28", "28,28", "28x", "2.5x3", "''"])
 
 
 @rows(
@@ -125,12 +129,12 @@ def test_a_size_must_be_a_height_and_a_width():
 def test_every_value_is_checked(row):
     command, options, value = row
     for option in options.split():
-        each_value_refused(f"--{option}", [value], command)
+        assert_each_value_refused(f"--{option}", [value], command)
 
 
 def test_counts_of_rows_are_checked():
     for command in ("sample run", "reconstruct run"):
-        each_value_refused("-n", ["0", "many", str(10**13)], command)
+        assert_each_value_refused("-n", ["0", "many", str(10**13)], command)
 
 
 def test_words_must_be_of_those_there_are():
@@ -139,11 +143,11 @@ def test_words_must_be_of_those_there_are():
         (f"{TRAIN} --{option} louder", f"--{option}", "louder")
         for option in (*options.split(), "strategy", "precision")
     ]
-    commands_refused(rows, received=False)
+    assert_commands_refused(rows, received=None)
 
 
 def test_numbers_have_an_upper_limit():
-    commands_refused([
+    assert_commands_refused([
         (f"{TRAIN} --shift 2", "--shift", "1", "2"),
         (f"{TRAIN} --rotate 181", "--rotate", "180"),
         (f"{TRAIN} --timeout 0", "--timeout", "0"),
@@ -163,14 +167,14 @@ def test_arguments_must_be_those_of_the_command():
         ("launch --workers 2 -- train", "DATA"),
         ("launch --workers 2 -- train a.npy --latents 2", "--latents"),
     ]
-    commands_refused(rows, received=False)
+    assert_commands_refused(rows, received=None)
 
 
 # Options that do not fit the data or each other.
 
 
 def test_options_must_fit_the_data():
-    commands_refused([
+    assert_commands_refused([
         (f"{TRAIN} --value-range 0:0.1", "--value-range", "0.0", "0.1"),
         (f"{TRAIN} --resize 8x8", "--resize", "8, 8"),
         (f"{TRAIN} --crop 2x2", "--crop", "2, 2", "(4,)"),
@@ -191,7 +195,7 @@ def test_options_must_fit_the_data():
 
 
 def test_options_must_fit_each_other():
-    commands_refused([
+    assert_commands_refused([
         (f"{TRAIN} --objective iwae --free-bits 1", "--free-bits", "elbo", "1.0"),
         (f"{TRAIN} --objective iwae --beta 2", "--beta", "elbo", "2.0"),
         (f"{TRAIN} --model autoencoder --beta 2", "--beta", "vae", "2.0"),
@@ -214,9 +218,11 @@ def test_options_must_fit_each_other():
     images_up_to_16=np.full((12, 8, 8), 16.0),
 )
 def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
-    put("x.npy", row)
+    write_file("x.npy", row)
     command = "train x.npy --out new --likelihood bernoulli"
-    command_refused(command, "--likelihood", "--value-range", came=f"{row.max():g}")
+    assert_command_refused(
+        command, "--likelihood", "--value-range", received=f"{row.max():g}"
+    )
 
 
 @rows(
@@ -234,15 +240,15 @@ def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
 def test_data_are_named_as_they_are_typed(row):
     files, data, *words = row
     for name, content in files.items():
-        put(name, content)
-    command_refused(f"train {data} --out new", "DATA", *words)
+        write_file(name, content)
+    assert_command_refused(f"train {data} --out new", "DATA", *words)
 
 
 # The folder of a run, and another run than the one that is there.
 
 
 def test_a_new_run_needs_a_folder_of_its_own():
-    commands_refused([
+    assert_commands_refused([
         ("train a.npy --out run", "--out", "--resume", "run"),
         ("train a.npy --out images", "--out", "images"),
         ("train a.npy --out a.npy", "--out", "a.npy"),
@@ -255,7 +261,7 @@ def test_a_new_run_needs_a_folder_of_its_own():
 
 
 def test_a_run_is_resumed_as_it_began():
-    commands_refused([
+    assert_commands_refused([
         (f"{RESUME} --latent 3", "--latent", "2", "3"),
         (f"{RESUME} --seed 1", "--seed", "0", "1"),
         (f"{RESUME} --hidden 5", "--hidden", "[4]", "[5]"),
@@ -268,9 +274,9 @@ def test_a_run_is_resumed_as_it_began():
 
 
 def test_epochs_of_a_run_whose_learning_rate_falls_with_them():
-    change = json_with(lambda info: info["options"].update(lr_schedule="cosine"))
-    put("run/run.json", change)
-    command_refused(f"{RESUME} --epochs 2", "--epochs", "1", came="2")
+    change = change_json(lambda info: info["options"].update(lr_schedule="cosine"))
+    write_file("run/run.json", change)
+    assert_command_refused(f"{RESUME} --epochs 2", "--epochs", "1", received="2")
 
 
 # Several workers.
@@ -278,7 +284,7 @@ def test_epochs_of_a_run_whose_learning_rate_falls_with_them():
 
 def test_options_of_launch_are_checked():
     launch = "launch --workers 2"
-    commands_refused([
+    assert_commands_refused([
         ("launch --workers 0 -- train a.npy --out new", "--workers", "0"),
         (f"{launch} --restarts -1 -- train a.npy --out new", "--restarts", "-1"),
         (f"{launch} --timeout 0 -- train a.npy --out new", "--timeout", "0"),
@@ -303,14 +309,16 @@ def as_worker_1(patch):
 
 def test_a_wrong_tf_config(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
-    command_refused(TRAIN, "`TF_CONFIG`", came="{")
+    assert_command_refused(TRAIN, "`TF_CONFIG`", received="{")
     as_worker_1(monkeypatch)
-    command_refused(f"{TRAIN} --strategy mirrored", "--strategy", came="mirrored")
+    assert_command_refused(
+        f"{TRAIN} --strategy mirrored", "--strategy", received="mirrored"
+    )
 
 
 def test_the_chief_never_comes(monkeypatch):
     cluster, before = as_worker_1(monkeypatch), tree()
-    result = run(f"{TRAIN} --timeout 0.5")
+    result = run_command(f"{TRAIN} --timeout 0.5")
     assert result.exit_code == 69
     assert result.stderr.startswith("Error: ")
     assert all(word in result.stderr for word in ("worker 0", cluster[0], "0.5"))
@@ -325,8 +333,8 @@ def test_the_chief_does_something_else(monkeypatch):
         raise TimeoutError
 
     with monkeypatch.context() as patch:
-        meet = refusals.meet(patch, chief)
-        run(TRAIN)
+        meet = refusals.replace_rendezvous(patch, chief)
+        run_command(TRAIN)
     assert len(seen[0]["code"]) > 12 and seen[0]["numpy"] == np.__version__
 
     def other_chief():
@@ -337,7 +345,7 @@ def test_the_chief_does_something_else(monkeypatch):
     thread.start()
     try:
         words = ["worker 1", "--batch 8", "chief", "--batch 9", "DATA other"]
-        command_refused(TRAIN, *words)
+        assert_command_refused(TRAIN, *words)
     finally:
         thread.join()
 
@@ -349,7 +357,7 @@ COMMANDS = ["evaluate", "sample", "reconstruct", "report"]
 
 def test_a_run_must_be_the_folder_of_one():
     for command in COMMANDS:
-        commands_refused([
+        assert_commands_refused([
             (f"{command} no", "RUN", "no"),
             (f"{command} images", "RUN", "images"),
             (f"{command} a.npy", "RUN", "a.npy"),
@@ -361,16 +369,16 @@ def newer(info):
 
 
 def test_a_run_of_a_newer_version_is_refused():
-    put("run/run.json", json_with(newer))
+    write_file("run/run.json", change_json(newer))
     for command in ("evaluate run", RESUME):
-        command_refused(command, "RUN", came=("9.9.9", "99"))
+        assert_command_refused(command, "RUN", received=("9.9.9", "99"))
 
 
 def test_a_damaged_run_json_is_named():
     damages = DAMAGES | {"list": "[]", "options": '{"format": 1, "options": null}'}
-    each_damage_refused("run/run.json", damages, "sample run", "RUN", "run.json")
-    put("run/run.json", first(200))
-    command_refused(RESUME, "RUN", "run.json")
+    assert_each_damage_refused("run/run.json", damages, "sample run", "RUN", "run.json")
+    write_file("run/run.json", truncate(200))
+    assert_command_refused(RESUME, "RUN", "run.json")
 
 
 def test_a_missing_entry_of_run_json_is_named():
@@ -379,52 +387,60 @@ def test_a_missing_entry_of_run_json_is_named():
     paths += [("data", "fingerprint"), ("data", "shown_range")]
     paths += [("options", name) for name in options if name != "condition"]
     for path in paths:
-        damages = {"missing": without(*path)}
-        each_damage_refused("run/run.json", damages, "sample run", "RUN", path[-1])
+        damages = {"missing": delete_key(*path)}
+        assert_each_damage_refused("run/run.json", damages, "sample run", "RUN", path[-1])
 
 
 def test_a_damaged_model_is_named():
-    each_damage_refused("run/model.keras", DAMAGES, "sample run", "RUN", "model.keras")
+    assert_each_damage_refused(
+        "run/model.keras", DAMAGES, "sample run", "RUN", "model.keras"
+    )
     damages = {"other": other_model}
-    each_damage_refused("run/model.keras", damages, "sample run", "RUN", "Sequential")
-    put("run/model.keras", None)
-    command_refused("sample run", "RUN", "--resume", came="run")
+    assert_each_damage_refused(
+        "run/model.keras", damages, "sample run", "RUN", "Sequential"
+    )
+    write_file("run/model.keras", None)
+    assert_command_refused("sample run", "RUN", "--resume", received="run")
 
 
 def test_damaged_metrics_are_named():
     damages = DAMAGES | {"missing": None, "no rows": "epoch,loss\n", "ragged": "a,b\n0\n"}
     damages |= {"words": "epoch,loss\nx,y\n"}
-    each_damage_refused("run/metrics.csv", damages, "report run", "RUN", "metrics.csv")
+    assert_each_damage_refused(
+        "run/metrics.csv", damages, "report run", "RUN", "metrics.csv"
+    )
 
 
 def test_a_damaged_evaluation_is_named():
     damages = DAMAGES | {"list": "[]"}
     words = ["evaluate run", "RUN", "evaluation.json"]
-    each_damage_refused("run/evaluation.json", damages, *words)
+    assert_each_damage_refused("run/evaluation.json", damages, *words)
 
 
 def test_damaged_baselines_are_named():
     damages = DAMAGES | {"part": '[{"latent": 2}]', "numbers": "[1]"}
     words = ["report run --baselines 2", "RUN", "baselines.json"]
-    each_damage_refused("run/baselines.json", damages, *words)
+    assert_each_damage_refused("run/baselines.json", damages, *words)
 
 
 def test_a_damaged_scaler_is_named():
     damages = DAMAGES | {"part": "{}", "list": "[]"}
-    each_damage_refused("run/scaler.json", damages, "sample run", "RUN", "scaler.json")
+    assert_each_damage_refused(
+        "run/scaler.json", damages, "sample run", "RUN", "scaler.json"
+    )
 
 
 def test_data_must_be_what_the_run_was_made_with():
-    put("a.npy", ROWS + 1)
+    write_file("a.npy", ROWS + 1)
     for command in ("evaluate run", "reconstruct run", "report run", RESUME):
-        command_refused(command, "DATA", came="a.npy")
-    command_refused(f"{RESUME} --epochs 2", "DATA", came="a.npy")
+        assert_command_refused(command, "DATA", received="a.npy")
+    assert_command_refused(f"{RESUME} --epochs 2", "DATA", received="a.npy")
     damages = {"rows": ROWS[:8], "shape": ROWS[:, :3], "text": "mine", "missing": None}
-    each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
-    each_damage_refused("a.npy", {"missing": None}, RESUME, "DATA", "a.npy")
-    put("a.npy", None)
+    assert_each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
+    assert_each_damage_refused("a.npy", {"missing": None}, RESUME, "DATA", "a.npy")
+    write_file("a.npy", None)
     absolute = RESUME.replace("a.npy", str(pathlib.Path("a.npy").resolve()))
-    command_refused(absolute, "DATA", came="a.npy")
+    assert_command_refused(absolute, "DATA", received="a.npy")
 
 
 def test_a_run_of_an_autoencoder_has_no_samples():
@@ -432,17 +448,17 @@ def test_a_run_of_an_autoencoder_has_no_samples():
         kv.nets.MLP([4]), kv.nets.MLP([4]), kv.distributions.IndependentNormal((4,)), 2
     )
     model.save("run/model.keras")
-    command_refused("sample run", "RUN", came="run")
+    assert_command_refused("sample run", "RUN", received="run")
 
 
 # Files to write.
 
 
 def test_samples_need_a_new_file_of_a_known_kind():
-    put("s.npz", "mine")
-    put("s.csv", "mine")
-    put("d.npz/x", "mine")
-    commands_refused([
+    write_file("s.npz", "mine")
+    write_file("s.csv", "mine")
+    write_file("d.npz/x", "mine")
+    assert_commands_refused([
         ("sample run --out s.jpg", "--out", ".csv", ".npz", "s.jpg"),
         ("sample run --out s", "--out", ".csv", ".npz"),
         ("sample run --out s.png", "--out", ".npz", "(4,)", "s.png"),
@@ -456,8 +472,8 @@ def test_samples_need_a_new_file_of_a_known_kind():
 
 
 def test_samples_are_not_overwritten():
-    succeeds("sample run")
-    command_refused("sample run", "--out", "--overwrite", came="samples.npz")
+    assert_succeeds("sample run")
+    assert_command_refused("sample run", "--out", "--overwrite", received="samples.npz")
 
 
 # The system says no.
@@ -478,73 +494,73 @@ def full_disk_at(patch, name):
     """Let the file of this name be the one that finds the disk full."""
     replace = os.replace
 
-    def fails(source, target, **options):
+    def replace_or_fail(source, target, **options):
         if pathlib.Path(target).name == name:
             no_space(target)
         replace(source, target, **options)
 
-    patch.setattr(os, "replace", fails)
+    patch.setattr(os, "replace", replace_or_fail)
 
 
-def rows_of(run):
-    return pathlib.Path(run, "metrics.csv").read_text()
+def read_metrics(folder):
+    return pathlib.Path(folder, "metrics.csv").read_text()
 
 
 def test_disk_full_in_a_later_epoch(monkeypatch):
-    without_report(monkeypatch)
+    skip_report(monkeypatch)
     model = pathlib.Path("run/model.keras").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "save", lambda self, path, *_, **__: full(path))
         words = ["Warning", "No space left on device", "model"]
-        fails(f"{RESUME} --epochs 2", *words, received=False, warned=True)
+        assert_fails(f"{RESUME} --epochs 2", *words, received=None, warned=True)
     assert pathlib.Path("run/model.keras").read_bytes() == model
     assert not list(pathlib.Path("run").rglob(".*"))
-    lines = rows_of("run")
-    succeeds(f"{RESUME} --epochs 2")
-    assert rows_of("run").startswith(lines) and len(rows_of("run")) > len(lines)
-    succeeds("evaluate run --num-samples 2")
+    lines = read_metrics("run")
+    assert_succeeds(f"{RESUME} --epochs 2")
+    assert read_metrics("run").startswith(lines) and len(read_metrics("run")) > len(lines)
+    assert_succeeds("evaluate run --num-samples 2")
 
 
 def test_disk_full_in_the_first_epoch(monkeypatch):
-    without_report(monkeypatch)
+    skip_report(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "save", lambda self, path, *_, **__: full(path))
-        fails(TRAIN, "No space left on device", "model", received=False)
+        assert_fails(TRAIN, "No space left on device", "model", received=None)
     assert not list(pathlib.Path("new").glob("*model*"))
-    command_refused("sample new", "RUN", "--resume", came="new")
-    succeeds(f"{TRAIN} --resume")
-    assert rows_of("new") == rows_of("run")
+    assert_command_refused("sample new", "RUN", "--resume", received="new")
+    assert_succeeds(f"{TRAIN} --resume")
+    assert read_metrics("new") == read_metrics("run")
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "report.html", "evaluation.json"])
 def test_disk_full_while_a_text_is_written(name, monkeypatch):
-    put("run/report.html", "of fewer epochs")
+    write_file("run/report.html", "of fewer epochs")
     before = tree("run")
     with monkeypatch.context() as patch:
         full_disk_at(patch, name)
-        fails(f"{RESUME} --epochs 2", "No space left on device", name, received=False)
+        assert_fails(f"{RESUME} --epochs 2", "No space left on device", name, received=None)
     assert not list(pathlib.Path("run").glob(".*"))
     old = {} if name == "report.html" else before  # a report of fewer epochs is gone
     assert tree("run").get(f"run/{name}") == old.get(f"run/{name}")
-    without_report(monkeypatch)
-    succeeds(f"{RESUME} --epochs 2")
+    skip_report(monkeypatch)
+    assert_succeeds(f"{RESUME} --epochs 2")
 
 
 @pytest.mark.parametrize("name", ["scaler.json", "run.json"])
 def test_disk_full_at_the_start(name, monkeypatch):
     with monkeypatch.context() as patch:
         full_disk_at(patch, name)
-        command_refused("train t.csv --out new", "--out", "No space", came="new")
-    without_report(monkeypatch)
+        assert_command_refused("train t.csv --out new", "--out", "No space", received="new")
+    skip_report(monkeypatch)
     # Nothing that would be in the way of the same command, once there is space.
-    succeeds("train t.csv --out new")
+    assert_succeeds("train t.csv --out new")
 
 
 def test_disk_full_while_samples_are_written(monkeypatch):
-    put("s.npz", "mine")
+    write_file("s.npz", "mine")
     monkeypatch.setattr(np, "savez_compressed", full)
     words = ["No space left on device", "s-"]
-    command_refused("sample run --out s.npz --overwrite", *words, received=False)
+    assert_command_refused("sample run --out s.npz --overwrite", *words, received=None)
 
 
 def no_permission(path, *_, **__):
@@ -554,12 +570,12 @@ def no_permission(path, *_, **__):
 def test_no_permission_for_the_folder(monkeypatch):
     # Not by mode bits, which do not bind root.
     monkeypatch.setattr(pathlib.Path, "mkdir", no_permission)
-    command_refused(TRAIN, "--out", came=("Permission denied", "new"))
+    assert_command_refused(TRAIN, "--out", received=("Permission denied", "new"))
 
 
 def test_no_permission_to_read(monkeypatch):
     monkeypatch.setattr(np, "load", no_permission)
-    command_refused(TRAIN, "DATA", came=("Permission denied", "a.npy"))
+    assert_command_refused(TRAIN, "DATA", received=("Permission denied", "a.npy"))
 
 
 def test_a_read_only_folder():
@@ -567,8 +583,10 @@ def test_a_read_only_folder():
     ready.mkdir(mode=0o555)
     if os.access(ready, os.W_OK):
         pytest.skip("root writes to read-only folders")
-    command_refused("train a.npy --out ready/new", "--out", "ready/new")
-    command_refused("sample run --out ready/s.npz", "ready", "Permission", received=False)
+    assert_command_refused("train a.npy --out ready/new", "--out", "ready/new")
+    assert_command_refused(
+        "sample run --out ready/s.npz", "ready", "Permission", received=None
+    )
 
 
 def test_accelerator_out_of_memory(monkeypatch):
@@ -578,7 +596,7 @@ def test_accelerator_out_of_memory(monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     monkeypatch.setattr(kv.VAE, "fit", fit)
-    fails(TRAIN, "memory", "--batch", received=False)
+    assert_fails(TRAIN, "memory", "--batch", received=None)
 
 
 # What looks bad and is not: it must not cost the run.
@@ -586,24 +604,26 @@ def test_accelerator_out_of_memory(monkeypatch):
 
 @pytest.mark.slow
 def test_paths_are_no_markup():
-    put("a[/b]/c[red].npy", ROWS)
-    result = succeeds("train a[/b]/c[red].npy --out a[/b]/run[bold]")
+    write_file("a[/b]/c[red].npy", ROWS)
+    result = assert_succeeds("train a[/b]/c[red].npy --out a[/b]/run[bold]")
     assert "c[red].npy" in result.stdout and "run[bold]" in result.stdout
 
 
 @pytest.mark.slow
 def test_labels_of_one_class_have_no_probe():
-    put("x.npz", ARRAYS | {"y_train": np.zeros(12, int), "y_test": np.array([0, 0, 1, 1])})
-    succeeds("train x.npz --out new")
+    write_file(
+        "x.npz", ARRAYS | {"y_train": np.zeros(12, int), "y_test": np.array([0, 0, 1, 1])}
+    )
+    assert_succeeds("train x.npz --out new")
 
 
 @pytest.mark.slow
 def test_column_names_are_no_formulas():
-    put("x.csv", TABLE.replace("a,b,c", "$^$,b_$\\x$,<c>"))
-    succeeds("train x.csv --out new")
+    write_file("x.csv", TABLE.replace("a,b,c", "$^$,b_$\\x$,<c>"))
+    assert_succeeds("train x.csv --out new")
 
 
 @pytest.mark.slow
 def test_two_rows_are_enough():
-    put("x.npy", ROWS[:2])
-    succeeds("train x.npy --out new")
+    write_file("x.npy", ROWS[:2])
+    assert_succeeds("train x.npy --out new")

@@ -15,7 +15,16 @@ import pytest
 from PIL import Image
 
 from keras_vae import datasets
-from tests.refusals import GREY, ROWS, damaged_npz, each_refused, first, put, refused, rows
+from tests.refusals import (
+    GREY,
+    ROWS,
+    assert_each_refused,
+    assert_refused,
+    damaged_npz,
+    rows,
+    truncate,
+    write_file,
+)
 
 ARRAYS = {"x_train": ROWS, "x_test": ROWS[:4]}
 TABLE = "a,b,c\n" + "".join(f"{i},{i * i},{i % 3}\n" for i in range(10))
@@ -34,11 +43,11 @@ def no_file_is_left_open():
     gc.collect()  # warns here of a file that was left open, not in some later test
 
 
-def assert_refused(row):
+def assert_load_refused(row):
     files, data, options, *words = row
     for name, content in files.items():
-        put(name, content)
-    refused(lambda: datasets.load(data, **options), *words)
+        write_file(name, content)
+    assert_refused(lambda: datasets.load(data, **options), *words)
 
 
 @rows(
@@ -49,7 +58,7 @@ def assert_refused(row):
     nothing=({}, "", {}, "`data`"),
 )
 def test_data_must_be_known(row):
-    assert_refused(row)
+    assert_load_refused(row)
 
 
 @rows(
@@ -61,7 +70,7 @@ def test_data_must_be_known(row):
     table=({"t.csv": TABLE}, "t.csv", {"resize": (8, 8)}, "`resize`"),
 )
 def test_options_of_other_data_are_refused(row):
-    assert_refused(row)
+    assert_load_refused(row)
 
 
 def with_value(value):
@@ -72,7 +81,7 @@ def with_value(value):
 
 def load_as(name):
     """Make a function that writes a file and loads it."""
-    return lambda content: datasets.load(put(name, content))
+    return lambda content: datasets.load(write_file(name, content))
 
 
 def test_a_npy_file_must_hold_rows_of_finite_numbers():
@@ -84,26 +93,30 @@ def test_a_npy_file_must_hold_rows_of_finite_numbers():
     }
     shapes = [(), (4,), (3, 2, 2, 2, 2), (0, 4), (12, 0)]
     shown |= {str(shape): np.zeros(shape) for shape in shapes}
-    each_refused(load_as("x.npy"), shown, "`data`")
+    assert_each_refused(load_as("x.npy"), shown, "`data`")
     # One value, or one row.
     bad = [with_value(np.nan), with_value(np.inf), with_value(1e300), ROWS[:1]]
-    each_refused(load_as("x.npy"), bad, "`data`", came="1")
+    assert_each_refused(load_as("x.npy"), bad, "`data`", received="1")
 
 
 def test_values_must_lie_in_their_range():
-    put("x.npy", ROWS)
+    write_file("x.npy", ROWS)
     options = {"value_range": (0.0, 0.1)}
-    refused(lambda: datasets.load("x.npy", **options), "`value_range`", came=("0.0", "0.1"))
-    put("x.npz", ARRAYS | {"x_test": ROWS[:4] + 9})
+    assert_refused(
+        lambda: datasets.load("x.npy", **options), "`value_range`", received=("0.0", "0.1")
+    )
+    write_file("x.npz", ARRAYS | {"x_test": ROWS[:4] + 9})
     options = {"value_range": (-5, 5)}
-    refused(lambda: datasets.load("x.npz", **options), "`value_range`", came="x_test")
+    assert_refused(
+        lambda: datasets.load("x.npz", **options), "`value_range`", received="x_test"
+    )
 
 
 def test_a_damaged_npy_file_is_named():
-    whole = put("a.npy", ROWS).read_bytes()
+    whole = write_file("a.npy", ROWS).read_bytes()
     cut = [whole[:150], whole[:50], b"", b"1,2,3\n"]
     bad = [*cut, whole.replace(b"), }", b"   }")]
-    each_refused(load_as("a.npy"), bad, "`data`", came="a.npy")
+    assert_each_refused(load_as("a.npy"), bad, "`data`", received="a.npy")
 
 
 @rows(
@@ -120,14 +133,14 @@ def test_a_damaged_npy_file_is_named():
 )
 def test_an_npz_file_must_hold_data_and_labels_that_fit(row):
     arrays, *words = row
-    put("x.npz", arrays)
-    refused(lambda: datasets.load("x.npz"), "`data`", *words)
+    write_file("x.npz", arrays)
+    assert_refused(lambda: datasets.load("x.npz"), "`data`", *words)
 
 
 def test_a_damaged_npz_file_is_named():
-    cut = put("x.npz", ARRAYS).read_bytes()[:300]
+    cut = write_file("x.npz", ARRAYS).read_bytes()[:300]
     bad = [cut, damaged_npz(), b"", "404: Not Found"]
-    each_refused(load_as("x.npz"), bad, "`data`", came="x.npz")
+    assert_each_refused(load_as("x.npz"), bad, "`data`", received="x.npz")
 
 
 # Images.
@@ -147,10 +160,10 @@ def png(pixels, size=None):
     of_16_bits=(GREY.astype("uint16") * 256, "3.png"),
 )
 def test_images_must_be_whole_and_alike(row):
-    content, *came = row
+    content, *received = row
     for i in range(6):
-        put(f"images/{i}.png", content if i == 3 else GREY)
-    refused(lambda: datasets.load("images"), "`data`", came=tuple(came))
+        write_file(f"images/{i}.png", content if i == 3 else GREY)
+    assert_refused(lambda: datasets.load("images"), "`data`", received=tuple(received))
 
 
 @rows(
@@ -159,7 +172,7 @@ def test_images_must_be_whole_and_alike(row):
     one=({"one/1.png": GREY}, "one", {}, "`data`", "2", "1"),
 )
 def test_a_folder_must_hold_images_to_train_and_to_test_on(row):
-    assert_refused(row)
+    assert_load_refused(row)
 
 
 # Tables.
@@ -168,21 +181,23 @@ def test_a_folder_must_hold_images_to_train_and_to_test_on(row):
 def test_a_csv_file_must_hold_columns_of_numbers():
     names = ["a,a\n1,2\n3,4\n5,6\n", "1,1,2\n3,4,5\n6,7,8\n"]  # twice a name
     bad = ["a,b\n", "a,b\n1,2\n", *names]
-    each_refused(load_as("x.csv"), bad, "`data`", came="x.csv")
+    assert_each_refused(load_as("x.csv"), bad, "`data`", received="x.csv")
     missing = ["a,b\n1,\n3,\n5,\n", "a,b\n1,2\n3,\n5,6\n"]
-    each_refused(load_as("x.csv"), missing, "`data`", "`drop`", "'b'", came="3")
+    assert_each_refused(load_as("x.csv"), missing, "`data`", "`drop`", "'b'", received="3")
     texts = {"'b'": "a,b\n1,x\n3,y\n5,z\n", "'a;b'": NUMBERS.replace(",", ";")}
-    each_refused(load_as("x.csv"), texts, "`data`", "`drop`", "`label`")
+    assert_each_refused(load_as("x.csv"), texts, "`data`", "`drop`", "`label`")
     infinite = ["a,b\n1,2\n3,inf\n5,6\n", "a,b\n1,2\n3,1e300\n5,1\n"]
-    each_refused(load_as("x.csv"), infinite, "`data`", came="'b'")
+    assert_each_refused(load_as("x.csv"), infinite, "`data`", received="'b'")
 
 
 def test_a_damaged_csv_file_is_named():
     latin = "größe,a\n1,2\n3,4\n5,6\n".encode("latin-1")
     bad = ["", "a,b\n1,2\n3\n5,6,7\n", bytes(range(256)) * 4]
     bad += [latin, NUMBERS.encode("utf-16")]
-    each_refused(load_as("x.csv"), bad, "`data`", came="x.csv")
-    each_refused(load_as("x.csv.gz"), [NUMBERS], "`data`", "CSV", came="x.csv.gz")
+    assert_each_refused(load_as("x.csv"), bad, "`data`", received="x.csv")
+    assert_each_refused(
+        load_as("x.csv.gz"), [NUMBERS], "`data`", "CSV", received="x.csv.gz"
+    )
 
 
 @rows(
@@ -200,13 +215,13 @@ def test_a_damaged_csv_file_is_named():
     parquet=({"x.parquet": b"PAR1 no table PAR1"}, "x.parquet", {}, "`data`", "Parquet"),
 )
 def test_a_table_must_have_the_columns_that_are_asked_for(row):
-    assert_refused(row)
+    assert_load_refused(row)
 
 
 def test_a_parquet_file_must_hold_numbers():
     table = pyarrow.table({"a": [1.0, 2.0, 3.0], "b": [[1], [2], [3]]})
     pyarrow.parquet.write_table(table, "x.parquet")
-    refused(lambda: datasets.load("x.parquet"), "`data`", "'b'", came="list")
+    assert_refused(lambda: datasets.load("x.parquet"), "`data`", "'b'", received="list")
 
 
 # Data sets with a name.
@@ -216,7 +231,7 @@ def test_a_parquet_file_must_hold_numbers():
     missing=("mnist", None),
     text=("mnist", "x"),
     empty=("mnist", b""),
-    cut=("mnist", first(100)),
+    cut=("mnist", truncate(100)),
     other_arrays=("mnist", ARRAYS),
     other_faces=("frey_faces", ARRAYS),
     other_shape=("frey_faces", {"x": GREY}),
@@ -224,21 +239,23 @@ def test_a_parquet_file_must_hold_numbers():
 )
 def test_a_named_data_set_must_be_the_file_of_that_name(row, monkeypatch):
     name, content = row
-    put("named/other.npz", ARRAYS)
+    write_file("named/other.npz", ARRAYS)
     if callable(content):
-        put(f"named/{name}.npz", ARRAYS)
+        write_file(f"named/{name}.npz", ARRAYS)
     if content is not None:
-        put(f"named/{name}.npz", content)
+        write_file(f"named/{name}.npz", content)
     monkeypatch.setenv("KERAS_VAE_DATA", "named")
-    refused(lambda: datasets.load(name), "`data`", f"{name}.npz", came="named")
+    assert_refused(lambda: datasets.load(name), "`data`", f"{name}.npz", received="named")
 
 
 def test_a_named_data_set_that_cannot_be_downloaded(monkeypatch):
     words = ["`data`", "KERAS_VAE_DATA"]
-    refused(lambda: datasets.load("frey_faces"), "frey_faces.npz", *words)
+    assert_refused(lambda: datasets.load("frey_faces"), "frey_faces.npz", *words)
 
     def load_data():
         raise Exception("URL fetch failure on https://storage: no network")
 
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
-    refused(lambda: datasets.load("mnist"), "mnist.npz", *words, came="no network")
+    assert_refused(
+        lambda: datasets.load("mnist"), "mnist.npz", *words, received="no network"
+    )

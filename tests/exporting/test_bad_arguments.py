@@ -20,14 +20,14 @@ from keras_vae.distributions import IndependentBernoulli, IndependentNormal
 from keras_vae.exporting import serving, verify
 from tests.refusals import (
     DAMAGES,
+    assert_each_refused,
+    assert_refused,
+    assert_refused_without_writing,
     assert_unchanged,
-    each_refused,
-    leaves_no_file,
-    of_option,
-    put,
-    refused,
     rows,
     tree,
+    vary_option,
+    write_file,
 )
 from tests.zoo import LearnedNormal
 
@@ -93,8 +93,8 @@ def export(model, **options):
 def test_options_must_be_of_those_there_are(model, folder, row, request):
     options, values = row
     name = request.node.callspec.id
-    call = of_option(export, name, model, **options)
-    each_refused(call, values, f"`{name}`")
+    call = vary_option(export, name, model, **options)
+    assert_each_refused(call, values, f"`{name}`")
     assert not tree(folder)
 
 
@@ -111,8 +111,10 @@ def test_options_must_be_of_those_there_are(model, folder, row, request):
     of_write=({"seed_dtype": "int32"}, "seed_dtype", "int32"),
 )
 def test_options_of_another_format_are_refused(model, row):
-    options, name, came = row
-    leaves_no_file(lambda: export(model, **options), f"`{name}`", came=came)
+    options, name, received = row
+    assert_refused_without_writing(
+        lambda: export(model, **options), f"`{name}`", received=received
+    )
 
 
 @rows(
@@ -124,9 +126,9 @@ def test_options_of_another_format_are_refused(model, row):
     false=({"quantize": "int8", "representative_data": False}, "bool"),
 )
 def test_int8_needs_data_like_those_to_come(model, row):
-    options, came = row
+    options, received = row
     call = partial(export, model, **LITERT, **options)
-    leaves_no_file(call, "`representative_data`", came=came)
+    assert_refused_without_writing(call, "`representative_data`", received=received)
 
 
 OWN = ["card_format", "format", "warmup", "batch_size", "quantize", "num_samples"]
@@ -135,10 +137,12 @@ OWN += ["serving_default", "signatures", "model", "versions", "files"]
 
 def test_what_is_said_about_a_model_must_be_json_and_nothing_the_card_says(model, folder):
     for about in ({"a": {(1, 2): 3}}, CIRCLE, {"a": float("nan")}):
-        refused(lambda about=about: export(model, about=about), "`about`", "JSON")
+        assert_refused(lambda about=about: export(model, about=about), "`about`", "JSON")
     for name in OWN:
         about = {"data": 1, name: 1}
-        refused(lambda about=about: export(model, about=about), "`about`", came=name)
+        assert_refused(
+            lambda about=about: export(model, about=about), "`about`", received=name
+        )
     assert not tree(folder)
 
 
@@ -162,18 +166,18 @@ def test_a_path_must_be_new_and_of_its_format(model, folder, monkeypatch):
         (LITERT, ["a.tflite", "d.tflite", "a/new.tflite", "closed/b/new.tflite"]),
         (LITERT, ["new", "new.lite", "new.TFLITE", ".tflite"]),
     ):
-        each_refused(partial(model.export, **options), paths, "`filepath`")
-    refused(lambda: model.export(""), "`filepath`", came=".")
+        assert_each_refused(partial(model.export, **options), paths, "`filepath`")
+    assert_refused(lambda: model.export(""), "`filepath`", received=".")
     assert_unchanged(before)
 
 
 def test_a_path_that_the_system_refuses(model):
     call = partial(model.export, "n" * 300)
-    leaves_no_file(call, "too long", error=OSError, received=False)
+    assert_refused_without_writing(call, "too long", error=OSError, received=None)
 
 
 def test_only_a_vae_is_exported(folder):
-    each_refused(
+    assert_each_refused(
         lambda value: kv.exporting.export(value, "new"),
         [None, "model", keras.Sequential([]), 3],
         "`model`",
@@ -193,8 +197,8 @@ def test_a_served_model_needs_a_name_and_a_folder(model, folder, row, request):
     (folder / "a").write_text("mine")
     name = request.node.callspec.id
     before = tree()
-    call = of_option(serving.export, name, model, **{"folder": "s", "name": "vae"})
-    each_refused(call, row[2], f"`{name}`")
+    call = vary_option(serving.export, name, model, **{"folder": "s", "name": "vae"})
+    assert_each_refused(call, row[2], f"`{name}`")
     assert_unchanged(before)
 
 
@@ -209,11 +213,11 @@ def test_a_served_model_needs_a_name_and_a_folder(model, folder, row, request):
 )
 def test_a_served_model_has_the_options_of_a_saved_model(model, row):
     pytest.importorskip("tensorflow_serving")
-    where, name, options, argument, came = row
-    put("a", "mine")
-    put("d/f", "mine")
+    where, name, options, argument, received = row
+    write_file("a", "mine")
+    write_file("d/f", "mine")
     call = partial(serving.export, model, where, name, **options)
-    leaves_no_file(call, f"`{argument}`", came=came)
+    assert_refused_without_writing(call, f"`{argument}`", received=received)
 
 
 # Models with parts that a format does not have.
@@ -260,14 +264,16 @@ def test_functions_without_a_form_are_named(row):
     if options is ONNX:
         pytest.importorskip("tf2onnx")
     model = vae(decoder=Function(function))
-    leaves_no_file(lambda: export(model, names=["decode"], **options), *words)
+    assert_refused_without_writing(
+        lambda: export(model, names=["decode"], **options), *words
+    )
 
 
 def test_a_prior_without_a_formula_is_named():
     model = vae(prior=LearnedNormal((2,)))
     for options in ({}, LITERT, {"names": ["sample"]}):
         call = partial(export, model, **options)
-        leaves_no_file(call, "sample", "LearnedNormal", "encode")
+        assert_refused_without_writing(call, "sample", "LearnedNormal", "encode")
 
 
 # `verify`: the artefacts of `model`, copied for each case and changed.
@@ -324,21 +330,21 @@ def gone(name):
     no_graph=(gone("m/saved_model.pb"), "m", "saved_model.pb"),
 )
 def test_an_artefact_must_be_whole_and_have_its_card(model, copied, row):
-    change, path, came = row
+    change, path, received = row
     if change is not None:
         change(copied)
     call = partial(verify.verify, model, path, x(), rows=4)
-    leaves_no_file(call, "`artefact`", came=came)
+    assert_refused_without_writing(call, "`artefact`", received=received)
 
 
 def with_cards(model, cards, *words):
     """Verify a file beside each of the cards: texts by the name of what is wrong."""
     wrong, path = {}, "m.tflite"
     for name, card in cards.items():
-        put(CARD, card)
+        write_file(CARD, card)
         try:
             call = partial(verify.verify, model, path, x(), rows=4)
-            leaves_no_file(call, "`artefact`", *words)
+            assert_refused_without_writing(call, "`artefact`", *words)
         except (AssertionError, pytest.fail.Exception) as error:
             wrong[name] = str(error)
     assert not wrong, wrong
@@ -410,11 +416,11 @@ def test_a_card_must_have_the_signatures_of_the_model(model, copied, row):
 
 def test_data_and_rows_of_verify_are_checked(model, exported):
     path = exported / "m.tflite"
-    for data, came in ((x(np.nan), "nan"), (x(shape=(8, 5)), "(8, 5)"), (None, "None")):
+    for data, received in ((x(np.nan), "nan"), (x(shape=(8, 5)), "(8, 5)"), (None, "None")):
         call = partial(verify.verify, model, path, data, 4)
-        refused(call, "`x`", came=came)
+        assert_refused(call, "`x`", received=received)
     bad = [0, -4, 4.0, True, None]
-    each_refused(lambda rows: verify.verify(model, path, x(), rows), bad, "`rows`")
+    assert_each_refused(lambda rows: verify.verify(model, path, x(), rows), bad, "`rows`")
 
 
 @rows(
@@ -438,7 +444,7 @@ def test_a_model_of_another_shape_is_refused(exported, row):
     other = make()
     data = x(shape=(8, *other.likelihood.event_shape))
     call = partial(verify.verify, other, exported / "m.tflite", data, rows=4)
-    refused(call, "`artefact`", *words)
+    assert_refused(call, "`artefact`", *words)
 
 
 # Models that are like the exported one, and differ all the same.

@@ -15,19 +15,19 @@ from tests import refusals
 from tests.refusals import (
     DAMAGES,
     ROWS,
+    assert_command_refused,
+    assert_commands_refused,
+    assert_each_damage_refused,
+    assert_succeeds,
     assert_unchanged,
-    command_refused,
-    commands_refused,
-    each_damage_refused,
-    first,
-    json_with,
-    put,
-    run,
-    succeeds,
+    change_json,
+    delete_key,
+    run_command,
+    skip_report,
+    train_eagerly,
     tree,
-    without,
-    without_graphs,
-    without_report,
+    truncate,
+    write_file,
 )
 
 pytest.importorskip("ai_edge_litert")
@@ -41,21 +41,21 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        without_report(patch)
-        without_graphs(patch)
-        put("a.npy", ROWS)
-        succeeds("train a.npy --out run")
-        succeeds("train a.npy --out twin --seed 1")
+        skip_report(patch)
+        train_eagerly(patch)
+        write_file("a.npy", ROWS)
+        assert_succeeds("train a.npy --out run")
+        assert_succeeds("train a.npy --out twin --seed 1")
         more = "export run --to litert --score-samples 2"
-        succeeds(f"{more} --out m.tflite")
-        succeeds(f"{more} --out q.tflite --quantize dynamic")
-        put("images/a.txt", "mine")
+        assert_succeeds(f"{more} --out m.tflite")
+        assert_succeeds(f"{more} --out q.tflite --quantize dynamic")
+        write_file("images/a.txt", "mine")
     return folder
 
 
 @pytest.fixture(autouse=True)
 def folder(made, tmp_path, monkeypatch):
-    return refusals.work_in_a_copy(made, tmp_path / "work", monkeypatch)
+    return refusals.work_in_copy(made, tmp_path / "work", monkeypatch)
 
 
 LITERT, ONNX, SERVING = (f"export run --to {to}" for to in ("litert", "onnx", "serving"))
@@ -63,7 +63,7 @@ VERIFY = "verify m.tflite run"
 
 
 def test_export_takes_a_run():
-    commands_refused([
+    assert_commands_refused([
         ("export gone --to litert", "RUN", "gone"),
         ("export gone --to serving", "RUN", "gone"),
         ("export a.npy --to litert", "RUN", "a.npy"),
@@ -71,20 +71,24 @@ def test_export_takes_a_run():
         ("export run/model.keras --to onnx", "RUN", "model.keras"),
         ("export digits --to litert", "RUN", "digits"),
     ])  # fmt: skip
-    each_damage_refused("run/run.json", {"text": "{]"}, ONNX, "RUN", "run.json")
-    each_damage_refused("run/model.keras", {"cut": first(900)}, ONNX, "RUN", "model.keras")
-    each_damage_refused("run/model.keras", {"missing": None}, SERVING, "RUN", "--resume")
+    assert_each_damage_refused("run/run.json", {"text": "{]"}, ONNX, "RUN", "run.json")
+    assert_each_damage_refused(
+        "run/model.keras", {"cut": truncate(900)}, ONNX, "RUN", "model.keras"
+    )
+    assert_each_damage_refused(
+        "run/model.keras", {"missing": None}, SERVING, "RUN", "--resume"
+    )
 
 
 def test_what_the_card_says_of_a_run_must_be_whole():
     damages = DAMAGES | {"missing": None}
-    each_damage_refused("run/metrics.csv", damages, ONNX, "RUN", "metrics.csv")
+    assert_each_damage_refused("run/metrics.csv", damages, ONNX, "RUN", "metrics.csv")
     damages = DAMAGES | {"list": "[1]"}
     for name in ("run/evaluation.json", "run/scaler.json"):
         if "scaler" in name:
             damages = DAMAGES
         file = name.removeprefix("run/")
-        each_damage_refused(name, damages, LITERT, "RUN", file)
+        assert_each_damage_refused(name, damages, LITERT, "RUN", file)
 
 
 def test_commands_must_be_whole():
@@ -101,11 +105,11 @@ def test_commands_must_be_whole():
     ]
     rows += [(f"export run --to {to}", "--to") for to in ("tflite", "''", "ONNX", "a,b")]
     rows += [(f"{LITERT} --quantize int4", "--quantize", "int4")]
-    commands_refused(rows, received=False)
+    assert_commands_refused(rows, received=None)
 
 
 def test_options_of_another_target_are_refused():
-    commands_refused([
+    assert_commands_refused([
         (f"{ONNX} --quantize int8", "--quantize", "--to", "litert", "int8"),
         (f"{SERVING} --quantize float16", "--quantize", "litert", "float16"),
         (f"{ONNX} --batch-size 2", "--batch-size", "--to", "litert", "2"),
@@ -116,7 +120,7 @@ def test_options_of_another_target_are_refused():
 
 
 def test_values_are_checked():
-    commands_refused([
+    assert_commands_refused([
         (f"{SERVING} --name a/b", "--name", "a/b"),
         (f"{SERVING} --name ..", "--name", ".."),
         (f"{SERVING} --name ''", "--name", "''"),
@@ -133,12 +137,12 @@ def test_values_are_checked():
 
 
 def test_an_export_needs_a_new_path_of_its_format(monkeypatch):
-    put("s/models.config", "models {")
-    put("run/model.tflite", "mine")
-    put("run/onnx/a", "mine")
+    write_file("s/models.config", "models {")
+    write_file("run/model.tflite", "mine")
+    write_file("run/onnx/a", "mine")
     access = os.access
     monkeypatch.setattr(os, "access", lambda p, m: "images" not in str(p) and access(p, m))
-    commands_refused([
+    assert_commands_refused([
         (f"{LITERT} --out m.tflite", "--out", "m.tflite"),
         (f"{LITERT} --out m", "--out", ".tflite"),
         (f"{LITERT} --out a.npy/m.tflite", "--out", "a.npy"),
@@ -157,11 +161,11 @@ def test_an_export_needs_a_new_path_of_its_format(monkeypatch):
 def test_int8_and_verify_need_the_data_of_the_run():
     damages = {"missing": None, "other": ROWS + 1, "text": "mine"}
     for command in (f"{LITERT} --quantize int8", VERIFY):
-        each_damage_refused("a.npy", damages, command, "DATA", "a.npy")
+        assert_each_damage_refused("a.npy", damages, command, "DATA", "a.npy")
 
 
 def test_verify_takes_an_artefact_and_a_run():
-    commands_refused([
+    assert_commands_refused([
         ("verify run m.tflite", "RUN", "m.tflite"),
         ("verify m.tflite gone", "RUN", "gone"),
         ("verify m.tflite images", "RUN", "images", "run.json"),
@@ -172,22 +176,24 @@ def test_verify_takes_an_artefact_and_a_run():
         ("verify m.card.json run", "ARTEFACT", "m.card.json"),
         ("verify run/model.keras run", "ARTEFACT", "model.keras"),
     ])  # fmt: skip
-    each_damage_refused("run/model.keras", {"missing": None}, VERIFY, "RUN", "--resume")
+    assert_each_damage_refused(
+        "run/model.keras", {"missing": None}, VERIFY, "RUN", "--resume"
+    )
 
 
 def test_verify_names_a_damaged_artefact():
-    damages = {"cut": first(2000), "text": "mine"}
-    each_damage_refused("m.tflite", damages, VERIFY, "ARTEFACT", "checksum")
-    damages = {"missing": None, "text": "{]", "entry": without("signatures")}
-    each_damage_refused("m.card.json", damages, VERIFY, "ARTEFACT", "m.card.json")
+    damages = {"cut": truncate(2000), "text": "mine"}
+    assert_each_damage_refused("m.tflite", damages, VERIFY, "ARTEFACT", "checksum")
+    damages = {"missing": None, "text": "{]", "entry": delete_key("signatures")}
+    assert_each_damage_refused("m.card.json", damages, VERIFY, "ARTEFACT", "m.card.json")
     # Of another format, which its runtime alone finds out.
-    damages = {"format": json_with(lambda card: card.update(format="onnx"))}
-    each_damage_refused("m.card.json", damages, VERIFY, "ARTEFACT", "onnx")
+    damages = {"format": change_json(lambda card: card.update(format="onnx"))}
+    assert_each_damage_refused("m.card.json", damages, VERIFY, "ARTEFACT", "onnx")
 
 
 def test_an_artefact_of_another_run():
     before = tree()
-    result = run("verify m.tflite twin -n 20")
+    result = run_command("verify m.tflite twin -n 20")
     assert result.exit_code == 1, result.output
     assert "m.tflite" in result.stderr and "twin" in result.stderr
     assert "DIFFERS" in result.stdout
@@ -195,19 +201,23 @@ def test_an_artefact_of_another_run():
 
 
 def test_a_quantised_artefact():
-    assert run("verify q.tflite run -n 20").exit_code == 0
+    assert run_command("verify q.tflite run -n 20").exit_code == 0
     # What differs could be the quantisation, so that the weights are compared first.
-    command_refused("verify q.tflite twin", "ARTEFACT", "weights", came="q.tflite")
-    put("q.card.json", without("model", "weights"))
-    command_refused("verify q.tflite run", "ARTEFACT", came=("q.card.json", "weights"))
+    assert_command_refused(
+        "verify q.tflite twin", "ARTEFACT", "weights", received="q.tflite"
+    )
+    write_file("q.card.json", delete_key("model", "weights"))
+    assert_command_refused(
+        "verify q.tflite run", "ARTEFACT", received=("q.card.json", "weights")
+    )
 
 
 def test_a_run_that_went_on():
-    before = run(f"{VERIFY} -n 20")
+    before = run_command(f"{VERIFY} -n 20")
     assert before.exit_code == 0, before.output
     path = pathlib.Path("run/model.keras")
     model = keras.models.load_model(path)
     model.decoder.weights[0].assign_add(np.ones(model.decoder.weights[0].shape))
     model.save(path)
-    after = run(f"{VERIFY} -n 20")
+    after = run_command(f"{VERIFY} -n 20")
     assert after.exit_code == 1 and "DIFFERS" in after.stdout

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from keras_vae import cli
 from keras_vae.exporting import verify
-from tests.refusals import without_report
+from tests.refusals import skip_report
 
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
 
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
                 "train", table, "--out", folder / f"run{seed}", "--seed", seed, *options
             )
             assert code == 0, said
-            without_report(patch)  # the second is only there to differ
+            skip_report(patch)  # the second is only there to differ
     return folder
 
 
