@@ -12,7 +12,7 @@ import pytest
 
 from keras_vae.training.model import ResumableModel
 
-# Some of these import PyTorch, which is in another environment.
+# Some of these import PyTorch, which is installed in another environment.
 collect_ignore = ["benchmarks/contestants"]
 
 
@@ -23,7 +23,7 @@ def global_seed():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_xla_by_default():
-    # Short fits would mostly wait for XLA. Tests of XLA turn it on.
+    # XLA would compile longer than a short fit takes. Tests of XLA turn it on.
     resolve = ResumableModel.default_jit_compile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ResumableModel, "default_jit_compile", lambda self: False)

@@ -62,10 +62,10 @@ def assert_each_refused(call, values, *words, received=None, **options):
         received: str that each message must show. Default: the start of the value's repr.
         **options: of `assert_refused`.
     """
-    value_of = values if isinstance(values, dict) else dict(enumerate(values))
+    named_values = values if isinstance(values, dict) else dict(enumerate(values))
     failures = {}
-    for key, value in value_of.items():
-        text = key if values is value_of else repr(value).strip("'\"")[:12]
+    for key, value in named_values.items():
+        text = key if values is named_values else repr(value).strip("'\"")[:12]
         try:
             assert_refused(
                 lambda value=value: call(value),

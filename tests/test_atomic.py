@@ -1,4 +1,4 @@
-"""Files and folders are complete or absent, whatever happens while they are written."""
+"""Files and folders are written atomically: they are complete or absent."""
 
 import os
 
@@ -28,7 +28,7 @@ def test_a_file_is_replaced_and_keeps_its_line_ends(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_an_error_leaves_no_part_of_what_is_created(tmp_path):
+def test_an_error_leaves_no_part_of_a_new_folder(tmp_path):
     with pytest.raises(OSError), atomic.creating(tmp_path / "new" / "a") as part:
         part.mkdir()
         (part / "file").touch()
@@ -37,11 +37,11 @@ def test_an_error_leaves_no_part_of_what_is_created(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.touch()])
-def test_nothing_is_overwritten(tmp_path, make):
+def test_an_existing_path_is_not_overwritten(tmp_path, make):
     path = tmp_path / "a"
     with pytest.raises(FileExistsError), atomic.creating(path) as part:
         make(part)
-        part.with_name("beside").touch()
+        part.with_name("other").touch()
         if path.exists():
             return
         path.mkdir() if part.is_dir() else path.touch()
@@ -50,17 +50,15 @@ def test_nothing_is_overwritten(tmp_path, make):
 
 
 @pytest.mark.parametrize("age, remains", [(0.0, False), (atomic.DAY, True)])
-def test_folders_of_killed_processes_are_removed_when_they_are_stale(
-    tmp_path, age, remains
-):
-    left = tmp_path / ".keras-vae-1-abc"
-    left.mkdir()
+def test_stale_folders_of_killed_processes_are_removed(tmp_path, age, remains):
+    leftover = tmp_path / ".keras-vae-1-abc"
+    leftover.mkdir()
     with atomic.creating(tmp_path / "a", stale_after=age) as part:
         part.touch()
-    assert left.exists() == remains and (tmp_path / "a").is_file()
+    assert leftover.exists() == remains and (tmp_path / "a").is_file()
 
 
-def test_everything_is_flushed_before_it_appears(tmp_path, monkeypatch):
+def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     events = []
     fsync, rename = os.fsync, os.rename
 
@@ -77,5 +75,5 @@ def test_everything_is_flushed_before_it_appears(tmp_path, monkeypatch):
     with atomic.creating(tmp_path / "a") as part:
         part.mkdir()
         (part / "file").touch()
-    # The file, its folder, the hidden folder; then, once it is moved, the parent.
+    # The file, its folder, the hidden folder; after the move, the parent.
     assert events == ["flush", "flush", "flush", "move", "flush"]

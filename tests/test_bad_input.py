@@ -1,8 +1,8 @@
-"""What is refused of a user of Python: early, by name, and at no cost.
+"""Bad input in Python: errors are raised early, name the argument and change nothing.
 
-A check is tested here, or in `test_checks.py`, with all that it refuses; that an argument
-is checked is tested with one value that would else go through. Afterwards each model must
-be what it was: its weights, step and count of epochs, and what it was compiled with.
+A check is tested here, or in `test_checks.py`, with all kinds of bad values. An argument
+that uses the check is tested with one bad value. After each test the models must be
+unchanged: weights, step, count of epochs, and the arguments of `compile`.
 """
 
 import importlib
@@ -36,7 +36,7 @@ from tests.refusals import (
 tfd = tfp.distributions
 
 
-# Models: one of each family, made once and shared by the tests.
+# Models: one of each kind, shared by the tests.
 
 
 def dense(units=4):
@@ -44,7 +44,7 @@ def dense(units=4):
 
 
 def vae(**parts):
-    """Make a tiny VAE of rows of 6 numbers; any part can be replaced by a wrong one."""
+    """Make a tiny VAE for rows of 6 numbers; any part can be replaced by a wrong one."""
     default = {
         "encoder": dense(),
         "decoder": dense(),
@@ -70,7 +70,7 @@ class Mixture(Prior):
 
 
 GREY_IMAGE = {"encoder": nets.MLP([4]), "likelihood": IndependentBernoulli((4, 4, 1))}
-MAKE = {
+BUILDERS = {
     "normal": vae,
     "bernoulli": lambda: vae(likelihood=IndependentBernoulli((6,))),
     "binary": lambda: vae(likelihood=IndependentBernoulli((6,), grey="error")),
@@ -78,15 +78,15 @@ MAKE = {
     "mixture": lambda: vae(prior=Mixture((2,))),
     "autoencoder": autoencoder,
 }
-_made = {}  # name -> (model, its state when it was made)
+_models = {}  # name -> (model, its state at the start)
 
 
 def model(name="normal"):
-    if name not in _made:
-        new = MAKE[name]()
+    if name not in _models:
+        new = BUILDERS[name]()
         new.compile("adam", max_skipped=3)
-        _made[name] = new, state(new)
-    return _made[name][0]
+        _models[name] = new, state(new)
+    return _models[name][0]
 
 
 def state(model):
@@ -96,26 +96,26 @@ def state(model):
 
 
 @pytest.fixture(autouse=True)
-def no_model_has_changed():
+def assert_models_unchanged():
     yield
     changed = []
-    for name, (one, before) in list(_made.items()):
-        now = state(one)
-        if len(now) != len(before) or not all(map(np.array_equal, now, before)):
+    for name, (model, before) in list(_models.items()):
+        after = state(model)
+        if len(after) != len(before) or not all(map(np.array_equal, after, before)):
             changed.append(name)
-            del _made[name]
+            del _models[name]
     assert not changed
 
 
 # Data in memory.
 
 
-def good(count=8):
+def good_rows(count=8):
     return np.linspace(0, 1, count * 6, dtype="float32").reshape(count, 6)
 
 
 def with_value(value, dtype="float32"):
-    """Make rows of zeros but for one value, which is not in the first row."""
+    """Make rows of zeros with one other value, which is not in the first row."""
     x = np.zeros((8, 6), dtype)
     x[6, 3] = value
     return x
@@ -134,14 +134,14 @@ def test_values_must_have_a_density():
     shown["255"] = with_value(255, "int64")
     assert_each_refused(check_data("bernoulli"), shown, "`x`")
     assert_each_refused(check_data("binary"), {"nan": NAN, "16": with_value(16)}, "`x`")
-    # Not finite, or not in the float32 in which networks compute: of each one value.
+    # One value that is not finite, or that float32, the dtype of networks, cannot hold.
     bad = [NAN, with_value(-np.inf), with_value(np.nan, "float16")]
     bad += [with_value(1e300, "float64")]
     assert_each_refused(check_data(), bad, "`x`", received="1")
     assert_each_refused(check_data("autoencoder"), [NAN], "`x`", received="1")
 
 
-def test_grey_values_are_refused_where_they_must_not_be():
+def test_grey_values_are_refused_by_likelihoods_without_them():
     grey = [with_value(0.5), with_value(17, "uint8")]
     assert_each_refused(check_data("binary"), grey, "`x`", "grey", received="1")
     for name in ("normal", "bernoulli"):  # 0 and 1 would be divided by 255
@@ -151,7 +151,9 @@ def test_grey_values_are_refused_where_they_must_not_be():
 
 
 def test_data_must_have_the_shape_of_the_likelihood():
-    shown = {str(x.shape): x for x in (np.zeros((0, 6)), NARROW, np.zeros(6), good()[0, 0])}
+    shown = {
+        str(x.shape): x for x in (np.zeros((0, 6)), NARROW, np.zeros(6), good_rows()[0, 0])
+    }
     assert_each_refused(check_data(), shown, "`x`")
     shapes = [(8, 4, 4), (4, 4, 1), (8, 4, 4, 3)]
     assert_each_refused(check_data("image"), {str(s): np.zeros(s) for s in shapes}, "`x`")
@@ -164,11 +166,11 @@ def test_data_must_be_an_array_of_numbers():
         "Object": tf.fill((8, 6), "a"),
         "complex64": np.ones((8, 6), "complex64"),
         "datetime64": np.zeros((8, 6), "M8[s]"),
-        "SparseTensor": tf.sparse.from_dense(good()),
+        "SparseTensor": tf.sparse.from_dense(good_rows()),
         "RaggedTensor": tf.ragged.constant([[1.0], []]),
-        "list": [good(), good()],
-        "tuple": (good(), np.zeros(8)),
-        "dict": {"image": good()},
+        "list": [good_rows(), good_rows()],
+        "tuple": (good_rows(), np.zeros(8)),
+        "dict": {"image": good_rows()},
         "None": None,
         "int": 3,
         "str": "x.npy",
@@ -176,10 +178,15 @@ def test_data_must_be_an_array_of_numbers():
     assert_each_refused(check_data(), shown, "`x`")
 
 
-def probe(**replaced):
+def probe(**changes):
     labels = np.arange(8) % 2
-    data = {"x_train": good(), "y_train": labels, "x_test": good(), "y_test": labels}
-    return evaluation.linear_probe(model(), **{**data, **replaced})
+    data = {
+        "x_train": good_rows(),
+        "y_train": labels,
+        "x_test": good_rows(),
+        "y_test": labels,
+    }
+    return evaluation.linear_probe(model(), **{**data, **changes})
 
 
 METHODS = {
@@ -199,13 +206,11 @@ METHODS = {
 def test_methods_check_their_data():
     methods = METHODS.values()
     assert_each_refused(lambda method: method(model(), NAN), methods, "`x`", received="1")
-    seven = with_value(7)
-    assert_each_refused(
-        lambda m: m(model("bernoulli"), seven), methods, "`x`", received="7"
-    )
+    bad = with_value(7)
+    assert_each_refused(lambda m: m(model("bernoulli"), bad), methods, "`x`", received="7")
 
 
-def test_data_with_another_name_are_checked():
+def test_data_arguments_with_other_names_are_checked():
     assert_refused(lambda: probe(x_train=NAN), "`x_train`", received="1")
     assert_refused(lambda: probe(x_test=NAN), "`x_test`", received="1")
     assert_refused(lambda: probe(y_train=np.zeros(5)), "`y_train`", "8", received="(5,)")
@@ -215,16 +220,16 @@ def test_data_with_another_name_are_checked():
 
 
 def fit(x=None, name="normal", **options):
-    """Fit on good data, if no others are given, with something else that is wrong."""
-    return model(name).fit(good() if x is None else x, **{"verbose": 0, **options})
+    """Fit with bad options, or on bad data. Default: good data."""
+    return model(name).fit(good_rows() if x is None else x, **{"verbose": 0, **options})
 
 
 def evaluate(x=None, **options):
-    return model().evaluate(good() if x is None else x, verbose=0, **options)
+    return model().evaluate(good_rows() if x is None else x, verbose=0, **options)
 
 
 def predict(x=None, **options):
-    return model().predict(good() if x is None else x, verbose=0, **options)
+    return model().predict(good_rows() if x is None else x, verbose=0, **options)
 
 
 def test_validation_data_are_checked_before_the_first_epoch():
@@ -232,10 +237,10 @@ def test_validation_data_are_checked_before_the_first_epoch():
         "1": NAN,
         "(8, 5)": NARROW,
         "(0, 6)": np.zeros((0, 6)),
-        "dict": {"image": good()},
-        "(5,)": (good(), np.zeros(5)),
-        "(7,)": (good(), np.zeros(8), np.ones(7)),
-        "4": (good(),) * 4,
+        "dict": {"image": good_rows()},
+        "(5,)": (good_rows(), np.zeros(5)),
+        "(7,)": (good_rows(), np.zeros(8), np.ones(7)),
+        "4": (good_rows(),) * 4,
     }
     assert_each_refused(lambda data: fit(validation_data=data), shown, "validation_data")
 
@@ -249,7 +254,9 @@ def test_a_split_must_leave_rows_on_both_sides():
     bad = [1.0, 20, -0.1, np.nan, "0.1", 0.99]
     assert_each_refused(lambda part: fit(validation_split=part), bad, "`validation_split`")
     assert_refused(
-        lambda: fit(good(1), validation_split=0.5), "`validation_split`", received="0.5"
+        lambda: fit(good_rows(1), validation_split=0.5),
+        "`validation_split`",
+        received="0.5",
     )
 
 
@@ -261,8 +268,8 @@ def test_labels_and_weights_must_have_a_value_for_each_row(method):
     weights = {"(5,)": np.ones(5), "()": 2.0, "(8, 1)": np.ones((8, 1))}
     weights |= {"<U1": np.full(8, "a"), "8 ": np.full(8, np.nan)}
     assert_each_refused(lambda w: method(sample_weight=w), weights, "`sample_weight`")
-    beside = vary_option(method, "sample_weight", y=np.zeros(8))
-    assert_each_refused(beside, weights, "`sample_weight`")
+    call = vary_option(method, "sample_weight", y=np.zeros(8))
+    assert_each_refused(call, weights, "`sample_weight`")
 
 
 def test_class_weights_need_labels():
@@ -279,12 +286,12 @@ def test_weights_without_labels_are_not_dropped():
 
 
 def validate(**options):
-    return fit(validation_data=good(), **options)
+    return fit(validation_data=good_rows(), **options)
 
 
 def with_data(function):
-    """Make a function of options that gives the model and its data to another one."""
-    return lambda **options: function(model(), good(), **options)
+    """Return a function of options that calls `function` with a model and good data."""
+    return lambda **options: function(model(), good_rows(), **options)
 
 
 COUNTS = [
@@ -316,11 +323,11 @@ COUNTS = [
 def test_counts_are_checked():
     for call, names in COUNTS:
         for name in names:
-            # True would be taken for 1.
+            # True is an int in Python, equal to 1.
             assert_each_refused(vary_option(call, name), [True, 2.5], f"`{name}`")
 
 
-# Data that come in batches: what their type tells is known before the first of them.
+# Data in batches: their type is checked before the first batch.
 
 
 def batches(x, size=4):
@@ -344,15 +351,15 @@ class Batches(keras.utils.PyDataset):
         return self.x
 
 
-def test_the_type_of_batches_must_fit_the_model():
+def test_batches_must_have_the_shape_and_type_of_the_model():
     shown = {
         "5)": batches(NARROW),
-        "(6,)": tf.data.Dataset.from_tensor_slices(good()),
-        "Dataset": batches(good()).take(0),
+        "(6,)": tf.data.Dataset.from_tensor_slices(good_rows()),
+        "Dataset": batches(good_rows()).take(0),
         "string": batches(np.full((8, 6), "a")),
         "complex64": batches(np.ones((8, 6), "F")),
-        "dict": batches({"image": good()}),
-        "(None,)": batches((np.zeros(8), good())),  # labels first
+        "dict": batches({"image": good_rows()}),
+        "(None,)": batches((np.zeros(8), good_rows())),  # labels first
     }
     assert_each_refused(fit, shown, "`x`")
     images = {"4, 4)": batches(np.zeros((8, 4, 4)))}
@@ -362,7 +369,7 @@ def test_the_type_of_batches_must_fit_the_model():
 @rows(
     validation=(lambda x: fit(validation_data=batches(x)), "validation_data"),
     evaluate=(lambda x: evaluate(batches(x)), "`x`"),
-    evaluate_none=(lambda x: evaluate(batches(good()).take(0)), "`x`"),
+    evaluate_none=(lambda x: evaluate(batches(good_rows()).take(0)), "`x`"),
     predict=(lambda x: predict(batches(x)), "`x`"),
     pydataset=(lambda x: fit(Batches(x[:4])), "`x`"),
     pydataset_dict=(lambda x: fit(Batches({"image": x[:4]})), "`x`"),
@@ -374,57 +381,57 @@ def test_methods_check_their_batches(row):
 
 
 def test_weights_in_batches_must_have_a_value_for_each_row():
-    data = batches((good(), np.zeros(8), np.ones((8, 1))))
+    data = batches((good_rows(), np.zeros(8), np.ones((8, 1))))
     assert_refused(lambda: fit(data), "sample_weight", received="(None, 1)")
 
 
 @rows(
-    y=(lambda: fit(batches(good()), y=np.zeros(8)), "y"),
-    weight=(lambda: fit(batches(good()), sample_weight=np.ones(8)), "weight"),
-    split=(lambda: fit(batches(good()), validation_split=0.5), "validation_split"),
-    function=(lambda: fit(good), "function"),
+    y=(lambda: fit(batches(good_rows()), y=np.zeros(8)), "y"),
+    weight=(lambda: fit(batches(good_rows()), sample_weight=np.ones(8)), "weight"),
+    split=(lambda: fit(batches(good_rows()), validation_split=0.5), "validation_split"),
+    function=(lambda: fit(good_rows), "function"),
     object=(lambda: fit(object()), "object"),
 )
-def test_what_keras_refuses_of_batches(row):
+def test_keras_refuses_arguments_that_batches_do_not_support(row):
     call, word = row
     assert_refused(call, word, received=None)
 
 
-def test_batches_of_unknown_shape_are_compared_when_they_come():
-    # Before that nothing is known; the error is then TensorFlow's, but costs no step.
+def test_batches_of_unknown_shape_are_checked_at_the_first_batch():
+    # TensorFlow raises the error, before the first step.
     wrong = batches(NARROW).map(lambda b: tf.py_function(lambda v: v, [b], tf.float32))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[4,5\].*\[\?,6\]"):
         fit(wrong)
 
 
 @pytest.mark.parametrize("method", ["encode", "reconstruct", "log_likelihood"])
-def test_what_takes_only_arrays_does_not_offer_more(method):
-    call = partial(METHODS[method], model(), batches(good()))
+def test_methods_that_need_arrays_do_not_suggest_datasets(method):
+    call = partial(METHODS[method], model(), batches(good_rows()))
     assert "tf.data" not in assert_refused(call, "`x`", received="BatchDataset")
 
 
-# NaN among rows of the support; no value of a Bernoulli.
+# NaN in valid rows, and a value that a Bernoulli cannot have.
 @rows(normal=("normal", np.nan), bernoulli=("bernoulli", 7.0))
 def test_batches_without_a_density_stop_the_fit_and_change_no_weight(row):
     name, value = row
-    trained = MAKE[name]()
-    trained.compile("adam", max_skipped=3)
-    before = [w.numpy() for w in trained.trainable_variables]
+    new = BUILDERS[name]()
+    new.compile("adam", max_skipped=3)
+    before = [w.numpy() for w in new.trainable_variables]
     bad = batches(np.full((40, 6), value, "float32"))
     with pytest.raises(RuntimeError) as caught:
-        trained.fit(bad, epochs=5, verbose=0)
+        new.fit(bad, epochs=5, verbose=0)
     for word in ("3 ", "NaN", "learning rate"):
         assert word in str(caught.value)
-    for weight, value in zip(trained.trainable_variables, before, strict=True):
+    for weight, value in zip(new.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(weight, value)
-    assert all(np.isfinite(v).all() for v in trained.optimizer.variables)
-    assert int(trained.step) == int(trained.skipped_in_a_row) == 3
+    assert all(np.isfinite(v).all() for v in new.optimizer.variables)
+    assert int(new.step) == int(new.skipped_in_a_row) == 3
 
 
 # Latents.
 
 
-def test_all_that_is_given_must_agree_on_the_shape_of_latents():
+def test_posterior_prior_and_latent_dim_must_agree_on_the_latent_shape():
     two, three = IndependentNormal((2,)), IndependentNormal((3,))
     prior = StandardNormal((3,))
     assert_refused(lambda: vae(latent_dim=None), "`latent_dim`", "`posterior`", "`prior`")
@@ -446,14 +453,14 @@ def test_latents_must_be_rows_of_numbers(name):
     assert_refused(lambda: model(name).decode(1.0), "`z`", received="()")
 
 
-# Parts of the wrong kind, and parts that do not fit each other.
+# Parts of the wrong kind, and parts that do not match each other.
 
 HEAD, PRIOR, DISTRIBUTION = (
     IndependentBernoulli((6,)),
     StandardNormal((2,)),
     tfd.Normal(0, 1),
 )
-NO_PARTS = [abs, "mlp", (6,), [dense()], DISTRIBUTION]
+NOT_PARTS = [abs, "mlp", (6,), [dense()], DISTRIBUTION]
 
 
 @rows(
@@ -463,24 +470,24 @@ NO_PARTS = [abs, "mlp", (6,), [dense()], DISTRIBUTION]
     posterior=[IndependentNormal, dense(6), PRIOR],
     prior=[StandardNormal, dense(6), HEAD],
 )
-def test_parts_must_be_of_their_kind(row, request):
+def test_parts_must_have_the_right_type(row, request):
     name = request.node.callspec.id
-    assert_each_refused(lambda part: vae(**{name: part}), NO_PARTS + row, f"`{name}`")
+    assert_each_refused(lambda part: vae(**{name: part}), NOT_PARTS + row, f"`{name}`")
 
 
-def test_a_posterior_is_checked_without_a_size_of_latents():
+def test_a_posterior_is_checked_without_latent_dim():
     call = partial(vae, latent_dim=None, posterior=IndependentNormal)
     assert_refused(call, "`posterior`", received="class")
 
 
-def test_posterior_and_likelihood_are_two_heads():
+def test_posterior_and_likelihood_must_be_different_heads():
     head = IndependentNormal((6,))
     call = partial(vae, posterior=head, likelihood=head, latent_dim=None)
     assert_refused(call, "`posterior`", "`likelihood`")
 
 
 class Function(keras.layers.Layer):
-    """A layer made of a function."""
+    """A layer that calls a function."""
 
     def __init__(self, function):
         super().__init__()
@@ -491,7 +498,7 @@ class Function(keras.layers.Layer):
 
 
 def functional(shape, *units):
-    """Make a model that insists on the shape of its input, with an output for each unit."""
+    """Make a model with a fixed input shape and one output for each number of units."""
     x = keras.Input(shape)
     y = [dense(n)(keras.layers.Flatten()(x)) for n in units]
     return keras.Model(x, y[0] if len(y) == 1 else y)
@@ -504,29 +511,29 @@ def two_inputs():
 
 @rows(
     encoder_input=(lambda: {"encoder": functional((5,), 4)}, "5", "6"),
-    encoder_of_colour=(lambda: {**GREY_IMAGE, "encoder": functional((4, 4, 3), 4)}, "3)"),
-    encoder_of_images=(lambda: {"encoder": nets.ConvEncoder([4])}, "ndim=4"),
+    encoder_colour=(lambda: {**GREY_IMAGE, "encoder": functional((4, 4, 3), 4)}, "3)"),
+    encoder_images=(lambda: {"encoder": nets.ConvEncoder([4])}, "ndim=4"),
     encoder_two_outputs=(lambda: {"encoder": functional((6,), 4, 3)}, "4)", "3)"),
     encoder_dict=(
         lambda: {"encoder": Function(lambda x: {"mean": x, "scale": x})},
         "mean",
         "scale",
     ),
-    encoder_gives_none=(lambda: {"encoder": Function(lambda x: None)},),
-    encoder_gives_distribution=(
+    encoder_none=(lambda: {"encoder": Function(lambda x: None)},),
+    encoder_distribution=(
         lambda: {"encoder": Function(lambda x: tfd.Normal(x, 1.0))},
         "Normal",
     ),
     encoder_two_inputs=(lambda: {"encoder": two_inputs()}, "2"),
     decoder_input=(lambda: {"decoder": functional((3,), 4)}, "3", "2"),
     decoder_two_outputs=(lambda: {"decoder": functional((2,), 4, 3)}, "4)", "3)"),
-    posterior_of_another_model=(
+    posterior_other_model=(
         lambda: {"posterior": model().posterior, "encoder": dense(7)},
         "posterior",
         "7",
     ),
 )
-def test_parts_must_fit_each_other(row, request):
+def test_parts_must_match_each_other(row, request):
     parts, *words = row
     name, _, _ = request.node.callspec.id.partition("_")
     assert_refused(lambda: vae(**parts()), f"`{name}`", *words, received=None)
@@ -535,7 +542,7 @@ def test_parts_must_fit_each_other(row, request):
 def test_unknown_arguments_are_named():
     assert_refused(lambda: vae(latent_size=2), "latent_size", received=None)
     assert_refused(lambda: IndependentNormal((6,), sigma=1.0), "sigma", received=None)
-    # Python's own error for a keyword that a function does not have.
+    # Python's own error for an unknown keyword.
     for name in ("optimiser", "learning_rate"):
         call = partial(model().compile, **{name: "adam"})
         assert_refused(call, f"'{name}'", error=TypeError, received=None)
@@ -551,7 +558,7 @@ def test_heads_and_priors_check_their_shape(part):
     assert_each_refused(part, [6, (True,), ()], "`event_shape`")
 
 
-def test_options_of_heads_must_be_of_those_there_are():
+def test_options_of_heads_are_checked():
     bad = ["foo", 0, -1.0, np.nan, np.inf, True, False, [0.1, 0.2], np.ones(6)]
     assert_each_refused(lambda v: IndependentNormal((6,), scale=v), bad, "`scale`")
     bad = [0.0, 1.0, -1e-3, np.nan, None, True, "0.1"]
@@ -575,7 +582,7 @@ def test_heads_and_priors_compute_in_float32():
     assert_refused(lambda: IndependentNormal((6,), dtype="single"), "single", received=None)
 
 
-def test_names_of_keras_are_checked_at_once():
+def test_names_of_keras_objects_are_checked_in_the_constructor():
     call = partial(IndependentBernoulli, (6,), bias_initializer="zero_")
     assert_refused(call, "zero_", received=None)
     assert_refused(lambda: nets.MLP([4], "rellu"), "rellu", received=None)
@@ -588,7 +595,7 @@ def test_a_projection_must_be_a_layer():
     )
 
 
-# A layer that does not fit is found when the features are known.
+# A wrong layer is found when the shape of the features is known.
 @rows(
     units=(IndependentBernoulli, {}, dense(5), "(5,)"),
     keys=(IndependentBernoulli, {}, {"loc": dense(6)}, "'loc'"),
@@ -603,7 +610,7 @@ def test_a_projection_must_be_a_layer():
     none=(IndependentBernoulli, {}, {"logits": None}, "{'logits': None}"),
     empty=(IndependentBernoulli, {}, {}, "{}"),
 )
-def test_a_projection_must_give_the_parameters_of_its_head(row):
+def test_a_projection_must_return_the_parameters_of_its_head(row):
     head, options, projection, received = row
     likelihood = head((6,), projection=projection, **options)
     assert_refused(lambda: vae(likelihood=likelihood), "projection", received=received)
@@ -632,22 +639,22 @@ def test_numbers_of_a_schedule_are_checked():
     assert_each_refused(lambda v: schedules.Cyclical(0.0, 1.0, 5, v), bad, "`ramp`")
 
 
-# compile, and what it is needed for.
+# compile, and methods that need it.
 
 
-def compiled(**options):
-    """Compile a shared model, which a refusal must leave as it was compiled."""
+def compile_model(**options):
+    """Compile a shared model with bad options, which must change nothing."""
     return model().compile(**options)
 
 
-def test_compile_takes_no_losses_and_metrics_of_keras():
-    assert_each_refused(lambda v: compiled(loss=v), ["mse"], "`loss`", "`objective`")
+def test_compile_refuses_losses_and_metrics_of_keras():
+    assert_each_refused(lambda v: compile_model(loss=v), ["mse"], "`loss`", "`objective`")
     assert_each_refused(
-        lambda v: compiled(metrics=v), [["mae"]], "`metrics`", "`objective`"
+        lambda v: compile_model(metrics=v), [["mae"]], "`metrics`", "`objective`"
     )
-    assert_each_refused(lambda v: compiled(loss_weights=v), [[0.5]], "`loss_weights`")
+    assert_each_refused(lambda v: compile_model(loss_weights=v), [[0.5]], "`loss_weights`")
     assert_each_refused(
-        lambda v: compiled(weighted_metrics=v), [["mae"]], "`weighted_metrics`"
+        lambda v: compile_model(weighted_metrics=v), [["mae"]], "`weighted_metrics`"
     )
     assert_refused(lambda: model().compile("adam", "mse"), "`objective`", received="mse")
 
@@ -655,10 +662,10 @@ def test_compile_takes_no_losses_and_metrics_of_keras():
 def test_an_objective_must_be_a_function_of_terms_and_step():
     bad = ["elbo", 4.0, objectives.ELBO, lambda terms: -terms.elbo]
     bad += [keras.losses.MeanSquaredError(), lambda terms, step, more: None]
-    assert_each_refused(lambda v: compiled(objective=v), bad, "`objective`")
+    assert_each_refused(lambda v: compile_model(objective=v), bad, "`objective`")
 
 
-def test_an_autoencoder_takes_no_objective_of_the_kl():
+def test_an_autoencoder_refuses_objectives_with_a_kl():
     for objective in (objectives.ELBO(), objectives.IWAE(2), objectives.Hybrid()):
         call = partial(model("autoencoder").compile, "adam", objective)
         assert_refused(call, "`objective`", received=type(objective).__name__)
@@ -666,12 +673,14 @@ def test_an_autoencoder_takes_no_objective_of_the_kl():
 
 def test_numbers_of_compile_are_checked():
     bad = [True, 0, -1.0, np.inf]
-    assert_each_refused(lambda v: compiled(global_clipnorm=v), bad, "`global_clipnorm`")
+    assert_each_refused(
+        lambda v: compile_model(global_clipnorm=v), bad, "`global_clipnorm`"
+    )
 
 
 def test_optimizers_must_be_new_and_known():
     for bad, word in (("adamm", "adamm"), (None, "None"), (keras.optimizers.Adam, "Adam")):
-        call = partial(compiled, optimizer=bad)
+        call = partial(compile_model, optimizer=bad)
         assert_refused(call, "optimizer", word, received=None)
     used = keras.optimizers.Adam()
     vae().compile(used)
@@ -680,12 +689,12 @@ def test_optimizers_must_be_new_and_known():
 
 
 @pytest.fixture(scope="module")
-def other():
+def uncompiled():
     """A model to compile with any objective."""
     return vae(prior=Mixture((2,)))
 
 
-# What only the first call of an objective tells: before any step.
+# Faults that the first call of an objective shows, before any step.
 @rows(
     scalar=(lambda terms, step: tf.reduce_mean(-terms.elbo), "()"),
     samples_axis=(lambda terms, step: -terms.log_weight, "(1, 8)"),
@@ -693,22 +702,22 @@ def other():
     none=(lambda terms, step: None, "None"),
     free_bits=(objectives.ELBO(free_bits=0.1), None),
 )
-def test_an_objective_must_give_a_loss_for_each_row(other, row):
+def test_an_objective_must_return_a_loss_for_each_row(uncompiled, row):
     objective, received = row
-    other.compile("adam", objective)
-    before = state(other)
+    uncompiled.compile("adam", objective)
+    before = state(uncompiled)
     words = ["`objective`"] if received else ["`free_bits`", "Normal", "Mixture"]
     assert_refused(
-        lambda: other.fit(good(), epochs=2, verbose=0), *words, received=received
+        lambda: uncompiled.fit(good_rows(), epochs=2, verbose=0), *words, received=received
     )
-    assert int(other.step) == int(other.epochs_begun) == 0
-    assert all(map(np.array_equal, state(other), before))
+    assert int(uncompiled.step) == int(uncompiled.epochs_begun) == 0
+    assert all(map(np.array_equal, state(uncompiled), before))
 
 
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
 def test_training_needs_compile(method):
     new = vae()
-    assert_refused(lambda: METHODS[method](new, good()), "compile()", received=None)
+    assert_refused(lambda: METHODS[method](new, good_rows()), "compile()", received=None)
 
 
 # Seeds and sampling.
@@ -727,7 +736,7 @@ def test_seeds_are_checked():
     both={"n": 2, "seeds": [1, 2]},
     seed_and_seeds={"seed": 1, "seeds": [1]},
 )
-def test_samples_are_asked_for_by_a_count_or_by_seeds(row):
+def test_sample_needs_a_count_or_seeds(row):
     received = tuple(map(str, row.values()))
     assert_refused(lambda: model().sample(**row), "`n`", "`seeds`", received=received)
 
@@ -741,7 +750,7 @@ def test_seeds_of_rows_must_be_ints_of_64_bits():
         "<U2": "12",
         "bool": [True],
         "list": [[1], [2, 3]],
-        # Unsigned hashes, say: as int64 they would wrap around in silence.
+        # For example unsigned hashes, which would overflow int64 without an error.
         "uint64": [2**63],
         "object": [2**70],
     }
@@ -755,15 +764,17 @@ def test_seeds_of_a_signature_must_be_ints():
 
 @rows(
     sample=(lambda m, x: m.sample(3), "decode(z)"),
-    sample_of_nothing=(lambda m, x: m.sample(), "decode(z)"),
+    sample_without_n=(lambda m, x: m.sample(), "decode(z)"),
     log_likelihood=(METHODS["log_likelihood"], "evaluate"),
-    # The other door to the same.
+    # The function behind `log_likelihood`.
     importance_weighted=(METHODS["importance_weighted"], "evaluate"),
 )
-def test_what_an_autoencoder_does_not_have(row):
-    method, instead = row
+def test_an_autoencoder_has_no_samples_and_no_likelihood(row):
+    method, alternative = row
     options = {"error": NotImplementedError, "received": None}
-    assert_refused(lambda: method(model("autoencoder"), good()), "VAE", instead, **options)
+    assert_refused(
+        lambda: method(model("autoencoder"), good_rows()), "VAE", alternative, **options
+    )
 
 
 # Networks and evaluation.
@@ -789,18 +800,20 @@ def test_networks_of_images_check_rank_and_kernel():
         assert_refused(lambda make=make: make([4], 0), "kernel_size", "0")
 
 
-def test_the_kl_of_units_needs_a_closed_form():
+def test_kl_per_unit_needs_a_closed_form():
     for name, words in (
         ("autoencoder", ["Deterministic", "StandardNormal"]),
         ("mixture", ["Normal", "Mixture"]),
     ):
-        call = partial(evaluation.kl_per_unit, model(name), good())
+        call = partial(evaluation.kl_per_unit, model(name), good_rows())
         assert_refused(call, *words, received=None)
 
 
-def test_a_pca_must_fit_its_data():
-    assert_refused(lambda: evaluation.PCA(7).fit(good()), "`latent_dim`", "6", received="7")
-    assert_refused(lambda: evaluation.PCA(2).encode(good()), "fit", received=None)
+def test_a_pca_has_at_most_as_many_components_as_columns():
+    assert_refused(
+        lambda: evaluation.PCA(7).fit(good_rows()), "`latent_dim`", "6", received="7"
+    )
+    assert_refused(lambda: evaluation.PCA(2).encode(good_rows()), "fit", received=None)
 
 
 # Files.
@@ -814,8 +827,8 @@ def saved(tmp_path_factory):
 
 
 def with_damaged_weights(data):
-    at = data.index(b"model.weights.h5") + 2000  # behind the header, where the arrays are
-    return data[:at] + b"\xff" * 64 + data[at + 64 :]
+    start = data.index(b"model.weights.h5") + 2000  # behind the header, in the arrays
+    return data[:start] + b"\xff" * 64 + data[start + 64 :]
 
 
 @rows(
@@ -824,10 +837,10 @@ def with_damaged_weights(data):
     empty=lambda data: b"",
     text=lambda data: b"404: Not Found",
 )
-def test_a_damaged_keras_file_is_named(row, saved, tmp_path):
+def test_loading_a_damaged_keras_file_names_it(row, saved, tmp_path):
     path = tmp_path / "damaged.keras"
     path.write_bytes(row(saved))
-    # The loader is Keras'; whatever type its error has, it must say that it is the file.
+    # Keras raises the error; its type does not matter, but its text must name the file.
     with pytest.raises((ValueError, OSError, zipfile.BadZipFile)) as caught:
         keras.saving.load_model(path)
     text = str(caught.value)
@@ -835,7 +848,7 @@ def test_a_damaged_keras_file_is_named(row, saved, tmp_path):
     assert len(text) < MAX_MESSAGE_LENGTH
 
 
-def test_a_missing_keras_file_is_named(tmp_path):
+def test_loading_a_missing_keras_file_names_it(tmp_path):
     path = tmp_path / "missing.keras"
     assert_refused(lambda: keras.saving.load_model(path), "missing.keras", received=None)
 
@@ -845,12 +858,12 @@ def test_a_missing_keras_file_is_named(tmp_path):
     depth=lambda: vae(encoder=keras.Sequential([dense(7), dense(4)]), seed=1),
     scale=lambda: vae(likelihood=IndependentNormal((6,), scale=1.0), seed=1),
 )
-def test_weights_of_another_architecture_are_loaded_not_even_in_part(row, tmp_path):
+def test_weights_of_another_architecture_are_refused_and_none_is_loaded(row, tmp_path):
     path = tmp_path / "other.weights.h5"
-    one = row()
-    one.compile("adam")
-    one.step.assign(17)
-    one.save_weights(path)
+    other = row()
+    other.compile("adam")
+    other.step.assign(17)
+    other.save_weights(path)
     assert_refused(lambda: model().load_weights(path), received=None)
 
 
@@ -859,7 +872,7 @@ class Unsaveable(keras.layers.Dense):
         raise NotImplementedError("Unsaveable has no config")
 
 
-def test_a_failed_save_leaves_the_former_file(saved, tmp_path):
+def test_a_failed_save_keeps_the_old_file(saved, tmp_path):
     path = tmp_path / "vae.keras"
     path.write_bytes(saved)
     broken = vae(encoder=Unsaveable(4))
@@ -868,7 +881,7 @@ def test_a_failed_save_leaves_the_former_file(saved, tmp_path):
     assert_refused_without_writing(lambda: broken.save(path), "Unsaveable", **options)
 
 
-def test_a_save_under_a_wrong_name_writes_nothing(tmp_path):
+def test_saving_with_a_wrong_suffix_writes_nothing(tmp_path):
     call = partial(model().save, tmp_path / "vae.model")
     assert_refused_without_writing(call, ".keras", "vae.model", folder=tmp_path)
 
@@ -877,7 +890,7 @@ def test_a_save_under_a_wrong_name_writes_nothing(tmp_path):
 
 
 def test_another_keras_backend_is_refused(monkeypatch):
-    # Keras is told of another one, not run with it: that would need JAX or PyTorch.
+    # Only the name is changed: to run another backend would need JAX or PyTorch.
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     reload = partial(importlib.reload, kv)
     assert_refused(reload, "TensorFlow", "KERAS_BACKEND", received="jax", error=ImportError)

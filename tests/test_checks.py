@@ -1,6 +1,6 @@
-"""The checks of arguments: each with all that it refuses, and with what it lets pass.
+"""The checks of arguments, each with all kinds of bad values and with good values.
 
-The tests of bad input then ask of each argument only that it is checked.
+The tests of bad input then try one bad value for each argument.
 """
 
 import math
@@ -11,20 +11,20 @@ import numpy as np
 from keras_vae import checks
 from tests.refusals import assert_each_refused, assert_refused, vary_option
 
-NO_NUMBERS = [None, "1", b"1", [1], (1,), {}, np.ones(2), abs, 1j, True, False]
+NOT_NUMBERS = [None, "1", b"1", [1], (1,), {}, np.ones(2), abs, 1j, True, False]
 NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan")]
 TOO_LARGE = 10**400  # for a float
 
 
 def test_counts_must_be_positive_ints():
-    bad = [*NO_NUMBERS, *NOT_FINITE, 0, -1, 2.0, 1.5, np.float32(2.0), np.int64(0)]
+    bad = [*NOT_NUMBERS, *NOT_FINITE, 0, -1, 2.0, 1.5, np.float32(2.0), np.int64(0)]
     assert_each_refused(lambda value: checks.positive_int(value, "count"), bad, "`count`")
     for good in (1, 2**40, np.int64(3), np.uint8(3)):
         assert checks.positive_int(good, "count") == good
     assert type(checks.positive_int(np.int64(3), "count")) is int
 
 
-def test_counts_may_be_left_out():
+def test_optional_counts_may_be_none():
     checks.positive_ints_or_none(first=None, second=3)
     bad = [0, True, 1.5, "3"]
     assert_each_refused(
@@ -34,7 +34,7 @@ def test_counts_may_be_left_out():
 
 
 def test_weights_must_be_finite_numbers_of_0_or_more():
-    bad = [*NO_NUMBERS, *NOT_FINITE, TOO_LARGE, -1, -1e-9]
+    bad = [*NOT_NUMBERS, *NOT_FINITE, TOO_LARGE, -1, -1e-9]
     assert_each_refused(lambda value: checks.non_negative(value, "weight"), bad, "`weight`")
     for good in (0, 0.0, 2, 0.5, np.float32(0.5)):
         assert checks.non_negative(good, "weight") == good
@@ -42,13 +42,13 @@ def test_weights_must_be_finite_numbers_of_0_or_more():
 
 
 def test_sizes_must_be_finite_numbers_above_0():
-    bad = [*NO_NUMBERS, *NOT_FINITE, TOO_LARGE, 0, 0.0, -1, -1e-9]
+    bad = [*NOT_NUMBERS, *NOT_FINITE, TOO_LARGE, 0, 0.0, -1, -1e-9]
     assert_each_refused(lambda value: checks.positive(value, "size"), bad, "`size`")
     assert checks.positive(1, "size") == 1.0 and checks.positive(1e-9, "size") == 1e-9
 
 
 def test_seeds_must_be_ints_of_32_bits():
-    bad = [*NO_NUMBERS, *NOT_FINITE, 1.0, 2**31, -(2**31) - 1, 2**40, np.int64(2**31)]
+    bad = [*NOT_NUMBERS, *NOT_FINITE, 1.0, 2**31, -(2**31) - 1, 2**40, np.int64(2**31)]
     assert_each_refused(lambda value: checks.int32(value, "seed"), bad, "`seed`")
     for good in (0, -(2**31), 2**31 - 1, np.int64(-7)):
         assert checks.int32(good, "seed") == good
@@ -68,7 +68,7 @@ def test_shapes_must_be_positive_ints():
         assert checks.shape(good, "shape") == (28, 28, 1)
 
 
-def test_what_fits_passes_and_what_does_not_is_named():
+def test_require_passes_if_true_and_names_the_argument_otherwise():
     checks.require(True, "part", "a part", None)
     call = vary_option(
         checks.require, "condition", name="part", expected="a wheel", value="x"
@@ -76,6 +76,6 @@ def test_what_fits_passes_and_what_does_not_is_named():
     assert_each_refused(call, [False, (), None, 0], "`part`", "a wheel", received="x")
 
 
-def test_long_texts_are_cut():
+def test_long_texts_are_shortened():
     assert checks.short(None) is None and checks.short("a" * 79) == "a" * 79
     assert len(checks.short("a" * 500)) == 80 and checks.short("a" * 500).endswith("...")

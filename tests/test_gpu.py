@@ -1,4 +1,4 @@
-"""What needs a GPU: skipped where TensorFlow sees none. `make bench-gpu` runs it first."""
+"""Tests that need a GPU, skipped if TensorFlow sees none. `make bench-gpu` runs them."""
 
 import keras
 import numpy as np
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.skipif(not GPUS, reason="TensorFlow sees no GPU")
 
 
 @pytest.fixture(autouse=True)
-def exact():
-    """Whole float32 products (TF32 keeps 10 bits), and the policy as it was."""
+def exact_float32():
+    """Turns off TF32, which keeps 10 bits, and restores the dtype policy."""
     tf32, policy = (
         tf.config.experimental.tensor_float_32_execution_enabled(),
         keras.config.dtype_policy(),
@@ -24,8 +24,8 @@ def exact():
     keras.config.set_dtype_policy(policy)
 
 
-def trained(strategy, policy="float32", epochs=3, optimizer="sgd", **options):
-    """A small convolutional model after some epochs, and its losses."""
+def train(strategy, policy="float32", epochs=3, optimizer="sgd", **options):
+    """Returns a small convolutional model after some epochs, and its losses."""
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
     # Bars of some width in grey. 41 rows in batches of 16: the last has 9, an uneven share.
@@ -44,32 +44,36 @@ def trained(strategy, policy="float32", epochs=3, optimizer="sgd", **options):
     return vae, vae.fit(x, batch_size=16, epochs=epochs, verbose=0).history["loss"]
 
 
-def on(device):
+def use_device(device):
     return tf.distribute.OneDeviceStrategy(device)
 
 
-def assert_same(one, other):
+def assert_same_weights(one, other):
     # float32 sums in another order, by other kernels, over 9 steps of SGD (Adam would make
-    # whole steps of gradients that are nothing but rounding). Other noise gives 0.03.
+    # full steps from gradients that are only rounding errors). Other noise gives 0.03.
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
 
 
-def test_one_gpu_equals_the_cpu():
-    assert_same(trained(on(GPUS[0]))[0], trained(on("CPU:0"))[0])
+def test_one_gpu_and_the_cpu_train_the_same():
+    assert_same_weights(train(use_device(GPUS[0]))[0], train(use_device("CPU:0"))[0])
 
 
 @pytest.mark.skipif(len(GPUS) < 2, reason="TensorFlow sees one GPU")
-def test_several_gpus_equal_one():
-    assert_same(trained(tf.distribute.MirroredStrategy(GPUS))[0], trained(on(GPUS[0]))[0])
+def test_several_gpus_and_one_train_the_same():
+    assert_same_weights(
+        train(tf.distribute.MirroredStrategy(GPUS))[0], train(use_device(GPUS[0]))[0]
+    )
 
 
-def test_xla_equals_none():
-    one, _ = trained(on(GPUS[0]), jit_compile=True)
-    assert_same(one, trained(on(GPUS[0]), jit_compile=False)[0])
+def test_xla_and_plain_graphs_train_the_same():
+    one, _ = train(use_device(GPUS[0]), jit_compile=True)
+    assert_same_weights(one, train(use_device(GPUS[0]), jit_compile=False)[0])
 
 
-def test_bfloat16_learns():
-    vae, losses = trained(on(GPUS[0]), policy="mixed_bfloat16", epochs=60, optimizer="adam")
+def test_bfloat16_lowers_the_loss():
+    vae, losses = train(
+        use_device(GPUS[0]), policy="mixed_bfloat16", epochs=60, optimizer="adam"
+    )
     assert all(np.isfinite(w).all() for w in vae.get_weights())
     assert losses[-1] < 0.9 * losses[0]

@@ -1,4 +1,4 @@
-"""Imports point one way: modules import only from layers listed before their own."""
+"""Imports follow the layers: a module imports only from earlier layers."""
 
 import ast
 import pathlib
@@ -7,7 +7,7 @@ import keras_vae
 
 ROOT = pathlib.Path(keras_vae.__file__).parent
 
-# The layers in their order, as CONTRIBUTING.md lists them: a module or a folder each.
+# The layers in the order of CONTRIBUTING.md; each is a module or a folder.
 LAYERS = [
     "checks",
     "atomic",
@@ -32,7 +32,7 @@ LAYERS = [
 
 
 def modules():
-    """(layer, path, syntax tree) of each module below the package's own."""
+    """Yields (layer, path, syntax tree) of each module below the package's own."""
     for path in sorted(ROOT.rglob("*.py")):
         layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
         if layer != "__init__":
@@ -40,7 +40,7 @@ def modules():
 
 
 def imports(tree):
-    """(layer that is imported, whether the import is at the top) of each import."""
+    """Yields (imported layer, True if at the top of the module) for each import."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module == "keras_vae":
@@ -70,9 +70,8 @@ def test_imports_point_to_earlier_layers():
     assert wrong == []
 
 
-def test_only_methods_of_models_and_commands_import_later_layers_or_late():
-    # `VAE.sample`, `log_likelihood` and `export` use what is built on models; a command
-    # imports TensorFlow when it runs.
+def test_only_models_import_later_layers_and_only_inside_methods():
+    # `VAE.sample`, `log_likelihood` and `export` use layers that are built on models.
     late = {
         (layer, imported)
         for layer, _, tree in modules()
@@ -82,7 +81,7 @@ def test_only_methods_of_models_and_commands_import_later_layers_or_late():
     assert late == {("models", "evaluation"), ("models", "exporting")}
 
 
-def test_no_module_imports_in_a_circle():
+def test_there_are_no_circular_imports():
     trees = {}
     for _, path, tree in modules():
         name = ".".join(("keras_vae", *path.with_suffix("").parts))
@@ -91,11 +90,11 @@ def test_no_module_imports_in_a_circle():
     for name, tree in trees.items():
         for node in tree.body:
             if isinstance(node, ast.ImportFrom):
-                inner = [f"{node.module}.{alias.name}" for alias in node.names]
-                found = {one if one in trees else node.module for one in inner}
+                members = [f"{node.module}.{alias.name}" for alias in node.names]
+                found = {m if m in trees else node.module for m in members}
                 uses[name] |= found & trees.keys()
-    while ends := {name for name, used in uses.items() if not used}:
-        uses = {name: used - ends for name, used in uses.items() if name not in ends}
+    while leaves := {name for name, used in uses.items() if not used}:
+        uses = {name: used - leaves for name, used in uses.items() if name not in leaves}
     assert uses == {}
 
 
@@ -109,9 +108,9 @@ def test_public_functions_are_annotated():
             if isinstance(node, ast.FunctionDef):
                 arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 arguments += filter(None, [node.args.vararg, node.args.kwarg])
-                named = [a for a in arguments if a.arg not in ("self", "cls")]
+                arguments = [a for a in arguments if a.arg not in ("self", "cls")]
                 annotated = node.returns is not None or node.name == "__init__"
-                if not annotated or not all(a.annotation for a in named):
+                if not annotated or not all(a.annotation for a in arguments):
                     missing.append(f"{path} {node.name}")
     assert missing == []
 

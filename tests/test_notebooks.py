@@ -1,6 +1,6 @@
-"""The notebooks run, in a quick form, and what is stored with them is whole.
+"""The notebooks run in a quick mode, and their stored outputs are complete.
 
-The first one runs in `make test`, the others in `make test-slow`.
+`make test` runs the first notebook, `make test-slow` the others.
 """
 
 import pathlib
@@ -12,14 +12,14 @@ from nbclient import NotebookClient
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ids = [path.stem for path in NOTEBOOKS]
-# In all but the first, which has the defaults: they would mostly wait for XLA.
+# For all notebooks but the first: compiling with XLA would take most of their time.
 WITHOUT_XLA = """
 from keras_vae.training.model import ResumableModel
 ResumableModel.default_jit_compile = lambda self: False
 """
 
 
-# Of the client's own sockets and event loop.
+# Warnings from the sockets and the event loop of the notebook client.
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore::{kind}")
     for kind in ("DeprecationWarning", "ResourceWarning")
@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    """One kernel for all: to import TensorFlow takes longer than some notebooks do."""
+    """One kernel for all: importing TensorFlow takes longer than some notebooks."""
     folder = str(tmp_path_factory.mktemp("notebooks"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_VAE_QUICK", "1")
@@ -42,17 +42,17 @@ def client(tmp_path_factory):
             yield client
 
 
-# What the others call has fast tests of its own.
-to_run = [
+# The functions that the other notebooks call have fast tests of their own.
+params = [
     pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if number else [])
     for number, path in enumerate(NOTEBOOKS)
 ]
 
 
-@pytest.mark.parametrize("path", to_run)
-def test_it_runs(client, path):
+@pytest.mark.parametrize("path", params)
+def test_the_notebook_runs(client, path):
     notebook = nbformat.read(path, as_version=4)
-    # Without the names of the one before.
+    # Delete the variables of the notebook before.
     first = "%reset -f" if path == NOTEBOOKS[0] else f"%reset -f\n{WITHOUT_XLA}"
     notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
     client.nb = notebook
@@ -61,7 +61,7 @@ def test_it_runs(client, path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
-def test_what_is_stored(path):
+def test_the_stored_notebook_is_complete(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert path.stat().st_size < 300_000
@@ -74,11 +74,11 @@ def test_what_is_stored(path):
     assert not any(output.output_type == "error" for output in outputs)
     text = path.read_text()
     assert "TODO" not in text
-    for place in ("/home/", "/root/", "/Users/", "/tmp/"):
-        assert place not in text
+    for folder in ("/home/", "/root/", "/Users/", "/tmp/"):
+        assert folder not in text
 
 
-def test_there_are_notebooks():
+def test_the_list_of_notebooks():
     assert ids == [
         "01_first_vae",
         "02_choosing_a_likelihood",

@@ -15,7 +15,7 @@ ROWS, LATENT, DIM = 5, 3, 4
 
 
 def terms(samples, prior=None, dtype=tf.float64):
-    """Terms of random distributions, in float64: the maths is what is tested."""
+    """Returns terms of random distributions, in float64 because the maths is under test."""
     rng = np.random.default_rng(0)
     loc, scale = rng.normal(size=(ROWS, LATENT)), rng.uniform(0.5, 2.0, (ROWS, LATENT))
     w = rng.normal(size=(LATENT, DIM))
@@ -31,7 +31,7 @@ def terms(samples, prior=None, dtype=tf.float64):
     return kv.objectives.Terms(x, z, posterior, prior or standard, likelihood)
 
 
-def test_shapes_and_identities():
+def test_terms_have_their_shapes_and_identities():
     t = terms(7)
     assert t.log_likelihood.shape == t.log_prior.shape == t.log_posterior.shape == (7, ROWS)
     assert t.kl_per_unit.shape == (ROWS, LATENT)
@@ -39,18 +39,18 @@ def test_shapes_and_identities():
     np.testing.assert_allclose(t.elbo, -(t.reconstruction + t.kl))
     # Sample k of row b is row k * ROWS + b of the decoder.
     means = tf.reshape(t.likelihood.mean(), (7, ROWS, DIM))
-    by_hand = tfd.Independent(tfd.Normal(means, tf.ones([], tf.float64)), 1).log_prob(t.x)
-    np.testing.assert_allclose(t.log_likelihood, by_hand)
+    expected = tfd.Independent(tfd.Normal(means, tf.ones([], tf.float64)), 1).log_prob(t.x)
+    np.testing.assert_allclose(t.log_likelihood, expected)
 
 
-def test_the_analytic_kl_is_what_sampling_estimates():
+def test_the_analytic_kl_agrees_with_its_monte_carlo_estimate():
     t = terms(200_000)
     difference = t.log_posterior - t.log_prior
     error = np.std(difference, axis=0) / math.sqrt(200_000)
     assert (np.abs(np.mean(difference, axis=0) - t.kl) < 4 * error).all()
 
 
-def test_without_a_closed_form_the_kl_is_the_estimate():
+def test_without_a_closed_form_the_kl_is_a_monte_carlo_estimate():
     logistic = tfd.Independent(
         tfd.Logistic(tf.zeros(LATENT, tf.float64), tf.ones([], tf.float64)), 1
     )
@@ -59,17 +59,17 @@ def test_without_a_closed_form_the_kl_is_the_estimate():
     np.testing.assert_allclose(t.kl, np.mean(t.log_posterior - t.log_prior, axis=0))
 
 
-def test_a_kl_that_is_only_known_as_a_whole():
+def test_a_kl_without_a_value_per_unit():
     full = tfd.MultivariateNormalTriL(
         tf.zeros(LATENT, tf.float64), tf.eye(LATENT, dtype=tf.float64)
     )
-    t = terms(50, full)  # TFP knows none between Independent(Normal) and this
+    t = terms(50, full)  # TFP has no KL between Independent(Normal) and this
     assert t.kl_per_unit is None
     with pytest.raises(ValueError, match="free_bits"):
         kv.objectives.ELBO(free_bits=0.1)(t, 0)
 
 
-def test_elbo_and_its_knobs():
+def test_elbo_and_its_options():
     t = terms(3)
     elbo = kv.objectives.ELBO
     kl = t.kl.numpy()
@@ -96,9 +96,9 @@ def test_free_bits_stop_the_gradient_below_the_floor():
     np.testing.assert_allclose(tape.gradient(loss, loc), [[0.0, 3.0]])
 
 
-def test_iwae_limits():
+def test_iwae_in_its_limits():
     one = terms(1)
-    # One sample: the ELBO without the closed form of its KL.
+    # With one sample: the ELBO without the closed form of its KL.
     np.testing.assert_allclose(kv.objectives.IWAE(1)(one, 0), -one.log_weight[0])
     many = terms(1000)
     iwae = -kv.objectives.IWAE(1000)(many, 0).numpy()
@@ -126,9 +126,9 @@ def test_iwae_limits():
         kv.objectives.Reconstruction(2),
     ],
 )
-def test_serialisation(objective):
+def test_an_objective_is_serialised(objective):
     config = keras.saving.serialize_keras_object(objective)
-    again = keras.saving.deserialize_keras_object(config)
-    assert keras.saving.serialize_keras_object(again) == config
+    restored = keras.saving.deserialize_keras_object(config)
+    assert keras.saving.serialize_keras_object(restored) == config
     t = terms(objective.num_samples)
-    np.testing.assert_array_equal(again(t, 7), objective(t, 7))
+    np.testing.assert_array_equal(restored(t, 7), objective(t, 7))

@@ -11,12 +11,12 @@ SCRIPT = """
 import sys
 import keras_vae
 assert not {"keras", "tensorflow", "numpy"} & {*sys.modules}
-import keras  # from here on, saved models are found by name
+import keras  # now the classes are registered
 print(type(keras.saving.load_model(sys.argv[1])).__name__)
 """
 
 
-def test_a_saved_model_loads_without_any_name_being_used(tmp_path):
+def test_a_saved_model_loads_after_importing_the_package_alone(tmp_path):
     import keras
 
     vae = kv.VAE(
@@ -35,6 +35,6 @@ def test_public_names_exist():
         assert getattr(kv, name) is not None
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_an_unknown_name_raises_an_attribute_error():
     with pytest.raises(AttributeError, match="VQVAE"):
         kv.VQVAE  # noqa: B018

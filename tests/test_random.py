@@ -1,4 +1,4 @@
-"""Both generators: known answers, distribution, and independence of everything else."""
+"""Both random generators: known answers, distribution and independence."""
 
 import numpy as np
 import pytest
@@ -24,12 +24,12 @@ def int32(*values):
 @pytest.mark.parametrize("jit", [False, True])
 def test_threefry_known_answers(counter, key, words, jit):
     cipher = tf.function(ciphers.threefry_2x32, jit_compile=jit)
-    got = [w.numpy().view(np.uint32)[0] for w in cipher(int32(*key), int32(*counter))]
-    assert got == list(words)
+    actual = [w.numpy().view(np.uint32)[0] for w in cipher(int32(*key), int32(*counter))]
+    assert actual == list(words)
 
 
 def reference(seed, n, stream, kind):
-    """The file format, written out in Python integers and float64."""
+    """Computes the noise of the file format with Python integers and float64."""
     mask = 0xFFFFFFFF
     key = [seed & mask, (seed >> 32) & mask]
     key.append(key[0] ^ key[1] ^ 0x1BD11BDA)
@@ -55,7 +55,7 @@ def reference(seed, n, stream, kind):
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
 @pytest.mark.parametrize("n", [1, 2, 7])
 @pytest.mark.parametrize("xla", [False, True])
-def test_rows_follow_the_file_format(kind, n, xla):
+def test_the_noise_of_a_row_follows_the_file_format(kind, n, xla):
     seeds = [0, 1, -1, 2**31 - 1, -(2**31), 2**31, 2**40 + 3, -(2**40), 2**63 - 1, -(2**63)]
 
     @tf.function(jit_compile=xla)
@@ -63,13 +63,15 @@ def test_rows_follow_the_file_format(kind, n, xla):
         draw = random.row_noise(*random.seed_words(seeds), xla)
         return draw(kind, (n,), random.OBSERVATION)[0]
 
-    got = noise(tf.constant(seeds, tf.int64))
-    want = [reference(seed, n, random.OBSERVATION, kind) for seed in seeds]
+    actual = noise(tf.constant(seeds, tf.int64))
+    expected = [reference(seed, n, random.OBSERVATION, kind) for seed in seeds]
     # float32 logarithm, root and cosine; uniforms are exact.
-    np.testing.assert_allclose(got, want, rtol=0, atol=0 if kind == "uniform" else 2e-6)
+    np.testing.assert_allclose(
+        actual, expected, rtol=0, atol=0 if kind == "uniform" else 2e-6
+    )
 
 
-def test_an_int32_seed_is_its_int64():
+def test_int32_and_int64_seeds_are_the_same():
     seeds = np.array([0, 5, -5, 2**31 - 1, -(2**31)])
     for a, b in zip(
         random.seed_words(tf.constant(seeds, tf.int32)),
@@ -82,16 +84,16 @@ def test_an_int32_seed_is_its_int64():
 def test_sample_seeds_wrap_around():
     assert random.sample_seeds(3, 0).tolist() == [0, 1, 2]
     assert random.sample_seeds(2, 1).tolist() == [1000003, 1000004]
-    wanted = [(5000 * 1000003 + i + 2**31) % 2**32 - 2**31 for i in range(3)]
-    assert random.sample_seeds(3, 5000).tolist() == wanted
+    expected = [(5000 * 1000003 + i + 2**31) % 2**32 - 2**31 for i in range(3)]
+    assert random.sample_seeds(3, 5000).tolist() == expected
     assert random.sample_seeds(2, -1).tolist() == [-1000003, -1000002]
 
 
-def test_philox_matches_the_known_answers():
+def test_philox_known_answers():
     # kat_vectors of Random123: philox 4x32, 10 rounds, key and counter 0.
-    known = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    expected = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
     words = ciphers.philox_4x32(0, 0, 0, 4).numpy()
-    assert words.view(np.uint32).tolist() == known
+    assert words.view(np.uint32).tolist() == expected
     # A block is one count of the low counter, and -1 is the seed without its sign.
     many = ciphers.philox_4x32(-1, 5, 7, 12)
     np.testing.assert_array_equal(ciphers.philox_4x32(2**32 - 1, 7, 7, 4), many[8:])
@@ -109,7 +111,7 @@ def step_draw():
 @pytest.mark.parametrize("make", [row_draw, step_draw])
 def test_noise_has_its_distribution(make):
     draw = make()
-    # Fixed seeds: a p-value under 1e-3 would be bad luck or a fault, and stay so.
+    # The seeds are fixed: this either always passes or always fails.
     for kind, cdf in (("normal", "norm"), ("uniform", "uniform")):
         noise = draw(kind, (5,), random.POSTERIOR, 3).numpy()
         assert noise.shape == (3, 4000, 5)
@@ -121,39 +123,39 @@ def test_noise_has_its_distribution(make):
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform", "seed"])
-def test_keys_do_not_collide(kind):
-    seen = set()
+def test_noise_of_different_keys_does_not_repeat(kind):
+    values = set()
     for seed in (0, 1, -1):
         for step in (0, 1, 2):
             draw = random.step_noise(seed, tf.constant(step, tf.int64), tf.constant(2))
             for stream in range(4):
-                seen |= set(draw(kind, (2,), stream, 2).numpy().ravel().tolist())
+                values |= set(draw(kind, (2,), stream, 2).numpy().ravel().tolist())
     draw = random.row_noise(tf.range(3), tf.ones(3, tf.int32))
     for stream in range(4):
-        seen |= set(draw(kind, (2,), stream, 2).numpy().ravel().tolist())
-    assert len(seen) == 3 * 3 * 4 * 8 + 4 * 12
+        values |= set(draw(kind, (2,), stream, 2).numpy().ravel().tolist())
+    assert len(values) == 3 * 3 * 4 * 8 + 4 * 12
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
-def test_a_share_is_the_rows_of_the_global_block(kind):
+def test_a_replica_draws_its_rows_of_the_global_noise(kind):
     step = tf.constant(11, tf.int64)
-    whole = random.step_noise(5, step, tf.constant(7))(kind, (3,), 1, 2)
+    full = random.step_noise(5, step, tf.constant(7))(kind, (3,), 1, 2)
     part = random.step_noise(5, step, tf.constant(3), tf.constant(2))
-    # The same words; the ends of an array take another path through a vectorised cosine.
+    # The same words; a vectorised cosine treats the ends of an array differently.
     atol = 2e-7 if kind == "normal" else 0
     part = part(kind, (3,), 1, 2)
-    np.testing.assert_allclose(part, whole[:, 2:5], rtol=0, atol=atol)
+    np.testing.assert_allclose(part, full[:, 2:5], rtol=0, atol=atol)
 
 
-def test_rows_and_samples_are_independent_of_their_neighbours():
+def test_noise_does_not_depend_on_the_other_rows_and_samples():
     rows = tf.range(6)
     high = tf.fill([6], 9)
-    whole = random.row_noise(rows, high)("normal", (4,), 1, 5)
+    full = random.row_noise(rows, high)("normal", (4,), 1, 5)
     part = random.row_noise(rows[2:4], high[2:4])("normal", (4,), 1, 2, first=3)
-    np.testing.assert_array_equal(part, whole[3:5, 2:4])
+    np.testing.assert_array_equal(part, full[3:5, 2:4])
 
 
-def test_the_operations_for_xla_give_the_same_seeds():
+def test_seeds_are_the_same_with_xla():
     rows = tf.range(-3, 3)
     plain, xla = (
         random.row_noise(rows, rows, xla)("seed", (), 1, 2, first=1) for xla in (0, 1)
@@ -163,7 +165,7 @@ def test_the_operations_for_xla_give_the_same_seeds():
 
 @pytest.mark.parametrize("seed", [0, 3, -3, 2**31 - 1, -(2**31)])
 @pytest.mark.parametrize("step", [0, 5, 2**40])
-def test_the_noise_of_a_step_is_the_same_under_xla(seed, step):
+def test_the_noise_of_a_step_is_the_same_with_xla(seed, step):
     def noise(step):
         draw = random.step_noise(seed, step, tf.constant(4))
         return draw("uniform", (3,), 1), draw("normal", (3,), 1)
@@ -171,11 +173,11 @@ def test_the_noise_of_a_step_is_the_same_under_xla(seed, step):
     step = tf.constant(step, tf.int64)
     plain, compiled = tf.function(noise)(step), tf.function(noise, jit_compile=True)(step)
     np.testing.assert_array_equal(plain[0], compiled[0])
-    # The same words; float32 logarithm, root and cosine of two compilers.
+    # The same words; two compilers round float32 logarithm, root and cosine differently.
     np.testing.assert_allclose(plain[1], compiled[1], rtol=0, atol=2e-6)
 
 
-def test_orders_are_permutations_and_do_not_repeat():
+def test_shuffled_orders_are_permutations_that_do_not_repeat():
     def order(seed, epoch):
         return tuple(random.order(seed, epoch, 50).tolist())
 
@@ -183,12 +185,12 @@ def test_orders_are_permutations_and_do_not_repeat():
     assert all(sorted(o) == list(range(50)) for o in orders[:5])
     assert len(set(orders)) == len(orders)
     assert order(0, 7) == orders[7]
-    # Each row is in each place equally often: 1200 orders of 50, none beyond 5 errors.
-    counts = np.array([np.bincount(place, minlength=50) for place in np.array(orders).T])
+    # Each row is at each position equally often: 1200 orders of 50, none beyond 5 errors.
+    counts = np.array([np.bincount(rows, minlength=50) for rows in np.array(orders).T])
     assert np.abs(counts - 24).max() < 5 * np.sqrt(24)
 
 
-def test_orders_are_the_stable_argsort_of_their_words():
+def test_a_shuffled_order_is_the_stable_argsort_of_its_random_words():
     rows, epoch = 300_000, tf.constant(2, tf.int64)
     words = ciphers.philox_4x32(-3, 0, epoch * random.STREAMS + random.ORDER, rows)
     assert len(np.unique(words)) < rows  # some are equal

@@ -1,4 +1,4 @@
-"""The README's example runs as it is written."""
+"""The code of the README runs unchanged."""
 
 import pathlib
 import re
@@ -34,7 +34,7 @@ def test_the_conditional_example_runs():
     assert names["z"].shape == (96, 20)
 
 
-def test_every_name_it_uses_exists():
+def test_every_name_in_the_readme_exists():
     import keras_vae as kv
 
     names = set(re.findall(r"kv((?:\.\w+)+)", README.read_text()))

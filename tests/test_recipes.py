@@ -1,4 +1,4 @@
-"""export/training and docs/scaling.md: what can be run without a cluster is run."""
+"""The recipes in export/training and docs/scaling.md, as far as they need no cluster."""
 
 import importlib.util
 import json
@@ -27,8 +27,8 @@ def scaling():
 
 
 @pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """Makes a command that a script finds before any real one."""
+def fake_command(tmp_path, monkeypatch):
+    """A function that writes a command, which scripts run instead of the real one."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
     def make(name, script):
@@ -39,7 +39,7 @@ def stand_in(tmp_path, monkeypatch):
     return make
 
 
-def test_each_recipe_says_what_its_ports_are():
+def test_each_recipe_warns_about_its_open_ports():
     for path in FILES.iterdir():
         text = " ".join(re.sub(r"[#*\n]", " ", path.read_text()).split())
         assert re.search(r"gRPC.*(neither|without) passwords", text), path.name
@@ -52,15 +52,15 @@ def test_each_recipe_says_what_its_ports_are():
 @pytest.fixture
 def kubernetes():
     text = (FILES / "kubernetes.yaml").read_text()
-    return {thing["kind"]: thing for thing in yaml.safe_load_all(text)}
+    return {item["kind"]: item for item in yaml.safe_load_all(text)}
 
 
 @needs_bash
-def test_the_pods_of_a_job_find_each_other(kubernetes, stand_in, monkeypatch):
+def test_the_pods_of_a_job_find_each_other(kubernetes, fake_command, monkeypatch):
     job = kubernetes["Job"]
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    stand_in("keras-vae", 'echo "$TF_CONFIG"; echo "$@"')
+    fake_command("keras-vae", 'echo "$TF_CONFIG"; echo "$@"')
     for variable in container["env"]:
         monkeypatch.setenv(variable["name"], variable["value"])
     count = job["spec"]["completions"]
@@ -69,10 +69,10 @@ def test_the_pods_of_a_job_find_each_other(kubernetes, stand_in, monkeypatch):
     port = container["ports"][0]["containerPort"]
     for index in range(count):
         monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
-        done = subprocess.run(
+        process = subprocess.run(
             [*container["command"], *container["args"]], capture_output=True, text=True
         )
-        config, arguments = done.stdout.splitlines()
+        config, arguments = process.stdout.splitlines()
         assert json.loads(config) == {
             "cluster": {"worker": [f"{name}-{i}.{service}:{port}" for i in range(count)]},
             "task": {"type": "worker", "index": index},
@@ -84,7 +84,7 @@ def test_the_pods_of_a_job_find_each_other(kubernetes, stand_in, monkeypatch):
     assert claim in claims
 
 
-def test_only_the_pods_of_a_job_reach_its_ports(kubernetes):
+def test_only_the_pods_of_a_job_can_connect_to_its_ports(kubernetes):
     labels = kubernetes["Job"]["spec"]["template"]["metadata"]["labels"]
     policy = kubernetes["NetworkPolicy"]["spec"]
     assert policy["policyTypes"] == ["Ingress"]
@@ -93,7 +93,7 @@ def test_only_the_pods_of_a_job_reach_its_ports(kubernetes):
     assert kubernetes["Service"]["spec"]["selector"] == labels
 
 
-def test_a_job_knows_the_exit_codes(kubernetes):
+def test_a_job_handles_the_exit_codes(kubernetes):
     spec = kubernetes["Job"]["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     actions = {}
@@ -102,7 +102,9 @@ def test_a_job_knows_the_exit_codes(kubernetes):
             assert codes["containerName"] == container["name"] and codes["operator"] == "In"
             actions |= dict.fromkeys(codes["values"], rule["action"])
     assert actions == {2: "FailJob", 75: "Ignore", 69: "Count"}
-    assert spec["template"]["spec"]["restartPolicy"] == "Never"  # else it is not valid
+    assert (
+        spec["template"]["spec"]["restartPolicy"] == "Never"
+    )  # otherwise the policy is not valid
 
 
 # Slurm.
@@ -110,13 +112,13 @@ def test_a_job_knows_the_exit_codes(kubernetes):
 
 @needs_bash
 @pytest.mark.parametrize(
-    ("codes", "restarts", "again"),
+    ("codes", "restarts", "requeue"),
     [
         ((0, 0), None, False),
-        ((75, 69), None, True),  # the first was told to stop, the other noticed
+        ((75, 69), None, True),  # one got a signal, the other lost its peer
         ((69, 75), 30, True),
         ((69, 69), 3, True),
-        ((69, 69), 20, False),  # and so on for ever
+        ((69, 69), 20, False),  # no endless restarts
         ((2, 2), None, False),
         ((69, 1), 20, False),
         ((137, 69), 3, True),  # one was killed
@@ -124,16 +126,18 @@ def test_a_job_knows_the_exit_codes(kubernetes):
         ((1, 0), None, False),
     ],
 )
-def test_slurm(stand_in, monkeypatch, codes, restarts, again):
-    stand_in("scontrol", 'echo "$@"')
-    # As the manual has it: its options, each task with its number, the highest exit code.
-    stand_in(
+def test_slurm_requeues_a_job_by_its_exit_codes(
+    fake_command, monkeypatch, codes, restarts, requeue
+):
+    fake_command("scontrol", 'echo "$@"')
+    # As in the manual: options, one number for each task, the highest exit code.
+    fake_command(
         "srun",
-        "while [[ $1 == --* ]]; do shift; done; worst=0\n"
+        "while [[ $1 == --* ]]; do shift; process; worst=0\n"
         'for i in 0 1; do SLURM_PROCID=$i "$@" || code=$?\n'
-        "((code > worst)) && worst=$code; done; exit $worst",
+        "((code > worst)) && worst=$code; process; exit $worst",
     )
-    stand_in(
+    fake_command(
         "keras-vae",
         f'printf "%s|" "$@"; echo; codes=({codes[0]} {codes[1]}); '
         "exit ${codes[$SLURM_PROCID]}",
@@ -141,23 +145,23 @@ def test_slurm(stand_in, monkeypatch, codes, restarts, again):
     monkeypatch.setenv("SLURM_JOB_ID", "12345")
     if restarts is not None:
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", FILES / "slurm.sh", "a table.csv", "--out", "runs/a"],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == max(codes), done.stderr
-    first, second, *requeued = done.stdout.splitlines()
+    assert process.returncode == max(codes), process.stderr
+    first, second, *requeued = process.stdout.splitlines()
     assert first == "train|a table.csv|--out|runs/a|--resume|--strategy|multi-worker|"
     assert second == first
-    assert requeued == (["requeue 12345"] if again else [])
+    assert requeued == (["requeue 12345"] if requeue else [])
 
 
-# A launcher of one's own.
+# A user's own launcher.
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme(tmp_path, scaling):
+def test_the_python_code_of_the_readme_trains(tmp_path, scaling):
     (code,) = re.findall(
         r"```python\n(.*?)```", (FILES / "README.md").read_text(), re.DOTALL
     )
@@ -174,18 +178,18 @@ def test_the_python_of_the_readme(tmp_path, scaling):
         for i in range(2)
     ]  # fmt: skip
     try:
-        said = [worker.communicate(timeout=120)[0] for worker in workers]
+        outputs = [worker.communicate(timeout=120)[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(said)
+    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(outputs)
     assert (tmp_path / "digits.keras").is_file() and any((tmp_path / "backups").iterdir())
 
 
-# The page on scaling.
+# docs/scaling.md.
 
 
-def test_the_table_of_the_page_is_what_the_formula_gives(scaling):
+def test_the_scaling_table_follows_the_formula(scaling):
     text = (ROOT / "docs" / "scaling.md").read_text()
     (table,) = re.findall(r"<!-- paper -->\n\n(.*?)\n\n<!-- /paper -->", text, re.DOTALL)
     cells = {
@@ -201,10 +205,10 @@ def test_the_table_of_the_page_is_what_the_formula_gives(scaling):
         assert scaling.build(name).count_params() == models[name][0]
 
 
-def test_the_time_of_a_ring(scaling):
-    # Two workers: each sends half of it, gets the sum of the other half, and the reverse.
+def test_the_time_of_a_ring_all_reduce(scaling):
+    # Two workers: each sends one half, receives the sum of the other half, and vice versa.
     assert scaling.all_reduce(8e6, 2, bandwidth=1e6, latency=0) == pytest.approx(8.0)
     assert scaling.all_reduce(0, 5, bandwidth=1.0, latency=0.5) == pytest.approx(4.0)
-    # The bytes of many workers: twice those of the gradients, whatever their number.
+    # With many workers each sends twice the bytes of the gradients.
     many = scaling.all_reduce(8e6, 10_000, bandwidth=1e6, latency=0)
     assert many == pytest.approx(16.0, rel=1e-3)

@@ -1,4 +1,4 @@
-"""tests/benchmarks/speed.py: the protocol and the arithmetic, with contestants made up."""
+"""tests/benchmarks/speed.py: its protocol and arithmetic, with made-up contestants."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ sys.path.insert(0, {folder!r})
 import protocol
 
 def steady(seconds):
-    print("said by a library")
+    print("output of a library")
     return lambda: {{"seconds": seconds, "units": 6}}
 
 def broken():
@@ -36,8 +36,8 @@ def speed(monkeypatch):
 
 
 @pytest.fixture
-def started(speed, tmp_path):
-    """A function that starts contestants' processes by their labels."""
+def start_contestants(speed, tmp_path):
+    """A function that starts the processes of contestants by label."""
     script = tmp_path / "contestant.py"
     script.write_text(CONTESTANT.format(folder=str(BENCHMARKS / "contestants")))
     processes = {}
@@ -57,9 +57,9 @@ def steady(speed, seconds):
     return speed.Contestant("", "steady", {"seconds": seconds})
 
 
-def test_contestants_are_played_in_turn(speed, started):
+def test_contestants_run_in_turn(speed, start_contestants):
     contestants = {"a": steady(speed, 2.0), "b": steady(speed, 3.0)}
-    results = speed.play(contestants, None, 2, started("a", "b"))
+    results = speed.play(contestants, None, 2, start_contestants("a", "b"))
     results = json.loads(json.dumps(results))
     assert speed.speeds(results["a"]) == [3.0, 3.0]
     assert list(results["b"]["versions"]) == ["numpy"]
@@ -67,14 +67,14 @@ def test_contestants_are_played_in_turn(speed, started):
     assert speed.ratios(promise, results) == ("b", [1.5, 1.5])
 
 
-def test_a_contestant_that_fails_is_named_with_its_reason(speed, started):
+def test_a_failed_contestant_is_listed_with_the_reason(speed, start_contestants):
     contestants = {
         "a": steady(speed, 2.0),
         "broken": speed.Contestant("", "broken", {}),
         "fatal": speed.Contestant("", "fatal", {}),
         "missing": steady(speed, 2.0),
     }
-    processes = started("a", "broken", "fatal")
+    processes = start_contestants("a", "broken", "fatal")
     processes["missing"] = speed.Process(RuntimeError("no PyTorch"), None)
     results = speed.play(contestants, None, 2, processes)
     group = speed.Group("images", contestants, [])
@@ -82,22 +82,22 @@ def test_a_contestant_that_fails_is_named_with_its_reason(speed, started):
     assert "| broken | failed: ValueError: no such data |" in table
     assert "| fatal | failed: ended with status 1: gone |" in table
     assert "| missing | failed: no PyTorch |" in table
-    every = speed.Promise("", "a", ["broken", "missing"])
-    assert speed.ratios(every, results) == ("broken", "ValueError: no such data")
+    promise = speed.Promise("", "a", ["broken", "missing"])
+    assert speed.ratios(promise, results) == ("broken", "ValueError: no such data")
 
 
-def test_the_fastest_of_the_others_counts(speed, started):
+def test_the_ratio_is_to_the_fastest_of_the_others(speed, start_contestants):
     contestants = {
         "a": steady(speed, 2.0),
         "b": steady(speed, 4.0),
         "c": steady(speed, 1.0),
     }
-    results = speed.play(contestants, None, 1, started("a", "b", "c"))
+    results = speed.play(contestants, None, 1, start_contestants("a", "b", "c"))
     assert speed.ratios(speed.Promise("", "a", ["b", "c"]), results) == ("c", [0.5])
     assert speed.met(0.5, 0.5) == "met" and speed.met(0.6, 0.5) == "**not met**"
 
 
-def test_another_training_is_called_one(speed):
+def test_a_different_loss_is_reported_as_another_training(speed):
     results = {
         label: {"rounds": [{"loss": loss}]} for label, loss in (("a", 100.0), ("b", 101.0))
     }
@@ -106,7 +106,7 @@ def test_another_training_is_called_one(speed):
     assert "not the same training" in speed.agreement(results)
 
 
-def test_the_document_has_a_place_for_each_table(speed):
+def test_speed_md_has_a_marker_for_each_table(speed):
     text = (ROOT / "docs" / "speed.md").read_text()
     tables = ["machine", "ratios", *speed.groups(quick=False), "growth", "hardware"]
     for name in [*tables, "memory"]:

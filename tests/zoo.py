@@ -1,6 +1,6 @@
 """One row for each public model, head, prior, objective, schedule and net.
 
-The conformance tests run for every row, and fail if a public name is in no row.
+The conformance tests run for every row and fail if a public name has no row.
 """
 
 import dataclasses
@@ -71,14 +71,14 @@ class LearnedNormal(kv.distributions.Prior):
 
 @dataclasses.dataclass
 class Row:
-    """How to build a model, and data for it.
+    """A model and data for it.
 
     Attributes:
         name: id of the row in pytest.
-        build: makes a new, uncompiled model.
+        build: function that returns a new, uncompiled model.
         x: array for `fit`.
         covers: public names that this row tests.
-        objective: makes the objective. Default: the model's default.
+        objective: function that returns the objective. Default: the model's default.
         condition: the condition of a conditional model.
     """
 
@@ -89,14 +89,14 @@ class Row:
     objective: Callable | None = None
     condition: np.ndarray | dict | None = None
 
-    def given(self, rows=ROWS, training=False):
+    def condition_kwargs(self, rows=ROWS, training=False):
         """Returns the condition of the first rows as keyword arguments of a model."""
         if self.condition is None:
             return {}
-        given = tf.nest.map_structure(lambda c: c[:rows], self.condition)
+        condition = tf.nest.map_structure(lambda c: c[:rows], self.condition)
         if self.name == "semi_supervised" and not training:
-            given = abs(given)  # labels may be missing only in training
-        return {"condition": given}
+            condition = abs(condition)  # labels may be missing only in training
+        return {"condition": condition}
 
     def data(self):
         """Returns the arguments x and y of `fit`."""
@@ -106,7 +106,7 @@ class Row:
     def predict(self, model):
         if self.name == "structured":
             return model.predict(self.condition, num_samples=3)
-        return model.predict(self.x, verbose=0, **self.given())
+        return model.predict(self.x, verbose=0, **self.condition_kwargs())
 
     def make(self, optimizer="adam", **options):
         """Builds and compiles a new model, with the same weights each time."""

@@ -26,7 +26,7 @@ def test_no_public_name_is_missing():
     assert covered == public - abstract
 
 
-def gradients_of(model):
+def make_gradient_function(model):
     """Makes a function of x and a condition that returns the gradient of each weight."""
 
     def gradients(x, condition=None):
@@ -43,8 +43,8 @@ def gradients_of(model):
 def test_every_weight_gets_a_gradient_and_xla_the_same(row):
     model = row.make()
     x = tf.constant(row.x[:BATCH])
-    given = row.given(BATCH, training=True)
-    gradients = gradients_of(model)(x, **given)
+    condition = row.condition_kwargs(BATCH, training=True)
+    gradients = make_gradient_function(model)(x, **condition)
     without = [
         variable.path
         for variable, gradient in zip(model.trainable_variables, gradients, strict=True)
@@ -53,9 +53,9 @@ def test_every_weight_gets_a_gradient_and_xla_the_same(row):
     assert without == []
     if row.name == "dropout":
         return  # Keras' Dropout draws other numbers with XLA
-    with_xla = tf.function(gradients_of(model), jit_compile=True, autograph=False)(
-        x, **given
-    )
+    with_xla = tf.function(
+        make_gradient_function(model), jit_compile=True, autograph=False
+    )(x, **condition)
     for variable, one, other in zip(
         model.trainable_variables, gradients, with_xla, strict=True
     ):
@@ -69,10 +69,10 @@ def test_same_seed_same_sample(row):
         with pytest.raises(NotImplementedError, match="prior"):
             model.sample(4, seed=1)
         return
-    given = row.given(4)
-    a, b = model.sample(4, seed=1, **given), row.make().sample(4, seed=1, **given)
+    condition = row.condition_kwargs(4)
+    a, b = model.sample(4, seed=1, **condition), row.make().sample(4, seed=1, **condition)
     np.testing.assert_array_equal(a, b)
-    assert np.any(a != model.sample(4, seed=2, **given))
+    assert np.any(a != model.sample(4, seed=2, **condition))
     assert a.shape == (4, *row.x.shape[1:])
 
 
