@@ -1,7 +1,7 @@
-"""Small models and data, and what is asked of them, for the tests beside this file.
+"""Small models, data and assertions for the tests in this folder.
 
-Tests compare bit for bit where the same operations run in the same order; else with a
-tolerance whose reason stands beside it.
+Tests compare bit for bit if the same operations run in the same order. Otherwise a comment
+gives the reason for the tolerance.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ TERMS = ["loss", "elbo", "reconstruction", "kl"]
 EPS = float(np.finfo(np.float32).eps)
 
 _random = np.random.default_rng(0)
-# uint8, and the same as floats in [0, 1]: data for any likelihood.
+# The same data as uint8 and as floats in [0, 1], for any likelihood.
 BYTES = _random.integers(0, 256, (ROWS, WIDTH), np.uint8)
 X = BYTES / np.float32(255)
 Y = _random.integers(0, 3, ROWS)
@@ -33,8 +33,8 @@ def dense(units=4):
 
 
 def make(encoder=None, decoder=None, likelihood=None, cls=kv.VAE, seed=0, **kwargs):
-    """A model; calls with equal arguments give equal weights."""
-    if encoder is None:  # else the caller has made its weights already
+    """Returns a model; calls with equal arguments give equal weights."""
+    if encoder is None:  # otherwise the caller has made its weights
         keras.utils.set_random_seed(1)
     return cls(
         encoder=dense() if encoder is None else encoder,
@@ -47,7 +47,7 @@ def make(encoder=None, decoder=None, likelihood=None, cls=kv.VAE, seed=0, **kwar
 
 
 def compiled(optimizer="sgd", model=None, run_eagerly=True, **kwargs):
-    """Eager by default, which takes less time than tracing a graph for a few steps."""
+    """Compiles a model, eager by default: for a few steps this is faster than tracing."""
     model = make() if model is None else model
     model.compile(optimizer, run_eagerly=run_eagerly, **kwargs)
     return model
@@ -64,16 +64,16 @@ def evaluate(model, x=X, batch_size=BATCH, **kwargs):
 
 
 def state(model):
-    """All that training changes: weights, counters, the optimizer's slots."""
+    """Returns all that training changes: weights, counters, variables of the optimizer."""
     return [np.array(v) for v in (*model.weights, *model.optimizer.variables)]
 
 
-def trained(model):
+def trainable_weights(model):
     return [np.array(v) for v in model.trainable_weights]
 
 
 def assert_same(actual, expected):
-    """Bit for bit."""
+    """Asserts that the arrays are equal bit for bit."""
     assert len(actual) == len(expected)
     for a, b in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -91,7 +91,7 @@ def batches(*arrays, size=BATCH):
 
 
 class Batches(keras.utils.PyDataset):
-    """The rows of arrays, in order."""
+    """Batches of the rows of arrays, in order."""
 
     def __init__(self, *arrays):
         super().__init__()
@@ -111,28 +111,28 @@ def generator(epochs=1):
 
 
 class Rows(kv.VAE):
-    """Keeps the rows that it is trained on."""
+    """A VAE that records the rows that it is trained on."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.seen = []
+        self.recorded_rows = []
 
     def train_step(self, data):
         x, *_ = self.unpack(data)
         values = X[:, 0].tolist()
-        self.seen.append([values.index(float(value)) for value in x[:, 0]])
+        self.recorded_rows.append([values.index(float(value)) for value in x[:, 0]])
         return super().train_step(data)
 
 
 class Gradients(kv.VAE):
-    """Keeps the gradients of each step."""
+    """A VAE that records the gradients of each step."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.seen = []
+        self.recorded_gradients = []
 
     def update(self, loss, gradients, *args):
-        self.seen.append(gradients)
+        self.recorded_gradients.append(gradients)
         return super().update(loss, gradients, *args)
 
 
@@ -159,10 +159,10 @@ def policy(name):
         keras.config.set_dtype_policy(before)
 
 
-def with_nan(*places):
-    """Three batches of X, NaN at these places; of arrays it would be refused."""
+def with_nan(*batches):
+    """Returns X in three batches, some of them NaN; an array with NaN would be refused."""
     x = X.copy().reshape(3, 8, WIDTH)
-    x[list(places)] = np.nan
+    x[list(batches)] = np.nan
     return tf.data.Dataset.from_tensor_slices(x)
 
 
@@ -172,8 +172,8 @@ def reload(model, folder):
     return keras.saving.load_model(path)  # safe_mode is on
 
 
-def assert_goes_on_alike(actual, expected):
-    """Predictions, evaluation, state and further training are the same bit for bit."""
+def assert_equivalent(actual, expected):
+    """Asserts equal predictions, metrics, state and further training, bit for bit."""
     assert_same(state(actual), state(expected))
     predicted = expected.predict(X, verbose=0)
     np.testing.assert_array_equal(actual.predict(X, verbose=0), predicted)

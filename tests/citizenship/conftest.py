@@ -1,4 +1,4 @@
-"""Models that several files ask for and no test changes."""
+"""Models that the tests of several files share and no test changes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Callbacks, Keras' own and those of a user."""
+"""Callbacks of Keras and of users."""
 
 import csv
 
@@ -21,13 +21,13 @@ from tests.citizenship.common import (
     fit,
     make,
     state,
-    trained,
+    trainable_weights,
     with_nan,
 )
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Ends a fit after the first batch of the third epoch."""
+    """Raises an error after the first batch of the third epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -37,13 +37,13 @@ class Interrupt(keras.callbacks.Callback):
             raise InterruptedError
 
 
-def ascend_from_epoch_3(epoch, rate):
-    """Ascends the loss from the fourth epoch on, so that validation gets worse."""
+def raise_the_loss_from_epoch_3(epoch, rate):
+    """Turns the sign of the rate in the fourth epoch, so that validation gets worse."""
     return 0.05 if epoch < 3 else -0.05
 
 
 def test_early_stopping_and_checkpoint_keep_the_best_val_elbo(tmp_path):
-    best = {"monitor": "val_elbo", "mode": "max"}
+    monitor = {"monitor": "val_elbo", "mode": "max"}
     path = tmp_path / "{epoch}.keras"
     model = compiled("adam", run_eagerly=False)
     history = fit(
@@ -51,24 +51,24 @@ def test_early_stopping_and_checkpoint_keep_the_best_val_elbo(tmp_path):
         epochs=9,
         validation_data=OTHER,
         callbacks=[
-            keras.callbacks.LearningRateScheduler(ascend_from_epoch_3),
-            keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True, **best),
-            keras.callbacks.ModelCheckpoint(path, save_best_only=True, **best),
+            keras.callbacks.LearningRateScheduler(raise_the_loss_from_epoch_3),
+            keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True, **monitor),
+            keras.callbacks.ModelCheckpoint(path, save_best_only=True, **monitor),
         ],
     )
     elbos = history["val_elbo"]
-    at = int(np.argmax(elbos))
-    assert 0 < at and len(elbos) == at + 3 < 9
-    assert evaluate(model, OTHER)[1] == elbos[at]
-    assert int(model.step) == 2 * (at + 1)  # the weights of that step, its count among them
+    best = int(np.argmax(elbos))
+    assert 0 < best and len(elbos) == best + 3 < 9
+    assert evaluate(model, OTHER)[1] == elbos[best]
+    assert int(model.step) == 2 * (best + 1)  # the weights of that step, and its count
     files = {int(file.stem): file for file in tmp_path.iterdir()}
-    assert max(files) == at + 1  # Keras counts from 1 in file names
-    loaded = keras.saving.load_model(files[at + 1])
-    assert evaluate(loaded, OTHER)[1] == elbos[at]
+    assert max(files) == best + 1  # Keras counts from 1 in file names
+    loaded = keras.saving.load_model(files[best + 1])
+    assert evaluate(loaded, OTHER)[1] == elbos[best]
     assert_same(loaded.get_weights(), model.get_weights())
 
 
-def test_checkpoint_of_weights_alone(tmp_path):
+def test_a_checkpoint_can_save_weights_only(tmp_path):
     path = tmp_path / "{epoch}_{val_elbo:.3f}.weights.h5"
     model, other = compiled("adam"), compiled("adam")
     checkpoint = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
@@ -79,19 +79,19 @@ def test_checkpoint_of_weights_alone(tmp_path):
     assert_same(state(other), state(model))
 
 
-def test_early_stopping_asks_for_the_mode_of_elbo():
+def test_early_stopping_needs_a_mode_for_elbo():
     stop = keras.callbacks.EarlyStopping(monitor="val_elbo")
     with pytest.raises(ValueError, match="mode"):
         fit(compiled(), validation_data=OTHER, callbacks=stop)
 
 
-def test_reduce_on_plateau():
+def test_reduce_lr_on_plateau():
     plateau = keras.callbacks.ReduceLROnPlateau(
         monitor="val_loss", factor=0.5, patience=1, min_delta=1e9
     )
     model = compiled(keras.optimizers.Adam(0.5))
     history = fit(model, X[:4], epochs=3, validation_data=OTHER, callbacks=plateau)
-    # The first epoch is an improvement on none.
+    # The first epoch always counts as an improvement.
     assert history["learning_rate"] == [0.5, 0.5, 0.25]
     assert float(model.optimizer.learning_rate) == 0.125
 
@@ -99,15 +99,15 @@ def test_reduce_on_plateau():
 def test_learning_rate_scheduler():
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: [0.0, 0.25][epoch])
     model = compiled("sgd")
-    weights = trained(model)
+    weights = trainable_weights(model)
     assert fit(model, callbacks=scheduler)["learning_rate"] == [0.0]
-    assert_same(trained(model), weights)
+    assert_same(trainable_weights(model), weights)
     fit(model, initial_epoch=1, epochs=2, callbacks=scheduler)
     expected = compiled(keras.optimizers.SGD(0.25))
     expected.step.assign(2)
     expected.epochs_begun.assign(1)
     fit(expected)
-    assert_same(trained(model), trained(expected))
+    assert_same(trainable_weights(model), trainable_weights(expected))
 
 
 def test_csv_logger(tmp_path):
@@ -122,7 +122,7 @@ def test_csv_logger(tmp_path):
 
 
 def test_tensorboard_writes_all_terms(tmp_path):
-    pytest.importorskip("tensorboard")  # TensorFlow does not bring it
+    pytest.importorskip("tensorboard")  # TensorFlow does not install it
     board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1, update_freq=1)
     model = compiled(run_eagerly=False)
     history = fit(model, epochs=2, validation_data=OTHER, callbacks=board)
@@ -138,18 +138,18 @@ def test_tensorboard_writes_all_terms(tmp_path):
 
 def test_terminate_on_nan():
     model = compiled()
-    weights = trained(model)
+    weights = trainable_weights(model)
     fit(model, with_nan(0, 1, 2), epochs=4, callbacks=keras.callbacks.TerminateOnNaN())
     assert int(model.step) == 1
-    assert_same(trained(model), weights)
-    # One such batch among others is skipped, and no reason to stop.
+    assert_same(trainable_weights(model), weights)
+    # A single NaN batch is skipped and does not stop the fit.
     history = fit(model, with_nan(1), epochs=2, callbacks=keras.callbacks.TerminateOnNaN())
     assert history["skipped_steps"] == [1.0, 1.0]
     assert np.isfinite(history["loss"]).all()
 
 
 class Log(keras.callbacks.Callback):
-    """A user's own callback."""
+    """A user's callback that records its calls and logs."""
 
     def __init__(self):
         super().__init__()
@@ -167,7 +167,7 @@ class Log(keras.callbacks.Callback):
         self.epoch_logs = logs
 
 
-def test_a_callback_of_ones_own():
+def test_a_users_callback_gets_steps_and_logs():
     log, model = Log(), compiled()
     history = fit(model, callbacks=log, validation_data=X)
     assert log.calls == [
@@ -182,7 +182,7 @@ def test_a_callback_of_ones_own():
 
 
 class Evaluate(keras.callbacks.Callback):
-    """Evaluates, and predicts, in the middle of a fit."""
+    """Evaluates and predicts during a fit."""
 
     def on_train_batch_end(self, batch, logs=None):
         self.model.predict(X, verbose=0)
@@ -191,7 +191,7 @@ class Evaluate(keras.callbacks.Callback):
         self.values = evaluate(self.model)
 
 
-def test_a_callback_may_evaluate():
+def test_a_callback_can_evaluate_and_predict():
     callback, model, expected = Evaluate(), compiled(), compiled()
     history = fit(model, X[:4], epochs=2, callbacks=callback)
     validated = fit(expected, X[:4], epochs=2, validation_data=X)
@@ -201,7 +201,7 @@ def test_a_callback_may_evaluate():
 
 
 @pytest.mark.parametrize("form", ["object", "list", "tuple", "CallbackList"])
-def test_callbacks_in_every_form(form):
+def test_callbacks_are_accepted_in_every_form(form):
     log, model = Log(), compiled()
     callbacks = {
         "object": log,
@@ -209,18 +209,18 @@ def test_callbacks_in_every_form(form):
         "tuple": (log,),
         "CallbackList": keras.callbacks.CallbackList([log], add_history=True, model=model),
     }[form]
-    for fits in (1, 2):  # with the same object, which counts on, once for each epoch
+    for fits in (1, 2):  # both with the same object
         fit(model, X[:4], epochs=2, callbacks=callbacks)
         assert len(log.calls) == fits * 2 * 3 and int(model.epochs_begun) == fits * 2
 
 
-def test_fit_leaves_the_list_of_callbacks_alone():
+def test_fit_does_not_change_the_list_of_callbacks():
     callbacks = [Log()]
     fit(compiled(), X[:4], callbacks=callbacks)
     assert len(callbacks) == 1
 
 
-def test_backup_and_restore_goes_on_as_if_uninterrupted(tmp_path):
+def test_backup_and_restore_resumes_bit_for_bit(tmp_path):
     def model():
         keras.utils.set_random_seed(1)
         encoder = keras.Sequential([dense(), keras.layers.Dropout(0.3)])
@@ -231,16 +231,16 @@ def test_backup_and_restore_goes_on_as_if_uninterrupted(tmp_path):
         return fit(model, epochs=4, batch_size=ROWS // 2, callbacks=callbacks)
 
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    expected, interrupted, again = model(), model(), model()
+    expected, interrupted, resumed = model(), model(), model()
     history = train(expected)
     with pytest.raises(InterruptedError):
         train(interrupted, backup, Interrupt())
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    assert train(again, backup) == {name: values[2:] for name, values in history.items()}
-    assert_same(state(again), state(expected))
+    assert train(resumed, backup) == {name: values[2:] for name, values in history.items()}
+    assert_same(state(resumed), state(expected))
 
 
-def test_progress_names_all_terms(capsys):
+def test_the_progress_line_shows_all_terms(capsys):
     model = compiled()
     model.fit(X, validation_data=OTHER, verbose=2)
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` report, and on which rows it is validated."""
+"""Values that `fit` and `evaluate` report, and the rows used for validation."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ from tests.citizenship.common import (
 )
 
 
-def test_history_has_these_keys():
+def test_the_history_has_all_terms():
     history = fit(compiled(run_eagerly=False), epochs=2, validation_data=OTHER)
     keys = {*TERMS, "skipped_steps", *(f"val_{name}" for name in TERMS)}
     assert set(history) == keys
@@ -32,7 +32,7 @@ def test_history_has_these_keys():
     assert history["skipped_steps"] == [0.0, 0.0]
 
 
-def test_elbo_is_minus_the_sum_of_its_terms():
+def test_the_elbo_is_minus_reconstruction_minus_kl():
     model = compiled(objective=kv.objectives.ELBO(beta=3.0))
     history = fit(model, y=Y, sample_weight=W, validation_data=(X, Y, W))
     # Means of 24 rounded terms.
@@ -45,7 +45,7 @@ def test_elbo_is_minus_the_sum_of_its_terms():
     np.testing.assert_allclose(loss, reconstruction + 3 * kl, **tolerance)
 
 
-def test_evaluate_returns_a_list_in_this_order_or_a_dict(shared):
+def test_evaluate_returns_a_list_of_the_terms_or_a_dict(shared):
     values = evaluate(shared)
     assert evaluate(shared, return_dict=True) == dict(zip(TERMS, values, strict=True))
     loss, elbo, reconstruction, kl = values
@@ -54,7 +54,7 @@ def test_evaluate_returns_a_list_in_this_order_or_a_dict(shared):
 
 
 @pytest.mark.parametrize("form", ["array", "pair", "triple", "dataset", "PyDataset"])
-def test_every_form_of_validation_data_gives_what_evaluate_gives(form):
+def test_validation_equals_evaluate_for_every_form_of_data(form):
     data = {
         "array": X,
         "pair": (X, Y),
@@ -62,7 +62,7 @@ def test_every_form_of_validation_data_gives_what_evaluate_gives(form):
         "dataset": batches(X),
         "PyDataset": Batches(X),
     }[form]
-    # With a schedule, for validation counts the step of the model, not of evaluation.
+    # With a schedule: its value depends on the training step.
     beta = kv.schedules.Linear(0.0, 1.0, steps=10)
     model = compiled(objective=kv.objectives.ELBO(beta))
     history = fit(model, OTHER, validation_data=data)
@@ -70,13 +70,13 @@ def test_every_form_of_validation_data_gives_what_evaluate_gives(form):
     assert [history[f"val_{name}"][-1] for name in TERMS] == expected
 
 
-def test_validation_split_takes_the_last_rows_unshuffled():
+def test_validation_split_holds_out_the_last_rows():
     split, expected = compiled(), compiled()
     history = fit(split, X, y=Y, sample_weight=W, validation_split=0.25)
-    at = ROWS * 3 // 4
-    validation = (X[at:], Y[at:], W[at:])
-    kwargs = {"y": Y[:at], "sample_weight": W[:at], "validation_data": validation}
-    assert fit(expected, X[:at], **kwargs) == history
+    start = ROWS * 3 // 4
+    validation = (X[start:], Y[start:], W[start:])
+    kwargs = {"y": Y[:start], "sample_weight": W[:start], "validation_data": validation}
+    assert fit(expected, X[:start], **kwargs) == history
     assert_same(state(split), state(expected))
 
 
@@ -98,7 +98,7 @@ class CountTestBatches(keras.callbacks.Callback):
         ({"validation_data": batches(X, size=8), "validation_steps": 2}, 2),
     ],
 )
-def test_validation_batches(kwargs, expected):
+def test_validation_runs_the_given_batches(kwargs, expected):
     counter = CountTestBatches()
     kwargs = {"validation_data": X, **kwargs}
     fit(compiled(), X[:BATCH], callbacks=counter, **kwargs)
@@ -106,13 +106,13 @@ def test_validation_batches(kwargs, expected):
 
 
 @pytest.mark.parametrize("freq", [2, [2, 4]])
-def test_validation_freq(freq):
+def test_validation_runs_at_the_given_frequency(freq):
     model = compiled()
     history = fit(model, X[:4], epochs=4, validation_data=X[:4], validation_freq=freq)
     assert len(history["loss"]) == 4 and len(history["val_loss"]) == 2
 
 
-def test_validation_changes_nothing_in_training():
+def test_validation_does_not_change_training():
     with_validation, without = compiled(), compiled()
     history = fit(with_validation, epochs=2, validation_data=X)
     expected = fit(without, epochs=2)

@@ -1,4 +1,4 @@
-"""Each kind of network trains and is saved, and its layers are told what they need."""
+"""Each kind of network trains and is saved; its layers get the training flag."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from tests.citizenship.common import (
     WIDTH,
     X,
     Y,
-    assert_goes_on_alike,
+    assert_equivalent,
     assert_same,
     compiled,
     dense,
@@ -22,13 +22,13 @@ from tests.citizenship.common import (
     register,
     reload,
     state,
-    trained,
+    trainable_weights,
 )
 
 
 @register
 class Model(keras.Model):
-    """A subclassed model; its layers are made in `__init__`."""
+    """A subclassed model that makes its layers in `__init__`."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -46,7 +46,7 @@ class Model(keras.Model):
 
 @register
 class Unbuilt(keras.layers.Layer):
-    """A layer without `build` and `training`; its layers are made in `__init__`."""
+    """A layer without `build` and `training` that makes its layers in `__init__`."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -86,8 +86,8 @@ NETWORKS = {
 }
 
 
-# Keras warns when it loads such a layer, in whatever model: it makes the layers inside
-# only when it is called, which VAE does at once.
+# Keras warns when it loads a layer without `build`, in any model. The inner layers are
+# built by the first call, which VAE makes in its constructor.
 @pytest.mark.filterwarnings("ignore:`build..` was called on layer 'unbuilt")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_kind_of_network_trains_and_is_saved(tmp_path, name):
@@ -96,47 +96,47 @@ def test_every_kind_of_network_trains_and_is_saved(tmp_path, name):
         make(NETWORKS[name]((WIDTH,)), NETWORKS[name]((2,))),
     )
     first = evaluate(model, batch_size=ROWS)[0]
-    weights = trained(model)
+    weights = trainable_weights(model)
     fit(model)
     assert evaluate(model, batch_size=ROWS)[0] < first
     for variable, before in zip(model.trainable_weights, weights, strict=True):
         assert (np.array(variable) != before).any(), variable.path
-    assert_goes_on_alike(reload(model, tmp_path), model)
+    assert_equivalent(reload(model, tmp_path), model)
 
 
 class Flags(keras.layers.Layer):
-    """Keeps the training flags that it is called with."""
+    """A layer that records the training flags that it is called with."""
 
     def __init__(self):
         super().__init__()
-        self.seen = set()
+        self.flags = set()
 
     def call(self, x, training=None):
-        self.seen.add(training)
+        self.flags.add(training)
         return x
 
 
-def test_the_training_flag_is_set_in_fit_alone():
+def test_the_training_flag_is_true_only_in_fit():
     model = compiled(model=make(Flags(), Flags()))
 
-    def seen_in(function, *args, **kwargs):
+    def record_flags(function, *args, **kwargs):
         for network in (model.encoder, model.decoder):
-            network.seen.clear()
+            network.flags.clear()
         function(*args, **kwargs)
-        return [network.seen for network in (model.encoder, model.decoder)]
+        return [network.flags for network in (model.encoder, model.decoder)]
 
-    assert seen_in(fit, model, X[:4]) == [{True}, {True}]
-    assert seen_in(evaluate, model) == [{False}, {False}]
-    assert seen_in(model.predict, X, verbose=0) == [{False}, {False}]
-    assert seen_in(model.reconstruct, X) == [{False}, {False}]
-    assert seen_in(model, X, training=True) == [{True}, {True}]
-    assert seen_in(model.encode, X) == [{False}, set()]
-    assert seen_in(model.decode, np.zeros((3, 2))) == [set(), {False}]
-    assert seen_in(model.sample, 3) == [set(), {False}]
-    assert seen_in(model.log_likelihood, X, 2) == [{False}, {False}]
+    assert record_flags(fit, model, X[:4]) == [{True}, {True}]
+    assert record_flags(evaluate, model) == [{False}, {False}]
+    assert record_flags(model.predict, X, verbose=0) == [{False}, {False}]
+    assert record_flags(model.reconstruct, X) == [{False}, {False}]
+    assert record_flags(model, X, training=True) == [{True}, {True}]
+    assert record_flags(model.encode, X) == [{False}, set()]
+    assert record_flags(model.decode, np.zeros((3, 2))) == [set(), {False}]
+    assert record_flags(model.sample, 3) == [set(), {False}]
+    assert record_flags(model.log_likelihood, X, 2) == [{False}, {False}]
 
 
-def test_evaluation_changes_nothing_and_training_moves_the_averages():
+def test_only_training_updates_the_moving_averages():
     keras.utils.set_random_seed(1)
     model = compiled(model=make(stochastic((WIDTH,)), stochastic((2,))))
     before = state(model)
@@ -154,11 +154,11 @@ def test_evaluation_changes_nothing_and_training_moves_the_averages():
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_an_activity_regularizer_adds_to_the_loss_but_not_to_the_bound(run_eagerly):
+def test_an_activity_regularizer_adds_to_the_loss_but_not_to_the_elbo(run_eagerly):
     keras.utils.set_random_seed(1)
     encoder = keras.Sequential([keras.layers.Dense(4, "tanh", activity_regularizer="l1")])
     model = compiled("sgd", make(encoder, dense()), run_eagerly=run_eagerly)
-    for step in (fit, evaluate, evaluate, fit):  # nothing is left of what was before
+    for step in (fit, evaluate, evaluate, fit):  # no penalty of an earlier call is added
         penalty = 0.01 * np.abs(encoder(X)).sum() / ROWS  # Keras averages over the rows
         values = step(model, batch_size=ROWS)
         loss, elbo, reconstruction, kl = (
@@ -176,12 +176,12 @@ def test_a_kernel_regularizer_adds_to_the_loss_and_shrinks_the_kernel():
     model, plain = compiled("sgd", make(layer, dense())), compiled("sgd", make())
     plain.set_weights(model.get_weights())
     kernel = np.array(layer.kernel)
-    weight = np.full(ROWS, 2.0)  # counts for the losses of the rows alone
+    weight = np.full(ROWS, 2.0)  # weights the losses of rows, not the penalty
     loss, elbo, *_ = evaluate(model, y=Y, sample_weight=weight)
     # Sums of 32 rounded terms.
     np.testing.assert_allclose(loss, -2 * elbo + 0.5 * (kernel**2).sum(), rtol=32 * EPS)
-    for each in (model, plain):
-        fit(each, y=Y, sample_weight=weight, batch_size=ROWS)
-    # At a rate of 0.01; kernels are about 1, and rounded a few times.
+    for vae in (model, plain):
+        fit(vae, y=Y, sample_weight=weight, batch_size=ROWS)
+    # The rate is 0.01. Kernels are about 1 and rounded a few times.
     expected = np.array(plain.encoder.kernel) - 0.01 * kernel
     np.testing.assert_allclose(layer.kernel, expected, rtol=0, atol=4 * EPS)

@@ -14,7 +14,7 @@ from tests.citizenship.common import (
     EPS,
     WIDTH,
     X,
-    assert_goes_on_alike,
+    assert_equivalent,
     assert_same,
     compiled,
     dense,
@@ -22,15 +22,15 @@ from tests.citizenship.common import (
     fit,
     make,
     state,
-    trained,
+    trainable_weights,
 )
 
 
-def test_summary_and_counts():
+def test_the_summary_counts_the_weights_of_each_part():
     model, out = make(), io.StringIO()
     model.summary(print_fn=lambda line: out.write(line + "\n"))
     parts = (model.encoder, model.posterior, model.prior, model.decoder, model.likelihood)
-    # Kernels and biases; the likelihood's scale is one more.
+    # Kernels and biases; the likelihood has its scale, too.
     counts = (8 * 4 + 4, 2 * (4 * 2 + 2), 0, 2 * 4 + 4, 4 * 8 + 8 + 1)
     for part, count in zip(parts, counts, strict=True):
         (line,) = [line for line in out.getvalue().splitlines() if part.name + " " in line]
@@ -43,7 +43,7 @@ def test_summary_and_counts():
     assert list(model.layers) == list(parts)
 
 
-def test_get_layer():
+def test_get_layer_finds_a_part_by_name_and_by_index():
     model = make(encoder=keras.layers.Dense(4, name="my_encoder"))
     assert model.get_layer("my_encoder") is model.encoder
     assert model.get_layer(index=1) is model.posterior
@@ -54,18 +54,18 @@ def test_paths_of_weights_are_unique():
     assert len(set(paths)) == len(paths)
 
 
-def test_fit_and_evaluate_ask_for_compile():
+def test_fit_and_evaluate_need_compile():
     for method in (make().fit, make().evaluate):
         with pytest.raises(ValueError, match=r"compile\(\)"):
             method(X, verbose=0)
 
 
 def as_json(model):
-    return json.loads(json.dumps(model.get_config()))  # has no tuples
+    return json.loads(json.dumps(model.get_config()))  # tuples become lists
 
 
 @pytest.mark.parametrize(
-    "copied",
+    "copy_model",
     [
         keras.models.clone_model,
         lambda model: type(model).from_config(model.get_config()),
@@ -73,40 +73,40 @@ def as_json(model):
     ],
     ids=["clone_model", "from_config", "to_json"],
 )
-def test_a_copy_has_the_config_and_weights_of_its_own(copied):
+def test_a_copy_from_the_config_has_new_weights(copy_model):
     model = compiled(model=make(seed=5, name="mine"))
-    other = copied(model)
+    other = copy_model(model)
     assert type(other) is kv.VAE and as_json(other) == as_json(model)
     assert other.name == "mine" and other.seed == 5
-    pairs = list(zip(trained(model), trained(other), strict=True))
+    pairs = list(zip(trainable_weights(model), trainable_weights(other), strict=True))
     assert all(a.shape == b.shape for a, b in pairs)
     assert any((a != b).any() for a, b in pairs)
-    before = trained(model)
+    before = trainable_weights(model)
     if not other.compiled:  # model_from_json compiles
         compiled(model=other)
     first = evaluate(other)[0]
     fit(other)
     assert evaluate(other)[0] < first
-    assert_same(trained(model), before)
+    assert_same(trainable_weights(model), before)
 
 
 @pytest.mark.parametrize(
-    "copied",
+    "copy_model",
     [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
     ids=["deepcopy", "pickle"],
 )
-def test_a_deep_copy_goes_on_alike(copied):
+def test_a_deep_copy_trains_the_same(copy_model):
     model = compiled("adam")
     fit(model)
-    other = copied(model)
-    assert_goes_on_alike(other, model)
+    other = copy_model(model)
+    assert_equivalent(other, model)
     assert other.encoder is not model.encoder
 
 
-def test_a_layer_of_another_model():
+def test_a_vae_can_be_a_layer_of_another_model():
     x, model = keras.Input((WIDTH,)), make()
     outer = keras.Model(x, model(x))
-    # Another number of rows may take another kernel: sums of up to 8 rounded terms.
+    # Another number of rows may use another kernel: sums of up to 8 rounded terms.
     tolerance = {"rtol": 0, "atol": 2 * WIDTH * EPS}
     np.testing.assert_allclose(outer.predict(X, verbose=0), model(X), **tolerance)
     assert len(outer.trainable_weights) == len(model.trainable_weights)

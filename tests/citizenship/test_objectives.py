@@ -1,4 +1,4 @@
-"""Layers and functions as objectives are trained and saved."""
+"""Layers and functions as objectives: training and saving."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from tests.citizenship.common import (
     EPS,
     ROWS,
     X,
-    assert_goes_on_alike,
+    assert_equivalent,
     compiled,
     evaluate,
     fit,
@@ -32,7 +32,7 @@ class LearnedWeight(keras.layers.Layer):
         return terms.reconstruction + tf.exp(-self.s) * terms.kl + self.s
 
 
-def test_an_objective_that_is_a_layer_is_trained_and_saved(tmp_path):
+def test_a_layer_as_objective_is_trained_and_saved(tmp_path):
     model = compiled("sgd", objective=LearnedWeight())
     assert any(w is model.objective.s for w in model.trainable_weights)
     kl = model.train_on_batch(X, return_dict=True)["kl"]
@@ -43,10 +43,10 @@ def test_an_objective_that_is_a_layer_is_trained_and_saved(tmp_path):
     assert loss == pytest.approx(reconstruction + np.exp(-s) * kl + s, rel=ROWS * EPS)
     loaded = reload(model, tmp_path)
     assert float(loaded.objective.s) == s
-    assert_goes_on_alike(loaded, model)
+    assert_equivalent(loaded, model)
 
 
-def test_a_layer_as_objective_leaves_with_it():
+def test_a_new_objective_replaces_the_weights_of_the_old_one():
     model = compiled(objective=LearnedWeight())
     fit(model, X[:4])
     compiled(model=model, objective=kv.objectives.ELBO())
@@ -66,7 +66,7 @@ def registered_half_kl(terms, step):
     return half_kl(terms, step)
 
 
-def test_a_function_as_objective(tmp_path):
+def test_a_function_as_objective_needs_custom_objects_to_load(tmp_path):
     model = compiled(objective=half_kl)
     fit(model)
     loss, _, reconstruction, kl = evaluate(model)
@@ -79,14 +79,14 @@ def test_a_function_as_objective(tmp_path):
     np.testing.assert_array_equal(loaded(X), model(X))
     loaded = keras.saving.load_model(path, custom_objects={"half_kl": half_kl})
     assert loaded.objective is half_kl
-    assert_goes_on_alike(loaded, model)
+    assert_equivalent(loaded, model)
 
 
-def test_a_registered_function_as_objective_needs_no_custom_objects(tmp_path):
+def test_a_registered_function_as_objective_loads_without_custom_objects(tmp_path):
     model = compiled(objective=registered_half_kl)
     loaded = reload(model, tmp_path)
     assert loaded.objective is registered_half_kl
-    assert_goes_on_alike(loaded, model)
+    assert_equivalent(loaded, model)
 
 
 def test_a_lambda_as_objective_is_saved_but_not_loaded_in_safe_mode(tmp_path):

@@ -1,4 +1,4 @@
-"""A step is the optimizer's own; a skipped one changes nothing."""
+"""A training step equals the optimizer's step; a skipped step changes no weight."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from tests.citizenship.common import (
     fit,
     make,
     state,
-    trained,
+    trainable_weights,
     with_nan,
 )
 
@@ -33,34 +33,34 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_fit_is_the_optimizer_applied_to_the_gradients(name):
+def test_fit_applies_the_optimizer_to_the_gradients(name):
     model = compiled(OPTIMIZERS[name](), make(cls=Gradients))
     variables = [keras.Variable(v, name=v.name) for v in model.trainable_variables]
     fit(model, batch_size=8)
     optimizer = OPTIMIZERS[name]()
     optimizer.build(variables)
-    for gradients in model.seen:
+    for gradients in model.recorded_gradients:
         optimizer.apply(gradients, variables)
     optimizer.finalize_variable_values(variables)
-    assert len(model.seen) == 3
-    assert_same(trained(model), [np.array(v) for v in variables])
+    assert len(model.recorded_gradients) == 3
+    assert_same(trainable_weights(model), [np.array(v) for v in variables])
     assert int(model.optimizer.iterations) == int(optimizer.iterations)
 
 
-def test_weight_decay_shrinks_the_weights_beside_the_gradient():
+def test_weight_decay_shrinks_the_weights():
     rate, decay = 0.1, 0.5
     model = compiled(keras.optimizers.SGD(rate, weight_decay=decay))
     reference = compiled(keras.optimizers.SGD(rate))
     start = np.array(model.encoder.kernel)
-    for each in (model, reference):
-        each.train_on_batch(X)
-    # w - rate decay w, then the step: two roundings of numbers of about 1.
+    for vae in (model, reference):
+        vae.train_on_batch(X)
+    # w - rate decay w, then the step: numbers of about 1 are rounded twice.
     expected = np.array(reference.encoder.kernel) - rate * decay * start
     np.testing.assert_allclose(model.encoder.kernel, expected, rtol=0, atol=2 * EPS)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_skipped_step_advances_the_step_alone(name):
+def test_a_skipped_step_only_advances_the_step_counter(name):
     model = compiled(OPTIMIZERS[name](), run_eagerly=False)
     model.train_on_batch(X)
     before, step = state(model), int(model.step)
@@ -77,7 +77,7 @@ def test_a_skipped_step_advances_the_step_alone(name):
     assert np.isfinite(logs["loss"])
 
 
-def test_a_skipped_step_leaves_moving_averages_alone():
+def test_a_skipped_step_does_not_change_moving_averages():
     keras.utils.set_random_seed(1)
     encoder = keras.Sequential([dense(), keras.layers.BatchNormalization()])
     model = compiled(model=make(encoder, dense()))

@@ -1,11 +1,11 @@
-"""A .keras file and a file of weights keep all that training needs."""
+"""A .keras file and a weights file store everything that training needs."""
 
 import keras
 import pytest
 
 import keras_vae as kv
 from tests.citizenship.common import (
-    assert_goes_on_alike,
+    assert_equivalent,
     assert_same,
     compiled,
     fit,
@@ -16,7 +16,7 @@ from tests.citizenship.common import (
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
-def test_keras_file(tmp_path, epochs):
+def test_a_keras_file_restores_the_compiled_model(tmp_path, epochs):
     objective = kv.objectives.ELBO(kv.schedules.Cosine(0.0, 2.0, steps=9), num_samples=2)
     rate = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
     adam = keras.optimizers.Adam(rate)
@@ -30,10 +30,10 @@ def test_keras_file(tmp_path, epochs):
     assert loaded.optimizer.get_config() == adam.get_config()
     assert (loaded.steps_per_execution, loaded.max_skipped) == (2, 5)
     assert loaded.run_eagerly
-    assert_goes_on_alike(loaded, model)
+    assert_equivalent(loaded, model)
 
 
-def test_keras_file_of_a_model_that_is_not_compiled(tmp_path):
+def test_a_keras_file_restores_an_uncompiled_model(tmp_path):
     model = make()
     loaded = reload(model, tmp_path)
     assert not loaded.compiled
@@ -41,36 +41,36 @@ def test_keras_file_of_a_model_that_is_not_compiled(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16"])
-def test_keras_file_keeps_the_precision(tmp_path, name):
+def test_a_keras_file_restores_the_precision(tmp_path, name):
     with policy(name):
         model = compiled("adam")
     fit(model)
     loaded = reload(model, tmp_path)
     assert loaded.dtype_policy.name == loaded.encoder.dtype_policy.name == name
     assert type(loaded.optimizer) is type(model.optimizer)
-    assert_goes_on_alike(loaded, model)
+    assert_equivalent(loaded, model)
 
 
-def test_keras_file_keeps_what_is_frozen(tmp_path):
+def test_a_keras_file_keeps_frozen_parts_frozen(tmp_path):
     model = make()
     model.encoder.trainable = False
     loaded = reload(compiled("adam", model), tmp_path)
     assert not loaded.encoder.trainable
-    assert_goes_on_alike(loaded, model)
+    assert_equivalent(loaded, model)
 
 
-def test_weights_file(tmp_path):
+def test_a_weights_file_restores_the_training_state(tmp_path):
     model, other = compiled("adam"), compiled("adam", make(name="other"))
     fit(model, epochs=2)
     model.save_weights(tmp_path / "a.weights.h5")
     other.load_weights(tmp_path / "a.weights.h5")
-    assert_goes_on_alike(other, model)
+    assert_equivalent(other, model)
 
 
-def test_weights_file_without_an_optimizer(tmp_path):
+def test_a_weights_file_without_an_optimizer(tmp_path):
     model, other = make(), compiled(model=make(seed=3))
     model.step.assign(7)
     model.save_weights(tmp_path / "a.weights.h5")
-    with pytest.warns(UserWarning, match="optimizer"):  # Keras says that it stays as it is
+    with pytest.warns(UserWarning, match="optimizer"):  # Keras does not load the optimizer
         other.load_weights(tmp_path / "a.weights.h5")
     assert_same(other.get_weights(), model.get_weights())
