@@ -1,4 +1,4 @@
-"""How a row of the zoo is trained, by the tests beside this file."""
+"""Training of a row of the zoo, for the tests in this folder."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Each row of the zoo: gradients, also of XLA, samples of a seed, half precision."""
+"""Each row of the zoo: gradients with and without XLA, seeds, half precision."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from tests.conformance.common import BATCH, fit
 from tests.zoo import ZOO
 
 
-def test_no_public_name_is_missing():
+def test_every_public_name_is_in_the_zoo():
     abstract = {"Head", "Prior", "Terms", "Objective", "Schedule"}
     public = set(models.__all__)
     for module in (kv.distributions, kv.nets):
@@ -27,32 +27,32 @@ def test_no_public_name_is_missing():
 
 
 def make_gradient_function(model):
-    """Makes a function of x and a condition that returns the gradient of each weight."""
+    """Returns a function of x and a condition that returns the gradient of each weight."""
 
     def gradients(x, condition=None):
         draw = model.step_noise(tf.constant(BATCH))
         with tf.GradientTape() as tape:
             terms = model.terms(x, draw, condition, model._num_samples, True)
-            # Past the first step, where an annealed beta is 0.
+            # Not at the first step, where an annealed beta is 0.
             loss = tf.reduce_sum(model.objective(terms, tf.constant(5, tf.int64)))
         return tape.gradient(loss, model.trainable_variables)
 
     return gradients
 
 
-def test_every_weight_gets_a_gradient_and_xla_the_same(row):
+def test_every_weight_gets_a_gradient_also_with_xla(row):
     model = row.make()
     x = tf.constant(row.x[:BATCH])
     condition = row.condition_kwargs(BATCH, training=True)
     gradients = make_gradient_function(model)(x, **condition)
-    without = [
+    missing = [
         variable.path
         for variable, gradient in zip(model.trainable_variables, gradients, strict=True)
         if gradient is None or not np.any(gradient)
     ]
-    assert without == []
+    assert missing == []
     if row.name == "dropout":
-        return  # Keras' Dropout draws other numbers with XLA
+        return  # Dropout of Keras draws other numbers with XLA
     with_xla = tf.function(
         make_gradient_function(model), jit_compile=True, autograph=False
     )(x, **condition)
@@ -63,7 +63,7 @@ def test_every_weight_gets_a_gradient_and_xla_the_same(row):
         np.testing.assert_allclose(other, one, 1e-5, 1e-4, err_msg=variable.path)
 
 
-def test_same_seed_same_sample(row):
+def test_the_same_seed_draws_the_same_sample(row):
     model = row.make()
     if isinstance(model, kv.Autoencoder):
         with pytest.raises(NotImplementedError, match="prior"):
@@ -80,8 +80,8 @@ def test_same_seed_same_sample(row):
     "policy, epochs",
     [
         ("mixed_bfloat16", 1),
-        # float16 starts with a loss scale of 2**15, and skips steps while it is too large:
-        # an epoch of three steps may skip all.
+        # float16 starts with a loss scale of 2**15 and skips steps while it is too large,
+        # perhaps all three steps of an epoch.
         pytest.param("mixed_float16", 3, marks=pytest.mark.slow),
     ],
 )

@@ -1,6 +1,6 @@
-"""Each row of the zoo learns, is saved and resumed, and evaluates to the same numbers.
+"""Each row of the zoo learns, resumes from a file and evaluates to the same numbers.
 
-Making the graph of a step takes a second: the tests of a row share one model.
+Tracing a step takes a second, so the tests of a row share one model.
 """
 
 import keras
@@ -9,22 +9,22 @@ import pytest
 
 from tests.conformance.common import BATCH, fit
 
-# Rows with schedules, of which a graph could keep the value of an earlier step.
+# Rows with schedules: a graph could wrongly keep the value of an earlier step.
 SCHEDULED = {"free_bits", "capacity", "annealed"}
 
 
 @pytest.fixture(scope="module")
 def shared(row):
-    """(model, its bound before): a model after 60 steps, which tests may train on."""
+    """(model after 60 steps, its bound before): tests may train the model further."""
     model = row.make(keras.optimizers.Adam(0.01))
     before = bound(model, row)
-    # One epoch of the rows 20 times: each epoch makes its pipeline anew.
+    # One epoch of 20 copies of the rows: each epoch builds a new pipeline.
     fit(model, row, times=20)
     return model, before
 
 
 def bound(model, row):
-    # By an evaluation before and after: the loss in `fit` follows a schedule's beta.
+    # Not the loss of `fit`, which depends on the schedule of beta.
     logs = evaluate(model, row, return_dict=True)
     return logs["reconstruction"] + logs.get("kl", 0.0)
 
@@ -38,17 +38,17 @@ def assert_equal_weights(a, b, atol=0.0):
         np.testing.assert_allclose(one.numpy(), other.numpy(), 0, atol, err_msg=one.path)
 
 
-def test_it_learns(row, shared):
+def test_the_bound_improves(row, shared):
     model, before = shared
     assert bound(model, row) < before - 0.1
 
 
-# Keras says so of any layer without a `build`, and what follows shows that it is built.
+# Keras warns about every layer without `build`; the test shows that it is built.
 @pytest.mark.filterwarnings("ignore:`build..` was called on layer 'unbuilt")
-def test_save_and_resume_are_exact(row, shared, tmp_path):
+def test_a_saved_model_resumes_bit_for_bit(row, shared, tmp_path):
     if row.name in SCHEDULED:
         model, _ = shared
-    else:  # eager, which takes less time than a graph for the other model
+    else:  # eager, to avoid tracing a second model
         model = row.make(keras.optimizers.Adam(0.01), run_eagerly=True)
         fit(model, row)
     model.save(tmp_path / "model.keras")
@@ -62,7 +62,7 @@ def test_save_and_resume_are_exact(row, shared, tmp_path):
         np.testing.assert_array_equal(one, other, err_msg=one.path)
 
 
-def test_weights_file(row, shared, tmp_path):
+def test_a_weights_file_restores_all_weights(row, shared, tmp_path):
     model, _ = shared
     model.save_weights(tmp_path / "model.weights.h5")
     other = row.build()
@@ -76,5 +76,5 @@ def test_evaluation_is_deterministic(row, shared):
     assert evaluate(model, row) == first
     # float32: matrix products of other shapes round differently, and a KL near 0 is a
     # difference of numbers near 1.
-    found = evaluate(model, row, batch_size=6)
-    np.testing.assert_allclose(found, first, rtol=2e-6, atol=1e-7)
+    other_batches = evaluate(model, row, batch_size=6)
+    np.testing.assert_allclose(other_batches, first, rtol=2e-6, atol=1e-7)
