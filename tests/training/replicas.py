@@ -1,10 +1,10 @@
-"""Trains the same cases on one device, on two replicas, on two workers; prints JSON.
+"""Trains the same cases on one device, on two replicas or on two workers; prints JSON.
 
     python -m tests.training.replicas one|mirrored|workers FOLDER CASE ...
 
-Run as processes of their own: logical devices are configured before TensorFlow starts, a
-worker is a process, and after one error in a collective every later one fails. FOLDER has
-`x.npy` and what else `write` puts there.
+It runs in a new process for each mode: logical devices are configured before TensorFlow
+starts, a worker is a process, and after an error in a collective operation all later ones
+fail. FOLDER has the files that `write` creates.
 """
 
 import json
@@ -20,7 +20,7 @@ BATCH = 64
 
 
 def write(folder):
-    """The data of all cases: 257 rows, so that the last batch has one, and none for two."""
+    """Writes the data of all cases. With 257 rows, one replica gets no row at the end."""
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(257, 6)).astype(np.float32)
     np.save(folder / "x.npy", x)
@@ -28,17 +28,17 @@ def write(folder):
     for i, part in enumerate(np.split(x, [100, 101])):
         np.save(folder / f"shard{i}.npy", part)
     bad = rng.uniform(size=(20 * BATCH, 6)).astype(np.float32)
-    bad[3 * BATCH + 40, 2] = np.nan  # in the second half of a batch: of one replica only
+    bad[3 * BATCH + 40, 2] = np.nan  # in the second half of a batch, on one replica only
     bad[3 * BATCH + 41, 1] = np.inf
     np.save(folder / "bad.npy", bad)
 
 
 def cases(kv, folder):
-    """name -> (compile options, data, fit options)."""
+    """Returns a dict from names to (compile options, data, fit options)."""
     x, bad = np.load(folder / "x.npy"), np.load(folder / "bad.npy")
     sgd, adam = (lambda: keras.optimizers.SGD(0.05)), (lambda: keras.optimizers.Adam(0.01))
     iwae = {"objective": kv.objectives.IWAE(3)}
-    three = {"epochs": 3}  # of five steps
+    three_epochs = {"epochs": 3}  # of five steps
     shards = kv.Shards(sorted(folder.glob("shard?.npy")))
     weight = np.load(folder / "weight.npy")
     batches = tf.data.Dataset.from_tensor_slices(bad).batch(BATCH)
@@ -46,10 +46,10 @@ def cases(kv, folder):
     ema = keras.optimizers.Adam(0.01, use_ema=True)
     y = {"label": np.arange(257) % 3, "angle": weight}
     return {
-        "sgd": ({"optimizer": sgd()}, x, three),
-        "adam": ({"optimizer": adam()}, x, {**three, "validation_data": x[:50]}),
-        "sgd_iwae": ({"optimizer": sgd(), **iwae}, x, three),
-        "adam_iwae": ({"optimizer": adam(), **iwae}, x, three),
+        "sgd": ({"optimizer": sgd()}, x, three_epochs),
+        "adam": ({"optimizer": adam()}, x, {**three_epochs, "validation_data": x[:50]}),
+        "sgd_iwae": ({"optimizer": sgd(), **iwae}, x, three_epochs),
+        "adam_iwae": ({"optimizer": adam(), **iwae}, x, three_epochs),
         "all_at_once": (
             {"optimizer": ema, "global_clipnorm": 0.05},
             shards,
@@ -59,9 +59,13 @@ def cases(kv, folder):
         "xla": ({"optimizer": adam(), "jit_compile": True}, x, {"epochs": 1}),
         "bad": ({"optimizer": adam()}, batches, {"epochs": 2}),
         "all_bad": ({"optimizer": sgd(), "max_skipped": 7}, all_bad, {"epochs": 1}),
-        "unlike": ({"optimizer": sgd()}, x[: int(os.environ.get("ROWS", 257))], three),
-        "unlike_weights": ({"optimizer": sgd()}, x, three),
-        "in_a_loop": ({"optimizer": sgd(), "steps_per_execution": 4}, x, three),
+        "different_data": (
+            {"optimizer": sgd()},
+            x[: int(os.environ.get("ROWS", 257))],
+            three_epochs,
+        ),
+        "different_weights": ({"optimizer": sgd()}, x, three_epochs),
+        "in_a_loop": ({"optimizer": sgd(), "steps_per_execution": 4}, x, three_epochs),
         "float16": ({"optimizer": sgd()}, x, {"epochs": 2}),
     }
 
@@ -88,9 +92,9 @@ def train(kv, strategy, folder, name):
     with strategy.scope():
         options, data, fit = cases(kv, folder)[name]
         vae = model(kv, name)
-        # Without XLA, unless that is the case: a case of some steps would wait for it.
+        # Only the case "xla" uses XLA: compiling takes longer than the few steps.
         vae.compile(**{"jit_compile": False, **options})
-    if name == "unlike_weights" and "ROWS" in os.environ:
+    if name == "different_weights" and "ROWS" in os.environ:
         vae.trainable_weights[0].assign_add(np.full((6, 8), float(os.environ["ROWS"])))
     if not isinstance(data, tf.data.Dataset):
         fit = {**fit, "batch_size": BATCH}
@@ -100,8 +104,8 @@ def train(kv, strategy, folder, name):
     except (RuntimeError, ValueError) as raised:
         error = str(raised)
     report = {
-        "weights": flat(vae.trainable_weights),
-        "optimizer": flat(vae.optimizer.variables),
+        "weights": flatten(vae.trainable_weights),
+        "optimizer": flatten(vae.optimizer.variables),
         "step": int(vae.step.numpy()),
         "history": history,
         "replicas": strategy.num_replicas_in_sync,
@@ -109,11 +113,11 @@ def train(kv, strategy, folder, name):
     }
     if name == "sgd":
         x = np.linspace(0, 1, 90, dtype=np.float32).reshape(15, 6)
-        report["predict"] = flat([vae.predict(x, batch_size=4, verbose=0)])
+        report["predict"] = flatten([vae.predict(x, batch_size=4, verbose=0)])
     return report
 
 
-def flat(values):
+def flatten(values):
     return np.concatenate([np.ravel(np.asarray(v)) for v in values]).astype(float).tolist()
 
 
@@ -121,8 +125,8 @@ def main(mode, folder, *names):
     strategy = tf.distribute.get_strategy()
     if mode == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, two)
+        devices = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, devices)
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     elif mode == "workers":
         strategy = tf.distribute.MultiWorkerMirroredStrategy()

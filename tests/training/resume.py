@@ -1,4 +1,4 @@
-"""Models with Dropout, and a process that loads one and trains it on."""
+"""Models with Dropout, and a script that loads them and trains them further."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ KINDS = {"mlp": (mlp, vectors), "conv": (conv, grey), "subclassed": (subclassed,
 
 
 def train(model, x, epochs):
-    """A last batch that is smaller, order and Dropout on."""
+    """Trains with a smaller last batch, shuffling and Dropout."""
     return model.fit(
         x, batch_size=7, epochs=epochs, verbose=0, validation_data=x[:5]
     ).history

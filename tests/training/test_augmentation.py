@@ -1,4 +1,4 @@
-"""Keras' preprocessing layers in the input path: resumed exactly, uint8 kept."""
+"""Augmentation with preprocessing layers of Keras: exact resuming, unchanged dtype."""
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ def build():
     return vae
 
 
-def test_resumed_exactly(tmp_path):
+def test_augmented_training_resumes_bit_for_bit(tmp_path):
     straight = build()
     straight.fit(X, epochs=3, batch_size=16, verbose=0, augmentation=layers())
     first = build()
@@ -54,7 +54,7 @@ def seeds(seed=0, epoch=0, batch=0):
     return random.KeyedSeeds(seed, *numbers)
 
 
-def test_draws_are_a_function_of_seed_epoch_and_batch():
+def test_seed_epoch_and_batch_determine_the_augmentation():
     def augmented(**key):
         return augmentation.augment(layers(), X, seeds(**key)).numpy()
 
@@ -65,7 +65,7 @@ def test_draws_are_a_function_of_seed_epoch_and_batch():
         assert not np.array_equal(base, augmented(**{key: 1})), key
 
 
-def test_one_layer_draws_height_and_width_apart():
+def test_height_and_width_are_shifted_independently():
     # With one seed for both, every shift would lie on the diagonal.
     layer = keras.layers.RandomTranslation(0.5, 0.5)
     drawn = layer.get_random_transformation(X, seed=seeds())["translations"]
@@ -73,7 +73,7 @@ def test_one_layer_draws_height_and_width_apart():
 
 
 @pytest.mark.parametrize("dtype", ["bool", "float32", "uint8"])
-def test_dtype_is_kept(dtype):
+def test_augmentation_keeps_the_dtype(dtype):
     x = tf.cast(X // 128, dtype)
     y = augmentation.augment(layers()[:2], x, seeds())
     assert y.dtype == x.dtype
@@ -90,12 +90,12 @@ def test_dtype_is_kept(dtype):
     ],
     ids=lambda layer: layer.name,
 )
-def test_layers_that_draw_from_seeds_of_their_own_are_refused(layer):
+def test_layers_with_their_own_random_seeds_are_refused(layer):
     with pytest.raises(ValueError, match="`augmentation` must be .* one by one"):
         build().fit(X, augmentation=layer, verbose=0)
 
 
-def test_without_shuffling_the_seed_still_counts():
+def test_the_seed_determines_the_augmentation_without_shuffling():
     drawn = []
     for seed in (1, 2):
         dataset = batches.batches(X, 40, seed=seed, epoch=lambda: 0, augmentation=layers())
@@ -103,7 +103,7 @@ def test_without_shuffling_the_seed_still_counts():
     assert not np.array_equal(*drawn)
 
 
-def test_vectors_are_refused():
+def test_augmentation_of_vectors_is_refused():
     vae = kv.VAE(
         kv.nets.MLP([8]), kv.nets.MLP([8]), kv.distributions.IndependentNormal((3,)), 2
     )
@@ -112,7 +112,7 @@ def test_vectors_are_refused():
         vae.fit(np.zeros((8, 3)), augmentation=layers(), verbose=0)
 
 
-def test_a_global_policy_does_not_change_the_dtype_of_the_data():
+def test_the_global_dtype_policy_does_not_change_the_dtype_of_the_data():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         half = layers()[:2]

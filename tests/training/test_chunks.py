@@ -1,4 +1,4 @@
-"""Several steps in one call: the numbers are those of one step at a time."""
+"""Several steps in one call give the same numbers as one step at a time."""
 
 import keras
 import numpy as np
@@ -25,58 +25,63 @@ def weights(vae):
     return np.concatenate([v.numpy().ravel() for v in vae.trainable_variables])
 
 
-# What a pace is.
+# Pace: the number of steps in one execution.
 
 
-def test_executions_grow_and_shrink_with_their_time():
+def test_the_number_of_steps_adapts_to_the_time_of_an_execution():
     pace = chunks.Pace("auto")
     sizes = []
-    for seconds_of_a_step in [0.001] * 9 + [0.1] * 5:
+    for step_seconds in [0.001] * 9 + [0.1] * 5:
         sizes.append(pace.steps)
-        pace.record(seconds_of_a_step * pace.steps, pace.steps)
+        pace.record(step_seconds * pace.steps, pace.steps)
     assert sizes[:8] == [1, 2, 4, 8, 16, 32, 64, 128]
     assert sizes[9:13] == [128, 64, 32, 16]  # 12.8 s: too long, until ...
     assert 0.1 * pace.steps <= 1.0
 
 
-def test_the_last_executions_of_a_chunk_say_nothing():
+def test_short_executions_at_the_end_of_a_chunk_are_ignored():
     pace = chunks.Pace("auto")
     pace.record(0.001, 1)
     pace.record(0.001, 1)
     assert pace.steps == 2
 
 
-def test_a_given_number_of_steps_stays():
+def test_a_fixed_number_of_steps_does_not_change():
     pace = chunks.Pace(7)
     pace.record(0.0, 7)
     assert (pace.steps, pace.most) == (7, 7)
 
 
-class Mine(keras.callbacks.Callback):
+class BatchCallback(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.batches = []
 
     def on_train_batch_end(self, batch, logs=None):
-        self.seen.append(batch)
+        self.batches.append(batch)
 
 
-def test_a_callback_of_batches_sees_each():
-    mine = Mine()
-    model().fit(X, batch_size=8, epochs=3, callbacks=[mine], verbose=0)
-    assert mine.seen == 3 * list(range(7))
+def test_a_callback_of_batches_is_called_for_each_batch():
+    callback = BatchCallback()
+    model().fit(X, batch_size=8, epochs=3, callbacks=[callback], verbose=0)
+    assert callback.batches == 3 * list(range(7))
 
 
-def test_what_keras_brings_does_not_slow_down():
-    own = [keras.callbacks.History(), keras.callbacks.ModelCheckpoint("m.keras")]
-    assert chunks.Pace("auto", own).most > 1
-    assert chunks.Pace("auto", [*own, Mine()]).most == 1
-    told = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: None)
-    assert chunks.Pace("auto", told).most == 1
-    assert chunks.Pace("auto", keras.callbacks.CallbackList([Mine()])).most == 1
+def test_only_callbacks_of_batches_limit_the_steps_to_one():
+    without_batches = [
+        keras.callbacks.History(),
+        keras.callbacks.ModelCheckpoint("m.keras"),
+    ]
+    assert chunks.Pace("auto", without_batches).most > 1
+    assert chunks.Pace("auto", [*without_batches, BatchCallback()]).most == 1
+    with_batches = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: None
+    )
+    assert chunks.Pace("auto", with_batches).most == 1
+    assert chunks.Pace("auto", keras.callbacks.CallbackList([BatchCallback()])).most == 1
 
 
-# What a chunk is.
+# Chunks of batches.
 
 
 @pytest.mark.parametrize("steps", [None, 3, 11])
@@ -87,26 +92,26 @@ def test_chunks_hold_the_batches_of_the_pipeline(size, steps):
         options = data, size, steps, 7, True, lambda epoch=epoch: epoch
         expected = list(batches.batches(*options).as_numpy_iterator())
         adapter = chunks.Chunks(chunks.Pace(4), *options)
-        seen = [
+        actual = [
             tuple(a[i] for a in chunk.batches)
             for chunk in adapter
             for i in range(chunk.steps)
         ]
-        assert adapter.num_batches == len(expected) == len(seen)
-        for batch, wanted in zip(seen, expected, strict=True):
-            for a, b in zip(batch, wanted, strict=True):
+        assert adapter.num_batches == len(expected) == len(actual)
+        for batch, expected_batch in zip(actual, expected, strict=True):
+            for a, b in zip(batch, expected_batch, strict=True):
                 np.testing.assert_array_equal(a, b)
 
 
-def test_chunks_are_bounded_and_few_shapes():
+def test_chunks_have_a_maximal_size_and_few_shapes():
     data = np.zeros((1000, 2**14), "uint8")  # 2 MiB are 128 rows
     adapter = chunks.Chunks(chunks.Pace("auto"), data, 64)
     shapes = [tuple(chunk.batches.shape) for chunk in adapter]
     assert {np.prod(shape) <= chunks.CHUNK_BYTES for shape in shapes} == {True}
-    assert len(set(shapes)) == 2  # whole batches, and the rest of 40 rows
+    assert len(set(shapes)) == 2  # full batches, and the last batch of 40 rows
 
 
-def test_reading_stops_with_the_reader():
+def test_closing_the_iterator_stops_reading():
     data = np.zeros((1000, 4), "uint8")
     iterator = iter(chunks.Chunks(chunks.Pace(1), data, 1))
     next(iterator)
@@ -115,10 +120,10 @@ def test_reading_stops_with_the_reader():
         next(iterator)
 
 
-# Whether XLA changes anything.
+# XLA.
 
 
-def test_xla_and_not_train_alike():
+def test_training_is_the_same_with_and_without_xla():
     trained = {}
     for jit in (False, True):
         vae = model(jit_compile=jit)
@@ -130,7 +135,7 @@ def test_xla_and_not_train_alike():
 
 
 @pytest.mark.parametrize("jit", [True, False])
-def test_a_bad_step_changes_nothing(jit):
+def test_a_step_with_nan_is_skipped(jit):
     bad = X.copy()
     bad[16:32] = np.nan  # one of four batches
     vae = model(jit_compile=jit)
@@ -146,42 +151,42 @@ def test_a_bad_step_changes_nothing(jit):
 
 
 @keras.saving.register_keras_serializable("tests")
-class NotForXLA(keras.layers.Layer):
+class WithoutXLA(keras.layers.Layer):
     def call(self, x):
         y = tf.numpy_function(np.tanh, [x], tf.float32)
         return tf.ensure_shape(y, x.shape) + x
 
 
-def test_what_xla_cannot_compile_is_trained_without(monkeypatch):
+def test_a_model_that_xla_cannot_compile_trains_without_xla(monkeypatch):
     monkeypatch.setattr(ResumableModel, "default_jit_compile", lambda self: True)
-    vae = model(NotForXLA())
+    vae = model(WithoutXLA())
     with pytest.warns(UserWarning, match="XLA cannot compile this model"):
         vae.fit(X, batch_size=16, epochs=2, verbose=0)
-    plain = model(NotForXLA(), jit_compile=False)
+    plain = model(WithoutXLA(), jit_compile=False)
     plain.fit(X, batch_size=16, epochs=2, verbose=0)
     assert vae.step.numpy() == plain.step.numpy() == 8
     np.testing.assert_array_equal(weights(vae), weights(plain))
-    assert vae.jit_compile is False  # and is not tried again
+    assert vae.jit_compile is False  # XLA is not tried again
 
 
-def test_other_uses_do_without_xla_as_well(monkeypatch):
+def test_sampling_and_likelihood_fall_back_to_plain_graphs(monkeypatch):
     monkeypatch.setattr(ResumableModel, "default_jit_compile", lambda self: True)
     with pytest.warns(UserWarning, match="XLA cannot compile this model"):
-        found = model(NotForXLA()).log_likelihood(X, 3)
-    plain = model(NotForXLA(), jit_compile=False).log_likelihood(X, 3)
-    np.testing.assert_array_equal(found, plain)
-    vae = model(decoder=keras.Sequential([keras.layers.Dense(8), NotForXLA()]))
+        actual = model(WithoutXLA()).log_likelihood(X, 3)
+    plain = model(WithoutXLA(), jit_compile=False).log_likelihood(X, 3)
+    np.testing.assert_array_equal(actual, plain)
+    vae = model(decoder=keras.Sequential([keras.layers.Dense(8), WithoutXLA()]))
     with pytest.warns(UserWarning, match="XLA cannot compile this model"):
         assert vae.sample(3000, seed=1).shape == (3000, 6)
 
 
-def test_who_asks_for_xla_is_told():
-    vae = model(NotForXLA(), jit_compile=True)
+def test_jit_compile_true_raises_the_error_of_xla():
+    vae = model(WithoutXLA(), jit_compile=True)
     with pytest.raises(tf.errors.InvalidArgumentError):
         vae.fit(X, batch_size=16, verbose=0)
 
 
-def test_labels_of_strings_train_with_xla():
+def test_string_labels_do_not_prevent_xla():
     vae = model(jit_compile=True)
     names = np.array(["a", "b"] * 25)
     labelled = vae.fit(X, names, batch_size=16, verbose=0).history
@@ -196,7 +201,9 @@ def test_labels_of_strings_train_with_xla():
         (lambda: keras.layers.LSTM(4), False),
     ],
 )
-def test_auto_is_xla_where_it_is_fast_on_a_cpu(xla_by_default, network, xla):
+def test_auto_selects_xla_for_networks_that_it_speeds_up_on_a_cpu(
+    xla_by_default, network, xla
+):
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("has a GPU")
     shape = (6, 5, 1) if isinstance(network(), keras.Sequential) else (6, 5)

@@ -1,4 +1,4 @@
-"""The private names of Keras: they exist, work as described, and stay in one module."""
+"""Private names of Keras: they exist, work as described and are used in one module."""
 
 import ast
 import hashlib
@@ -17,8 +17,8 @@ from keras_vae.training import keras_private
 
 PACKAGE = pathlib.Path(keras_vae.__file__).parent
 
-# Code that this package replaces or relies on, as it is in all versions of Keras that
-# pyproject.toml allows. Has it changed? Check whether workers still train exactly.
+# Code that this package replaces or relies on, equal in all versions of Keras that
+# pyproject.toml allows. If it changed, check that workers still train exactly.
 KNOWN_SOURCES = {
     keras_trainer.reduce_per_replica: "2e7d54b1e6ed",
     keras_trainer.TensorFlowTrainer._make_function: "bb33b7a0da3d",
@@ -29,13 +29,13 @@ KNOWN_SOURCES = {
 
 
 @pytest.mark.parametrize("code", KNOWN_SOURCES, ids=lambda code: code.__name__)
-def test_the_sources_that_are_relied_on_have_not_changed(code):
+def test_private_sources_of_keras_have_not_changed(code):
     source = inspect.getsource(code)
     found = hashlib.sha256(source.encode()).hexdigest()[:12]
     assert found == KNOWN_SOURCES[code]
 
 
-def test_the_private_names_exist():
+def test_private_names_of_keras_exist():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     optimizer = keras.optimizers.Adam()
     missing = [
@@ -57,8 +57,8 @@ def test_the_private_names_exist():
     assert "_initial_epoch" in inspect.getsource(keras_trainer.TensorFlowTrainer.fit)
 
 
-def test_the_state_of_callbacks_has_the_names_that_are_saved(tmp_path):
-    made = {
+def test_callbacks_have_the_attributes_that_a_backup_saves(tmp_path):
+    callbacks = {
         keras.callbacks.EarlyStopping: keras.callbacks.EarlyStopping(),
         keras.callbacks.ReduceLROnPlateau: keras.callbacks.ReduceLROnPlateau(),
         keras.callbacks.ModelCheckpoint: keras.callbacks.ModelCheckpoint(
@@ -69,10 +69,10 @@ def test_the_state_of_callbacks_has_the_names_that_are_saved(tmp_path):
     model.compile("sgd", "mse")
     x = np.zeros((4, 2))
     model.fit(x, x[:, :1], validation_data=(x, x[:, :1]), verbose=0,
-              callbacks=list(made.values()))  # fmt: skip
-    assert made.keys() == keras_private.CALLBACK_STATE.keys()
+              callbacks=list(callbacks.values()))  # fmt: skip
+    assert callbacks.keys() == keras_private.CALLBACK_STATE.keys()
     for kind, names in keras_private.CALLBACK_STATE.items():
-        assert [name for name in names if not hasattr(made[kind], name)] == []
+        assert [name for name in names if not hasattr(callbacks[kind], name)] == []
 
 
 def test_only_moving_averages_are_moving_variables():
@@ -83,7 +83,7 @@ def test_only_moving_averages_are_moving_variables():
     assert names == {"moving_mean", "moving_variance"}
 
 
-def test_a_built_model_takes_new_layers_only_while_unlocked():
+def test_a_built_model_accepts_new_layers_only_while_unlocked():
     layer = keras.layers.Dense(1)
     layer.build((None, 2))
     with keras_private.unlocked_state(layer):
@@ -93,7 +93,7 @@ def test_a_built_model_takes_new_layers_only_while_unlocked():
         layer.another = keras.layers.Dense(3)
 
 
-def test_private_names_of_keras_are_used_in_one_module():
+def test_private_names_of_keras_are_used_only_in_keras_private():
     def private(path):
         return {
             node.attr

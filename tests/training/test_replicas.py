@@ -1,4 +1,4 @@
-"""Two replicas, and two workers, do what one device does, the noise included."""
+"""Two replicas and two workers train as one device does, with the same noise."""
 
 import concurrent.futures
 import json
@@ -13,11 +13,11 @@ import keras_vae as kv
 from keras_vae.training import replicas
 from tests.training import replicas as script
 
-SAME = ["sgd", "adam", "sgd_iwae", "conditional", "all_at_once", "xla", "bad"]
+COMMON_CASES = ["sgd", "adam", "sgd_iwae", "conditional", "all_at_once", "xla", "bad"]
 MODES = {
-    "one": [*SAME, "in_a_loop"],
-    "mirrored": [*SAME, "all_bad", "in_a_loop"],
-    "workers": [*SAME, "all_bad", "unlike", "unlike_weights"],
+    "one": [*COMMON_CASES, "in_a_loop"],
+    "mirrored": [*COMMON_CASES, "all_bad", "in_a_loop"],
+    "workers": [*COMMON_CASES, "all_bad", "different_data", "different_weights"],
 }
 
 
@@ -30,7 +30,7 @@ def free_ports(n):
 
 
 def clusters(n):
-    """TF_CONFIG of each of n workers on this machine."""
+    """Yields the TF_CONFIG of each of n workers on this machine."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(n)]
     for i in range(n):
         task = {"type": "worker", "index": i}
@@ -46,7 +46,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reports(run_module, data):
-    """What each process saw: "one", "mirrored", and both "workers"."""
+    """Reports of the processes "one" and "mirrored" and the workers "chief" and "other"."""
 
     def run(mode, **environment):
         output = run_module(
@@ -55,7 +55,7 @@ def reports(run_module, data):
         return json.loads(output.splitlines()[-1])
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        rows = ("257", "256")  # in the case where they are unlike
+        rows = ("257", "256")  # in the case "different_data"
         jobs = [
             pool.submit(run, "workers", TF_CONFIG=cluster, ROWS=n)
             for cluster, n in zip(clusters(2), rows, strict=True)
@@ -71,15 +71,15 @@ def difference(a, b):
 
 @pytest.mark.parametrize(
     "mode, case",
-    [(mode, case) for mode in ("mirrored", "chief", "other") for case in SAME]
+    [(mode, case) for mode in ("mirrored", "chief", "other") for case in COMMON_CASES]
     + [("mirrored", "in_a_loop")],
 )
-def test_they_do_what_one_device_does(reports, mode, case):
+def test_replicas_train_as_one_device_does(reports, mode, case):
     one, two = reports["one"][case], reports[mode][case]
     assert (one["replicas"], two["replicas"]) == (1, 2)
     assert one["step"] == two["step"] > 0
-    # float32 sums in another order, over up to 15 steps. SGD without division by the
-    # global row count, or with the same noise on both replicas, is off by thousands of it.
+    # float32 sums in another order, over up to 15 steps. Without division by the global
+    # row count, or with the same noise on both replicas, SGD is off by thousands of this.
     assert difference(one["weights"], two["weights"]) < 1e-6
     assert difference(one["optimizer"], two["optimizer"]) < 1e-6
     if case == "sgd":
@@ -92,14 +92,14 @@ def test_they_do_what_one_device_does(reports, mode, case):
         assert "val_elbo" in one["history"]
 
 
-def test_the_cases_train(reports):
-    """Else all of them would be equal."""
+def test_training_changes_the_weights(reports):
+    """Otherwise all modes would be equal without training."""
     for case in MODES["one"]:
-        start = script.flat(script.model(kv, case).trainable_weights)
+        start = script.flatten(script.model(kv, case).trainable_weights)
         assert difference(reports["one"][case]["weights"], start) > 0.005
 
 
-def test_bad_batches_only_advance_the_step(reports, data):
+def test_batches_with_nan_only_advance_the_step_counter(reports, data):
     x = np.load(data / "bad.npy")
     vae = script.model(kv)
     vae.compile(keras.optimizers.Adam(0.01))
@@ -108,31 +108,31 @@ def test_bad_batches_only_advance_the_step(reports, data):
             vae.train_on_batch(batch)
         else:
             vae.step.assign_add(1)
-    weights = script.flat(vae.trainable_weights)
-    for seen in reports.values():
-        assert seen["bad"]["history"]["skipped_steps"] == [1.0, 1.0]
-        assert difference(seen["bad"]["weights"], weights) < 1e-6
+    weights = script.flatten(vae.trainable_weights)
+    for report in reports.values():
+        assert report["bad"]["history"]["skipped_steps"] == [1.0, 1.0]
+        assert difference(report["bad"]["weights"], weights) < 1e-6
 
 
-def test_only_bad_batches_end_the_training_everywhere(reports):
-    start = script.flat(script.model(kv).trainable_weights)
+def test_repeated_batches_with_nan_stop_all_workers(reports):
+    start = script.flatten(script.model(kv).trainable_weights)
     for mode in ("mirrored", "chief", "other"):
-        seen = reports[mode]["all_bad"]
-        assert "7 training steps in a row were skipped" in seen["error"]
-        assert "Look at, in this order: the data" in seen["error"]
-        assert seen["step"] == 7 and difference(seen["weights"], start) == 0
+        report = reports[mode]["all_bad"]
+        assert "7 training steps in a row were skipped" in report["error"]
+        assert "Look at, in this order: the data" in report["error"]
+        assert report["step"] == 7 and difference(report["weights"], start) == 0
 
 
-def test_workers_that_train_on_other_data_are_refused(reports):
+def test_workers_with_different_data_or_weights_are_refused(reports):
     for mode, rows in (("chief", 257), ("other", 256)):
-        seen = reports[mode]["unlike"]
-        assert "Received: workers that differ in x; here: x float32" in seen["error"]
-        assert f"({rows}, 6)" in seen["error"] and seen["step"] == 0
-        seen = reports[mode]["unlike_weights"]
-        assert "workers that differ in weights" in seen["error"] and seen["step"] == 0
+        report = reports[mode]["different_data"]
+        assert "Received: workers that differ in x; here: x float32" in report["error"]
+        assert f"({rows}, 6)" in report["error"] and report["step"] == 0
+        report = reports[mode]["different_weights"]
+        assert "workers that differ in weights" in report["error"] and report["step"] == 0
 
 
-def test_where_steps_cannot_be_in_a_loop_it_is_said():
+def test_steps_per_execution_is_1_if_the_strategy_cannot_run_a_loop():
     cpus = ["/job:localhost/device:CPU:0"]
 
     class Strategy:
@@ -159,29 +159,29 @@ def test_where_steps_cannot_be_in_a_loop_it_is_said():
     ],
     ids=lambda options: list(options)[-1],
 )
-def test_what_keras_does_wrongly_is_refused(optimizer):
+def test_options_that_keras_applies_wrongly_to_replicas_are_refused(optimizer):
     class Strategy:
         num_replicas_in_sync = 2
 
     name = list(optimizer)[-1]
-    wanted = f"`{name}` must be None in an optimizer under several replicas"
-    for made in (
+    message = f"`{name}` must be None in an optimizer under several replicas"
+    for instance in (
         keras.optimizers.Adam(**optimizer),
         keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(**optimizer)),
     ):
-        with pytest.raises(ValueError, match=wanted):
-            replicas.check_options(Strategy(), made, None)
-        replicas.check_options(tf.distribute.get_strategy(), made, None)
+        with pytest.raises(ValueError, match=message):
+            replicas.check_options(Strategy(), instance, None)
+        replicas.check_options(tf.distribute.get_strategy(), instance, None)
     replicas.check_options(Strategy(), keras.optimizers.Adam(), None)
 
 
-def test_a_parameter_server_is_refused():
+def test_a_parameter_server_strategy_is_refused():
     strategy = object.__new__(tf.distribute.ParameterServerStrategy)
     with pytest.raises(ValueError, match="MultiWorkerMirroredStrategy for several hosts"):
         replicas.check_options(strategy, keras.optimizers.Adam(), None)
 
 
-def test_clipping_is_of_all_gradients_together(data):
+def test_global_clipnorm_clips_all_gradients_together(data):
     x = np.load(data / "x.npy")
     moved = {}
     for name, options, norm in (("ours", {"global_clipnorm": 0.05}, None),
@@ -190,18 +190,18 @@ def test_clipping_is_of_all_gradients_together(data):
         sgd = keras.optimizers.SGD(0.05, global_clipnorm=norm)
         vae.compile(sgd, run_eagerly=True, **options)
         vae.fit(x, epochs=1, verbose=0)
-        moved[name] = script.flat(vae.trainable_weights)
+        moved[name] = script.flatten(vae.trainable_weights)
     assert difference(moved["ours"], moved["keras"]) < 1e-7
     assert difference(moved["ours"], moved["free"]) > 0.01
 
 
-# Of the fast cases one has Adam, another one the IWAE bound.
+# The fast cases test Adam and the IWAE bound separately.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case, atol",
     [
         ("adam_iwae", 1e-6),
-        # float16 has 11 bits: 5e-4 relative, of sums that are taken in another order.
+        # float16 has 11 bits: 5e-4 relative, for sums in another order.
         ("float16", 5e-4),
     ],
 )

@@ -1,4 +1,4 @@
-"""fit(4) is fit(2), save, load in another process, fit(2): bit for bit."""
+"""fit(4) equals fit(2), save, load in another process, fit(2), bit for bit."""
 
 import json
 
@@ -10,16 +10,16 @@ from tests.training import resume
 
 
 def values(model):
-    """Pairs (variable, its value now)."""
+    """Returns pairs (variable, its current value)."""
     return [(v, v.numpy()) for v in (*model.variables, *model.optimizer.variables)]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, run_module):
-    """(folder with what another process resumed, {kind: (history, pairs) of four epochs}).
+    """(folder of the resumed results, {kind: (history, pairs) of four epochs}).
 
-    Each model is trained twice from the same start, because to trace its step takes longer
-    than to train it.
+    Each model is trained twice from the same start, because tracing its step takes longer
+    than training it.
     """
     folder, ends = tmp_path_factory.mktemp("resume"), {}
     for kind, (build, data) in resume.KINDS.items():
@@ -38,7 +38,7 @@ def runs(tmp_path_factory, run_module):
 
 
 @pytest.mark.parametrize("kind", resume.KINDS)
-def test_a_resumed_run_is_the_uninterrupted_one(runs, kind):
+def test_a_resumed_fit_equals_the_uninterrupted_one(runs, kind):
     folder, ends = runs
     history, end = ends[kind]
     resumed = np.load(folder / f"{kind}.npz")
