@@ -102,9 +102,8 @@ def test_a_job_handles_the_exit_codes(kubernetes):
             assert codes["containerName"] == container["name"] and codes["operator"] == "In"
             actions |= dict.fromkeys(codes["values"], rule["action"])
     assert actions == {2: "FailJob", 75: "Ignore", 69: "Count"}
-    assert (
-        spec["template"]["spec"]["restartPolicy"] == "Never"
-    )  # otherwise the policy is not valid
+    # Any other restart policy makes podFailurePolicy invalid.
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 
 # Slurm.
