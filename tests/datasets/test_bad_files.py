@@ -1,7 +1,7 @@
-"""What `datasets.load` refuses: files that are missing, damaged, or of something else.
+"""`datasets.load` refuses missing files, damaged files and wrong contents.
 
-A row is (files, what is loaded, its options, words of the message). What names an option
-in the message names it on the command line, too: see `tests/cli/test_bad_input.py`.
+A row is (files, name to load, options, words of the message). The command line names the
+same options in its messages; see `tests/cli/test_bad_input.py`.
 """
 
 import gc
@@ -38,9 +38,9 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_file_is_left_open():
+def assert_files_closed():
     yield
-    gc.collect()  # warns here of a file that was left open, not in some later test
+    gc.collect()  # warns of open files here and not in a later test
 
 
 def assert_load_refused(row):
@@ -57,7 +57,7 @@ def assert_load_refused(row):
     suffix=({"x.mat": b"x"}, "x.mat", {}, "`data`", ".npy", ".csv", "x.mat"),
     nothing=({}, "", {}, "`data`"),
 )
-def test_data_must_be_known(row):
+def test_data_must_be_a_known_name_or_file(row):
     assert_load_refused(row)
 
 
@@ -80,7 +80,7 @@ def with_value(value):
 
 
 def load_as(name):
-    """Make a function that writes a file and loads it."""
+    """Return a function that writes content to a file and loads it."""
     return lambda content: datasets.load(write_file(name, content))
 
 
@@ -94,7 +94,7 @@ def test_a_npy_file_must_hold_rows_of_finite_numbers():
     shapes = [(), (4,), (3, 2, 2, 2, 2), (0, 4), (12, 0)]
     shown |= {str(shape): np.zeros(shape) for shape in shapes}
     assert_each_refused(load_as("x.npy"), shown, "`data`")
-    # One value, or one row.
+    # One bad value, or a single row.
     bad = [with_value(np.nan), with_value(np.inf), with_value(1e300), ROWS[:1]]
     assert_each_refused(load_as("x.npy"), bad, "`data`", received="1")
 
@@ -113,9 +113,9 @@ def test_values_must_lie_in_their_range():
 
 
 def test_a_damaged_npy_file_is_named():
-    whole = write_file("a.npy", ROWS).read_bytes()
-    cut = [whole[:150], whole[:50], b"", b"1,2,3\n"]
-    bad = [*cut, whole.replace(b"), }", b"   }")]
+    content = write_file("a.npy", ROWS).read_bytes()
+    bad = [content[:150], content[:50], b"", b"1,2,3\n"]
+    bad += [content.replace(b"), }", b"   }")]
     assert_each_refused(load_as("a.npy"), bad, "`data`", received="a.npy")
 
 
@@ -131,7 +131,7 @@ def test_a_damaged_npy_file_is_named():
     one_hot_labels=({"x": ROWS, "y": np.eye(12)}, "(12,)", "(12, 12)"),
     labels_of_one_part=(ARRAYS | {"y_test": np.arange(4)}, "y_test"),
 )
-def test_an_npz_file_must_hold_data_and_labels_that_fit(row):
+def test_an_npz_file_must_hold_data_and_matching_labels(row):
     arrays, *words = row
     write_file("x.npz", arrays)
     assert_refused(lambda: datasets.load("x.npz"), "`data`", *words)
@@ -157,9 +157,9 @@ def png(pixels, size=None):
     truncated=(png(GREY, 90), "3.png"),
     empty=(b"", "3.png"),
     other_size=(GREY[:7], "8 x 8", "3.png", "7 x 8"),
-    of_16_bits=(GREY.astype("uint16") * 256, "3.png"),
+    uint16=(GREY.astype("uint16") * 256, "3.png"),
 )
-def test_images_must_be_whole_and_alike(row):
+def test_images_must_be_complete_and_of_one_size(row):
     content, *received = row
     for i in range(6):
         write_file(f"images/{i}.png", content if i == 3 else GREY)
@@ -171,7 +171,7 @@ def test_images_must_be_whole_and_alike(row):
     no_test=({"s/train/1.png": GREY, "s/test/x.txt": ""}, "s", {}, "`data`", "s/test"),
     one=({"one/1.png": GREY}, "one", {}, "`data`", "2", "1"),
 )
-def test_a_folder_must_hold_images_to_train_and_to_test_on(row):
+def test_a_folder_must_hold_training_and_test_images(row):
     assert_load_refused(row)
 
 
@@ -179,7 +179,7 @@ def test_a_folder_must_hold_images_to_train_and_to_test_on(row):
 
 
 def test_a_csv_file_must_hold_columns_of_numbers():
-    names = ["a,a\n1,2\n3,4\n5,6\n", "1,1,2\n3,4,5\n6,7,8\n"]  # twice a name
+    names = ["a,a\n1,2\n3,4\n5,6\n", "1,1,2\n3,4,5\n6,7,8\n"]  # duplicate names
     bad = ["a,b\n", "a,b\n1,2\n", *names]
     assert_each_refused(load_as("x.csv"), bad, "`data`", received="x.csv")
     missing = ["a,b\n1,\n3,\n5,\n", "a,b\n1,2\n3,\n5,6\n"]
@@ -202,7 +202,7 @@ def test_a_damaged_csv_file_is_named():
 
 @rows(
     label=({"t.csv": TABLE}, "t.csv", {"label": "d"}, "`label`", "a, b, c", "d"),
-    label_with_holes=(
+    label_with_missing_values=(
         {"x.csv": "a,b\n1,x\n3,\n5,y\n7,x\n2,y\n4,x\n"},
         "x.csv",
         {"label": "b"},
@@ -214,7 +214,7 @@ def test_a_damaged_csv_file_is_named():
     all_dropped=({"t.csv": TABLE}, "t.csv", {"drop": ["a", "b", "c"]}, "`data`", "column"),
     parquet=({"x.parquet": b"PAR1 no table PAR1"}, "x.parquet", {}, "`data`", "Parquet"),
 )
-def test_a_table_must_have_the_columns_that_are_asked_for(row):
+def test_a_table_must_have_the_columns_of_the_options(row):
     assert_load_refused(row)
 
 
@@ -224,7 +224,7 @@ def test_a_parquet_file_must_hold_numbers():
     assert_refused(lambda: datasets.load("x.parquet"), "`data`", "'b'", received="list")
 
 
-# Data sets with a name.
+# Named data sets.
 
 
 @rows(
@@ -237,7 +237,7 @@ def test_a_parquet_file_must_hold_numbers():
     other_shape=("frey_faces", {"x": GREY}),
     other_binary=("mnist_static_binary", ARRAYS),
 )
-def test_a_named_data_set_must_be_the_file_of_that_name(row, monkeypatch):
+def test_a_named_data_set_needs_a_valid_file_of_that_name(row, monkeypatch):
     name, content = row
     write_file("named/other.npz", ARRAYS)
     if callable(content):
@@ -248,7 +248,7 @@ def test_a_named_data_set_must_be_the_file_of_that_name(row, monkeypatch):
     assert_refused(lambda: datasets.load(name), "`data`", f"{name}.npz", received="named")
 
 
-def test_a_named_data_set_that_cannot_be_downloaded(monkeypatch):
+def test_a_failed_download_names_the_file_and_the_variable(monkeypatch):
     words = ["`data`", "KERAS_VAE_DATA"]
     assert_refused(lambda: datasets.load("frey_faces"), "frey_faces.npz", *words)
 

@@ -1,4 +1,4 @@
-"""What comes out of names and files; what is refused is in `test_bad_files.py`."""
+"""Data loaded by name and from files; bad files are in `test_bad_files.py`."""
 
 import json
 import os
@@ -16,13 +16,13 @@ DATA = os.environ.get("KERAS_VAE_DATA")
 RNG = np.random.default_rng(0)
 
 
-def test_digits_end_at_16():
+def test_digits_have_values_from_0_to_16():
     digits = datasets.load("digits")
     assert digits.x_train.shape == (1438, 8, 8, 1) and digits.x_test.shape == (359, 8, 8, 1)
     assert digits.x_train.dtype == np.float32
     assert digits.value_range == (0, 16)
     assert (digits.x_train.min(), digits.x_train.max()) == (0, 1)
-    # Multiples of 1/16 come back as the integers that they were.
+    # The original integers, as multiples of 1/16.
     assert np.array_equal(digits.x_train * 16, np.round(digits.x_train * 16))
     assert set(digits.y_test) == set(range(10))
 
@@ -38,7 +38,7 @@ def test_rows_and_labels_stay_together(tmp_path):
     assert sorted(np.concatenate(parts)[:, 0]) == list(range(50))
 
 
-def test_a_split_is_always_the_same(tmp_path):
+def test_a_split_is_reproducible(tmp_path):
     np.save(tmp_path / "a.npy", RNG.normal(size=(40, 3)))
     one, two = (datasets.load(tmp_path / "a.npy").hold_out(0.2) for _ in range(2))
     assert one.fingerprint() == two.fingerprint()
@@ -62,7 +62,9 @@ def test_a_split_is_always_the_same(tmp_path):
         (np.full((9, 4, 5), 12, "uint8"), (0, 255), (4, 5, 1), "uint8", 12),
     ],
 )
-def test_arrays(tmp_path, x, value_range, shape, dtype, scaled):
+def test_an_npy_file_gets_shape_dtype_and_scale(
+    tmp_path, x, value_range, shape, dtype, scaled
+):
     np.save(tmp_path / "x.npy", x)
     data = datasets.load(tmp_path / "x.npy", value_range=value_range)
     assert data.event_shape == shape
@@ -70,7 +72,7 @@ def test_arrays(tmp_path, x, value_range, shape, dtype, scaled):
     assert (data.x_train == scaled).all()
 
 
-def test_an_npz_with_its_own_split(tmp_path):
+def test_an_npz_file_keeps_its_own_split(tmp_path):
     x = RNG.integers(0, 256, (10, 6, 7)).astype("uint8")
     np.savez(
         tmp_path / "a.npz", x_train=x[:6], x_test=x[6:], y_train=np.arange(6)[:, None],
@@ -89,7 +91,7 @@ def save_images(folder, count, size=(5, 7), mode="RGB"):
         Image.fromarray(pixels, mode=None).save(folder / f"{i}.png")
 
 
-def test_a_folder_of_images(tmp_path):
+def test_a_folder_of_images_loads_only_its_images(tmp_path):
     save_images(tmp_path / "a", 5)
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     data = datasets.load(tmp_path / "a")
@@ -100,7 +102,7 @@ def test_a_folder_of_images(tmp_path):
     assert (both == first).all(axis=(1, 2, 3)).sum() == 1
 
 
-def test_folders_are_classes_and_grey_joins_colour(tmp_path):
+def test_subfolders_are_classes_and_grey_images_become_colour(tmp_path):
     save_images(tmp_path / "a" / "cat", 4, mode="L")
     save_images(tmp_path / "a" / "dog", 4)
     data = datasets.load(tmp_path / "a")
@@ -110,7 +112,7 @@ def test_folders_are_classes_and_grey_joins_colour(tmp_path):
     assert np.array_equal((x == x[..., :1]).all(axis=(1, 2, 3)), grey) and grey.sum() == 4
 
 
-def test_train_and_test_folders_and_resize(tmp_path):
+def test_train_and_test_folders_are_a_split_and_images_are_resized(tmp_path):
     save_images(tmp_path / "a" / "train" / "cat", 3, mode="L")
     save_images(tmp_path / "a" / "test" / "cat", 2, size=(9, 9), mode="L")
     data = datasets.load(tmp_path / "a", resize=(4, 6))
@@ -129,7 +131,7 @@ def test_tables_are_standardised(tmp_path, kind):
     if kind == "parquet":
         pyarrow.parquet.write_table(table, path)
     else:
-        with pyarrow.output_stream(path) as file:  # compresses by the name
+        with pyarrow.output_stream(path) as file:  # compresses if the name ends with .gz
             pyarrow.csv.write_csv(table, file)
     data = datasets.load(path, label="name", drop=["when"])
     assert data.scaler.columns == ("wide", "count", "same", "flag")
@@ -139,10 +141,10 @@ def test_tables_are_standardised(tmp_path, kind):
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(x.std(axis=0), [1, 1, 0, 1], atol=1e-6)
     scaler = datasets.Scaler.from_dict(json.loads(json.dumps(data.scaler.to_dict())))
-    back = scaler.inverse(np.concatenate([data.x_train, data.x_test]))
+    restored = scaler.inverse(np.concatenate([data.x_train, data.x_test]))
     raw = np.stack([columns[name] for name in scaler.columns], axis=1).astype(float)
-    order = [np.lexsort(rows.T.round(3)) for rows in (back, raw)]
-    np.testing.assert_allclose(back[order[0]], raw[order[1]], rtol=1e-5, atol=1e-4)
+    order = [np.lexsort(rows.T.round(3)) for rows in (restored, raw)]
+    np.testing.assert_allclose(restored[order[0]], raw[order[1]], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.skipif(not DATA, reason="KERAS_VAE_DATA is not set")
@@ -155,7 +157,7 @@ def test_tables_are_standardised(tmp_path, kind):
         ("mnist_static_binary", (28, 28, 1), (50000, 10000, 10000), "bool"),
     ],
 )
-def test_named_sets(name, shape, rows, dtype):
+def test_named_data_sets_have_their_shapes_and_sizes(name, shape, rows, dtype):
     data = datasets.load(name)
     assert data.event_shape == shape and data.x_train.dtype == dtype
     parts = (data.x_train, data.x_val, data.x_test)
@@ -166,7 +168,7 @@ def test_named_sets(name, shape, rows, dtype):
 
 
 def test_a_constant_column_has_scale_1(tmp_path):
-    # The standard deviation of so many 0.1 is 3e-17, not 0.
+    # In floats, the standard deviation of 160 times 0.1 is 3e-17, not 0.
     rows = np.stack([np.full(160, 0.1), RNG.normal(size=160)], axis=1)
     scaler = datasets.Scaler.fit(("a", "b"), rows)
     assert scaler.scale[0] == 1 and scaler.mean[0] == 0.1
@@ -182,12 +184,12 @@ def test_a_constant_column_has_scale_1(tmp_path):
         ({"drop": "a"}, "`drop` must be left out .* Received: drop=.'a',."),
     ],
 )
-def test_options_are_refused(options, words):
+def test_wrong_options_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         datasets.load("digits", **options)
 
 
-def test_val_beside_train_and_test(tmp_path):
+def test_a_val_folder_is_the_validation_set(tmp_path):
     for part, count in (("train", 4), ("val", 2), ("test", 3)):
         save_images(tmp_path / "a" / part, count)
     data = datasets.load(tmp_path / "a").hold_out(0.5)

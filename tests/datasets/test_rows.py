@@ -1,4 +1,4 @@
-"""Rows on the disk: the fit is that of the array, bit for bit, and memory is bounded."""
+"""Rows on the disk: the same fit as with an array, bit for bit, and bounded memory."""
 
 import functools
 import gzip
@@ -24,7 +24,7 @@ X = RNG.uniform(size=(131, 6)).astype(np.float32)
 PIXELS = RNG.integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
 
 
-def mapped(folder, x=X, rows=slice(None)):
+def memory_map(folder, x=X, rows=slice(None)):
     np.save(folder / "x.npy", x)
     return np.load(folder / "x.npy", mmap_mode="r")[rows]
 
@@ -61,10 +61,10 @@ def images(folder):
 
 
 KINDS = {
-    "mapped": (mapped, X),
-    "float64": (lambda folder: mapped(folder, X.astype(np.float64)), X),
-    "big-endian": (lambda folder: mapped(folder, X.astype(">f4")), X),
-    "every third": (lambda folder: mapped(folder, X, slice(100, 10, -3)), X[100:10:-3]),
+    "mapped": (memory_map, X),
+    "float64": (lambda folder: memory_map(folder, X.astype(np.float64)), X),
+    "big-endian": (lambda folder: memory_map(folder, X.astype(">f4")), X),
+    "every third": (lambda folder: memory_map(folder, X, slice(100, 10, -3)), X[100:10:-3]),
     "shards": (shards, X),
     "records": (records, X),
     "records of lists": (lambda folder: records(folder, "floats"), X),
@@ -75,14 +75,14 @@ KINDS = {
 
 @pytest.fixture(params=KINDS)
 def pair(request, tmp_path):
-    """(rows on the disk, the same as an array)."""
+    """(rows on the disk, the same rows as an array)."""
     make, x = KINDS[request.param]
     return make(tmp_path), x
 
 
 @functools.cache
-def built(shape):
-    """A model, compiled once for each shape, and pairs (variable, value at the start)."""
+def compiled_model(shape):
+    """Returns a model, compiled once for each shape, and pairs (variable, start value)."""
     keras.utils.set_random_seed(2)
     vae = kv.VAE(
         kv.nets.MLP([8]),
@@ -98,18 +98,18 @@ def built(shape):
 
 
 def model_at_start(shape):
-    """The model of this shape as if it were new."""
-    vae, start = built(shape)
+    """Returns the model of this shape with its start values."""
+    vae, start = compiled_model(shape)
     for variable, value in start:
         variable.assign(value)
     return vae
 
 
-def trained(x, epochs=(3,), **options):
-    """The weights of a new model after these fits."""
+def train(x, epochs=(3,), **options):
+    """Returns the weights after a fit for each number of epochs, from the start values."""
     vae = model_at_start(np.shape(x)[1:])
-    for more in epochs:
-        vae.fit(x, epochs=more, batch_size=16, verbose=0, **options)
+    for count in epochs:
+        vae.fit(x, epochs=count, batch_size=16, verbose=0, **options)
     return vae.get_weights()
 
 
@@ -118,26 +118,29 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-# The others differ in how they are read, which the tests below see sooner.
-FIT = {"mapped", "shards", "records", "a part", "images"}
+# The other kinds differ only in how they are read, which faster tests below check.
+FAST_KINDS = {"mapped", "shards", "records", "a part", "images"}
 
 
 @pytest.mark.parametrize(
     "pair",
-    [pytest.param(kind, marks=[] if kind in FIT else pytest.mark.slow) for kind in KINDS],
+    [
+        pytest.param(kind, marks=[] if kind in FAST_KINDS else pytest.mark.slow)
+        for kind in KINDS
+    ],
     indirect=True,
 )
-def test_a_fit_is_that_of_the_array(pair):
+def test_a_fit_equals_that_of_the_array(pair):
     source, x = pair
     options = {"steps_per_epoch": 3, "sample_weight": RNG.uniform(size=len(x))}
-    array = trained(x, **options)
-    assert_same(trained(source, **options), array)
-    assert_same(trained(source, epochs=(1, 2), **options), array)  # goes on
+    array = train(x, **options)
+    assert_same(train(source, **options), array)
+    assert_same(train(source, epochs=(1, 2), **options), array)  # resumes
     split = {"validation_split": 0.2}
-    assert_same(trained(source, **split), trained(x, **split))
+    assert_same(train(source, **split), train(x, **split))
 
 
-def test_what_a_model_says_of_it_is_what_it_says_of_the_array(pair):
+def test_evaluation_and_prediction_equal_those_of_the_array(pair):
     source, x = pair
     vae = model_at_start(x.shape[1:])
     assert vae.evaluate(source, verbose=0) == vae.evaluate(x, verbose=0)
@@ -152,7 +155,7 @@ def test_what_a_model_says_of_it_is_what_it_says_of_the_array(pair):
         np.testing.assert_array_equal(call(source), call(x))
 
 
-def test_rows_by_number_and_shares_of_replicas(pair):
+def test_rows_are_read_by_index_and_split_between_replicas(pair):
     source, x = pair
     if isinstance(source, np.memmap):
         source = arrays.as_array(source, "x")
@@ -161,36 +164,36 @@ def test_rows_by_number_and_shares_of_replicas(pair):
         np.testing.assert_array_equal(source[rows], x[rows])
     np.testing.assert_array_equal(np.asarray(source), x)
     source[:2][:] = 0  # a copy
-    for wrong in ([len(x)], 0, ["a"]):
+    for index in ([len(x)], 0, ["a"]):
         with pytest.raises(ValueError, match="`rows` must be a slice or an int array"):
-            source[wrong]
+            source[index]
     options = {"batch_size": 16, "seed": 1, "shuffle": True}
-    whole = np.concatenate([*batches.batches(x, **options).as_numpy_iterator()])
+    full = np.concatenate([*batches.batches(x, **options).as_numpy_iterator()])
     shares = [
         batches.batches(source, replicas=(r, r + 1, 3), **options).as_numpy_iterator()
         for r in range(3)
     ]
     count = -(-len(x) // 16)
-    each = [next(share) for _ in range(count) for share in shares]
-    np.testing.assert_array_equal(np.concatenate(each), whole)
+    rows = [next(share) for _ in range(count) for share in shares]
+    np.testing.assert_array_equal(np.concatenate(rows), full)
 
 
-def test_augmentation(tmp_path):
+def test_augmented_rows_equal_those_of_the_array(tmp_path):
     def fit(x):
         layer = keras.layers.RandomTranslation(0.2, 0.2)
-        return trained(x, augmentation=[layer])
+        return train(x, augmentation=[layer])
 
     assert_same(fit(images(tmp_path)), fit(PIXELS))
 
 
-def test_a_backup_knows_the_data_by_some_rows(tmp_path):
+def test_a_backup_compares_some_rows_of_the_data(tmp_path):
     def fit(x):
-        trained(x, callbacks=[kv.callbacks.Backup(tmp_path / "backup")])
+        train(x, callbacks=[kv.callbacks.Backup(tmp_path / "backup")])
 
-    fit(mapped(tmp_path))
+    fit(memory_map(tmp_path))
     fit(shards(tmp_path))  # the same rows
     with pytest.raises(ValueError, match="backups of the same training"):
-        fit(mapped(tmp_path, 1 - X))
+        fit(memory_map(tmp_path, 1 - X))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +227,7 @@ def test_a_backup_knows_the_data_by_some_rows(tmp_path):
         ),
     ],
 )
-def test_refused(make, message, tmp_path):
+def test_bad_files_and_arguments_are_refused(make, message, tmp_path):
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "less.npy", X[:, 1:])
     np.save(tmp_path / "fortran.npy", np.asfortranarray(X))
@@ -237,61 +240,61 @@ def test_refused(make, message, tmp_path):
 def bad_records(folder, name):
     path = folder / name
     write_records(folder / "x", X[:3])
-    whole = (folder / "x").read_bytes()
+    content = (folder / "x").read_bytes()
     if name == "text":
         with tf.io.TFRecordWriter(str(path)) as writer:
             writer.write(b"no example")
     elif name != "none":
         path.write_bytes(
-            {"empty": b"", "cut": whole[:-9], "gz": gzip.compress(whole)}[name]
+            {"empty": b"", "cut": content[:-9], "gz": gzip.compress(content)}[name]
         )
     return kv.TFRecords([path], "bytes", (6,), "float32")
 
 
-def test_a_mapped_array_that_is_not_as_in_its_file(tmp_path):
+def test_a_memory_map_that_differs_from_its_file_is_refused(tmp_path):
     vae = model_at_start((6,))
-    x = mapped(tmp_path, np.asfortranarray(X))
+    x = memory_map(tmp_path, np.asfortranarray(X))
     with pytest.raises(ValueError, match="`x` must have contiguous rows"):
         vae.fit(x)
-    mapped(tmp_path)
+    memory_map(tmp_path)
     x = np.load(tmp_path / "x.npy", mmap_mode="c")
     with pytest.raises(ValueError, match="`validation_data: x` must be mapped .* mode 'r'"):
         vae.fit(X, validation_data=x)
-    x = arrays.as_array(mapped(tmp_path), "x")
+    x = arrays.as_array(memory_map(tmp_path), "x")
     with open(tmp_path / "x.npy", "r+b") as file:
         file.truncate(1000)
     with pytest.raises(ValueError, match="x.npy.*shorter"):
         x[:]
 
 
-def test_images_are_decoded_as_by_the_loader(tmp_path, monkeypatch):
+def test_streamed_images_equal_loaded_images(tmp_path, monkeypatch):
     for i in range(9):
         size, mode = (6 + i % 2, 9), "L" if i % 3 else "RGB"
         shape = size if mode == "L" else (*size, 3)
         pixels = RNG.integers(0, 256, shape).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-    whole = datasets.load(tmp_path, resize=(5, 4))
+    loaded = datasets.load(tmp_path, resize=(5, 4))
     monkeypatch.setattr(files, "too_large", lambda size: True)
     streamed = datasets.load(tmp_path, resize=(5, 4))
-    assert streamed.streamed and not whole.streamed
-    np.testing.assert_array_equal(streamed.x_train, whole.x_train)
-    np.testing.assert_array_equal(streamed.x_test, whole.x_test)
+    assert streamed.streamed and not loaded.streamed
+    np.testing.assert_array_equal(streamed.x_train, loaded.x_train)
+    np.testing.assert_array_equal(streamed.x_test, loaded.x_test)
     with pytest.raises(ValueError, match="images of one size, or give `resize`"):
         datasets.load(tmp_path)
 
 
-def test_a_large_file_is_held_out_as_a_small_one(tmp_path, monkeypatch):
+def test_streamed_rows_are_held_out_as_loaded_rows(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", PIXELS[..., 0])
-    whole = datasets.load(tmp_path / "x.npy").hold_out(0.25)
+    loaded = datasets.load(tmp_path / "x.npy").hold_out(0.25)
     monkeypatch.setattr(files, "too_large", lambda size: True)
     streamed = datasets.load(tmp_path / "x.npy").hold_out(0.25)
     for part in ("x_train", "x_val", "x_test", "x_fit"):
-        np.testing.assert_array_equal(getattr(streamed, part), getattr(whole, part))
+        np.testing.assert_array_equal(getattr(streamed, part), getattr(loaded, part))
     assert isinstance(streamed.x_train, RowsOnDisk)
     assert isinstance(streamed.x_val, np.ndarray)
 
 
-BOUNDED = """
+MEMORY_SCRIPT = """
 import re, numpy as np, keras_vae as kv
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
@@ -313,9 +316,9 @@ print(peak() - before)
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="no /proc")
 def test_memory_is_bounded(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", BOUNDED], cwd=tmp_path, capture_output=True, text=True
+    process = subprocess.run(
+        [sys.executable, "-c", MEMORY_SCRIPT], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    # MB; half of the 1,638 are gone through. What is looked at, orders, batches, code.
-    assert float(done.stdout) < 700
+    assert process.returncode == 0, process.stderr
+    # In MB, for some read rows, orders, batches and code. Half of the 1,638 MB are read.
+    assert float(process.stdout) < 700
