@@ -1,9 +1,9 @@
-"""A fit with all that a backup must keep, in processes that die. A script.
+"""A script that trains with backups in processes that are killed.
 
     python -m tests.callbacks.backup FOLDER
 
-Each process is a fork of this one, which has imported everything and run nothing. It
-prints how each of them ended, a number a line, and leaves what the last ended with.
+Each process is a fork of this one, which has imported everything and run nothing. The
+script prints the exit code of each process and saves the results of the last one.
 """
 
 import json
@@ -35,12 +35,12 @@ def build(units=8, seed=None, optimizer=None, clip=None):
     head = kv.distributions.IndependentNormal((6,))
     vae = kv.VAE(encoder, kv.nets.MLP([8]), head, latent_dim=2, seed=seed)
     optimizer = optimizer or keras.optimizers.Adam(0.1)
-    vae.compile(optimizer, global_clipnorm=clip, jit_compile=False)  # not to wait for XLA
+    vae.compile(optimizer, global_clipnorm=clip, jit_compile=False)  # saves the time of XLA
     return vae
 
 
-class Largest(keras.callbacks.Callback):
-    """The user's own, with an array in its state and a column in the logs."""
+class LargestLoss(keras.callbacks.Callback):
+    """A user's callback with an array in its state and a column in the logs."""
 
     def on_train_begin(self, logs=None):
         self.loss = np.full(2, -np.inf, "float32")
@@ -56,10 +56,10 @@ class Largest(keras.callbacks.Callback):
         self.loss = state["loss"]
 
 
-def watchers():
+def make_callbacks():
     monitor = {"monitor": "val_elbo", "mode": "max"}
     return [
-        Largest(),
+        LargestLoss(),
         kv.callbacks.PosteriorCollapse(X, threshold=10, patience=100),
         keras.callbacks.ReduceLROnPlateau(patience=2, factor=0.3, min_delta=1, **monitor),
         keras.callbacks.EarlyStopping(
@@ -68,32 +68,32 @@ def watchers():
     ]
 
 
-def fit(model, watch, epochs=EPOCHS, **options):
-    """A last batch that is smaller; an epoch is half of the rows."""
+def fit(model, callbacks, epochs=EPOCHS, **options):
+    """Fits with a smaller last batch; an epoch is half of the rows."""
     options = {"batch_size": 8, "steps_per_epoch": 4, **options}
     return model.fit(
-        X, epochs=epochs, verbose=0, validation_data=X[:20], callbacks=watch, **options
+        X, epochs=epochs, verbose=0, validation_data=X[:20], callbacks=callbacks, **options
     )
 
 
-def end(model, history, watch):
-    """All that must be as without the interruption: (arrays, values)."""
+def results(model, history, callbacks):
+    """Returns (arrays, values) that an interruption must not change."""
     arrays = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
-    best = watch[3]
-    arrays += best.best_weights
-    values = [history.epoch, history.history, watch[0].loss.tolist()]
-    values += [watch[1].epochs_below, watch[2].best, watch[2].wait]
-    values += [best.best, best.wait, best.best_epoch, best.stopped_epoch]
+    largest, collapse, plateau, stopping = callbacks
+    arrays += stopping.best_weights
+    values = [history.epoch, history.history, largest.loss.tolist()]
+    values += [collapse.epochs_below, plateau.best, plateau.wait]
+    values += [stopping.best, stopping.wait, stopping.best_epoch, stopping.stopped_epoch]
     return arrays, values
 
 
 class Signal(keras.callbacks.Callback):
-    """Sends a signal to its own process at a moment of an epoch (the latter from 1)."""
+    """Sends a signal to its own process at a moment of an epoch, counted from 1."""
 
     def __init__(self, number, moment, epoch):
         super().__init__()
         self.number, self.moment, self.epoch, self.now = number, moment, epoch, 0
-        if moment == "commit":  # when it has written two of four files
+        if moment == "commit":  # after two of four files are written
             write = np.savez
             np.savez = lambda *args, **kwargs: self.send("commit") or write(*args, **kwargs)
 
@@ -111,27 +111,27 @@ class Signal(keras.callbacks.Callback):
             os.kill(os.getpid(), self.number)
 
 
-ENDS = [
+STOPS = [
     (signal.SIGKILL, "commit", 3),
     (signal.SIGTERM, "batch 2", 5),
     (0, "never", 0),
 ]
 
 
-def train(folder, how):
-    model, watch = build(), watchers()
-    keep = backup.Backup(folder / "backup", math.inf)
-    history = fit(model, [keep, *watch, Signal(*how)])
-    arrays, values = end(model, history, watch)
+def train(folder, stop):
+    model, callbacks = build(), make_callbacks()
+    keeper = backup.Backup(folder / "backup", math.inf)
+    history = fit(model, [keeper, *callbacks, Signal(*stop)])
+    arrays, values = results(model, history, callbacks)
     np.savez(folder / "end.npz", *arrays)
     (folder / "end.json").write_text(json.dumps(values))
 
 
 def main(folder):
-    for how in ENDS:
+    for stop in STOPS:
         child = os.fork()
         if not child:
-            train(folder, how)
+            train(folder, stop)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

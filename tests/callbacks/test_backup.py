@@ -1,4 +1,4 @@
-"""What is backed up goes on bit for bit, whenever and however it was stopped."""
+"""An interrupted fit resumes bit for bit from its backup."""
 
 import itertools
 import json
@@ -26,29 +26,30 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_killed_and_preempted_it_ends_as_the_uninterrupted_fit(tmp_path, run_module):
-    said = run_module("tests.callbacks.backup", tmp_path).split()
-    assert [int(code) for code in said] == [-signal.SIGKILL, 75, 0]
-    model, watch = backup.build(), backup.watchers()
-    arrays, values = backup.end(model, backup.fit(model, watch), watch)
+def test_a_killed_and_preempted_fit_ends_as_the_uninterrupted_one(tmp_path, run_module):
+    codes = run_module("tests.callbacks.backup", tmp_path).split()
+    assert [int(code) for code in codes] == [-signal.SIGKILL, 75, 0]
+    model, callbacks = backup.build(), backup.make_callbacks()
+    arrays, values = backup.results(model, backup.fit(model, callbacks), callbacks)
     with np.load(tmp_path / "end.npz") as file:
         assert_same(arrays, [file[name] for name in file.files])
     assert json.loads(json.dumps(values)) == json.loads((tmp_path / "end.json").read_text())
     epochs, history = values[:2]
-    assert 5 < len(epochs) < backup.EPOCHS  # it stopped early, after the kills
-    assert len(set(history["learning_rate"])) > 2 and watch[1].epochs_below == len(epochs)
-    # Once more: it had stopped early, trains nothing and ends as it ended.
-    again, watch = backup.build(), backup.watchers()
-    keep = Backup(tmp_path / "backup", math.inf)
-    _, *more = backup.end(again, backup.fit(again, [*watch, keep]), watch)
-    assert more == [values]
-    assert_same(again.get_weights(), model.get_weights())
-    # A backup's model is a Keras model like any other.
-    loaded = keras.saving.load_model(keep.newest / "model.keras")
+    assert 5 < len(epochs) < backup.EPOCHS  # early stopping, after the kills
+    assert len(set(history["learning_rate"])) > 2
+    assert callbacks[1].epochs_below == len(epochs)
+    # A fit that had stopped early trains no further and has the same results.
+    resumed, callbacks = backup.build(), backup.make_callbacks()
+    keeper = Backup(tmp_path / "backup", math.inf)
+    history = backup.fit(resumed, [*callbacks, keeper])
+    assert backup.results(resumed, history, callbacks)[1] == values
+    assert_same(resumed.get_weights(), model.get_weights())
+    # The model in a backup is an ordinary .keras file.
+    loaded = keras.saving.load_model(keeper.newest / "model.keras")
     assert int(loaded.epochs_begun) == len(epochs)
 
 
-# On one small model, which goes back to what a backup holds each time.
+# Tests on one small model, which a backup resets each time.
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +57,16 @@ def model():
     return backup.build()
 
 
-def fit(model, folder, epochs, *more, share=math.inf):
-    # The backup first: it is put last.
-    return backup.fit(model, [Backup(folder, share), *more], epochs, steps_per_epoch=2)
+def fit(model, folder, epochs, *callbacks, share=math.inf):
+    # Backup comes first here; it moves itself to the end.
+    callbacks = [Backup(folder, share), *callbacks]
+    return backup.fit(model, callbacks, epochs, steps_per_epoch=2)
 
 
 @pytest.fixture(scope="module")
-def three(model, tmp_path_factory):
-    """Backups after epochs 1 and 2, and the weights after the third."""
-    folder = tmp_path_factory.mktemp("three") / "backup"
+def three_epochs(model, tmp_path_factory):
+    """(folder of the backups after epochs 1 and 2, state after the third epoch)."""
+    folder = tmp_path_factory.mktemp("three_epochs") / "backup"
     fit(model, folder, 2)
     shutil.copytree(folder, folder.with_name("kept"))
     fit(model, folder, 3)
@@ -79,14 +81,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-class Death(BaseException):
+class Killed(BaseException):
     pass
 
 
-class Dying(Backup):
-    """Each commit dies at its first access to the disk, at its second ... at its last.
+class KilledBackup(Backup):
+    """Repeats each commit, killed at the first access to the disk, the second, and so on.
 
-    What is dead does nothing on the disk any more, not even clean up.
+    A killed commit makes no further access, not even to clean up.
     """
 
     calls = left = None
@@ -94,50 +96,53 @@ class Dying(Backup):
     def commit(self, epoch):
         before = self.newest
         for self.calls in itertools.count():
-            Dying.left, self.newest = self.calls, before
+            KilledBackup.left, self.newest = self.calls, before
             try:
                 return super().commit(epoch)
-            except Death:
-                Dying.left = None  # or the following would die as well
+            except Killed:
+                KilledBackup.left = None  # allows the accesses below
                 newest = max(p for p in self.folder.iterdir() if p.name[0] != ".")
-                assert read_state(newest)["epoch"] in (epoch - 1, epoch)  # and it is whole
+                # The newest backup is complete.
+                assert read_state(newest)["epoch"] in (epoch - 1, epoch)
             finally:
-                Dying.left = None
+                KilledBackup.left = None
 
 
-def die(event, _):
-    disk = event == "open" or event.startswith(("os.", "shutil."))
-    main = threading.current_thread() is threading.main_thread()
-    if Dying.left is not None and disk and main:
-        Dying.left -= 1
-        if Dying.left < 0:
-            raise Death
+def kill_at_access(event, _):
+    is_access = event == "open" or event.startswith(("os.", "shutil."))
+    in_main = threading.current_thread() is threading.main_thread()
+    if KilledBackup.left is not None and is_access and in_main:
+        KilledBackup.left -= 1
+        if KilledBackup.left < 0:
+            raise Killed
 
 
-def test_killed_at_each_step_of_a_commit(model, three, tmp_path):
-    source, end = three
+def test_a_backup_is_intact_after_a_kill_at_any_step_of_a_commit(
+    model, three_epochs, tmp_path
+):
+    source, end = three_epochs
     folder = tmp_path / "backup"
     shutil.copytree(source, folder)
-    sys.addaudithook(die)  # sees each access to the disk before it takes place
-    dying = Dying(folder, math.inf)
-    backup.fit(model, [dying], 3, steps_per_epoch=2)
-    assert dying.calls > 20
+    sys.addaudithook(kill_at_access)  # called before each access to the disk
+    killed = KilledBackup(folder, math.inf)
+    backup.fit(model, [killed], 3, steps_per_epoch=2)
+    assert killed.calls > 20
     assert names(folder) == ["epoch-000002", "epoch-000003"]
     assert fit(model, folder, 3).epoch == [0, 1, 2]
     assert_same(state(model), end)
 
 
-def cut(path):
+def truncate(path):
     path.write_bytes(path.read_bytes()[:-9])
 
 
-def change(path):
+def flip_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def newer(path):
+def make_newer(path):
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
 
 
@@ -145,15 +150,15 @@ def newer(path):
     "file, damage, words",
     [
         ("model.keras", pathlib.Path.unlink, "No such file .*model.keras"),
-        ("model.keras", cut, "model.keras has [0-9]+ bytes instead of"),
-        ("arrays.npz", change, "arrays.npz has another checksum"),
+        ("model.keras", truncate, "model.keras has [0-9]+ bytes instead of"),
+        ("arrays.npz", flip_bit, "arrays.npz has another checksum"),
         ("backup.json", pathlib.Path.unlink, "No such file .*backup.json"),
-        ("backup.json", cut, "damaged and skipped"),
-        ("backup.json", newer, "of a newer keras_vae, format 99"),
+        ("backup.json", truncate, "damaged and skipped"),
+        ("backup.json", make_newer, "of a newer keras_vae, format 99"),
     ],
 )
-def test_a_damaged_backup_is_skipped(model, three, tmp_path, file, damage, words):
-    source, end = three
+def test_a_damaged_backup_is_skipped(model, three_epochs, tmp_path, file, damage, words):
+    source, end = three_epochs
     folder = tmp_path / "backup"
     shutil.copytree(source, folder)
     damage(folder / "epoch-000002" / file)
@@ -164,9 +169,11 @@ def test_a_damaged_backup_is_skipped(model, three, tmp_path, file, damage, words
     assert names(folder) == ["epoch-000002", "epoch-000003"]
 
 
-def test_no_fresh_start_where_all_are_damaged(model, three, tmp_path):
+def test_training_does_not_start_over_if_all_backups_are_damaged(
+    model, three_epochs, tmp_path
+):
     folder = tmp_path / "backup"
-    shutil.copytree(three[0], folder)
+    shutil.copytree(three_epochs[0], folder)
     for path in folder.glob("*/state.json"):
         path.unlink()
     before = state(model)
@@ -179,8 +186,8 @@ def test_no_fresh_start_where_all_are_damaged(model, three, tmp_path):
     assert names(folder) == ["epoch-000001", "epoch-000002"]
 
 
-class Full(keras.callbacks.Callback):
-    """No file can grow beyond some bytes in these epochs: a write fails half-way."""
+class FullDisk(keras.callbacks.Callback):
+    """Limits the size of files in these epochs, so that a write fails half-way."""
 
     def __init__(self, epochs):
         super().__init__()
@@ -194,30 +201,32 @@ class Full(keras.callbacks.Callback):
         resource.setrlimit(resource.RLIMIT_FSIZE, self.limit)
 
 
-def test_training_survives_a_full_disk(model, three, tmp_path):
-    folder, seen = tmp_path / "backup", []
-    shutil.copytree(three[0], folder)
-    look = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, _: seen.append(names(folder))
+def test_training_continues_when_the_disk_is_full(model, three_epochs, tmp_path):
+    folder, listings = tmp_path / "backup", []
+    shutil.copytree(three_epochs[0], folder)
+    recorder = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, _: listings.append(names(folder))
     )
     with pytest.warns(UserWarning, match="backup after epoch") as caught:
-        fit(model, folder, 8, Full([2, 3, 6]), look)
-    # Once for each time that it begins to fail.
+        fit(model, folder, 8, FullDisk([2, 3, 6]), recorder)
+    # One warning for each series of failures.
     words = [str(w.message)[:24] for w in caught if w.category is UserWarning]
     assert words == ["The backup after epoch 3", "The backup after epoch 7"]
-    assert seen[1:3] == [["epoch-000001", "epoch-000002"]] * 2
+    assert listings[1:3] == [["epoch-000001", "epoch-000002"]] * 2
     assert names(folder) == ["epoch-000006", "epoch-000008"]
 
 
-def test_a_disk_that_is_nearly_full_is_not_written_to(model, three, tmp_path, monkeypatch):
+def test_no_backup_is_written_to_a_nearly_full_disk(
+    model, three_epochs, tmp_path, monkeypatch
+):
     folder = tmp_path / "backup"
-    shutil.copytree(three[0], folder)
-    # HDF5 may end the process where it finds no space for a large model.
+    shutil.copytree(three_epochs[0], folder)
+    # HDF5 may end the process if it finds no space for a large model.
     full = shutil.disk_usage(folder)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.warns(UserWarning, match="could not be written: .*No space left"):
         assert fit(model, folder, 4).epoch == [0, 1, 2, 3]
-    assert names(folder) == names(three[0])
+    assert names(folder) == names(three_epochs[0])
 
 
 @pytest.mark.parametrize(
@@ -243,8 +252,8 @@ def test_a_disk_that_is_nearly_full_is_not_written_to(model, three, tmp_path, mo
         ),
     ],
 )
-def test_another_training_is_refused(three, arguments, options, words):
-    folder, _ = three
+def test_the_backup_of_another_training_is_refused(three_epochs, arguments, options, words):
+    folder, _ = three_epochs
     vae = backup.build(**arguments)
     before, files = state(vae), sorted(folder.rglob("*"))
     options = {"batch_size": 8, "steps_per_epoch": 2, "validation_data": backup.X[:20],
@@ -256,14 +265,14 @@ def test_another_training_is_refused(three, arguments, options, words):
     assert sorted(folder.rglob("*")) == files
 
 
-def test_other_rows_are_refused(model, three, monkeypatch):
+def test_the_backup_of_other_data_is_refused(model, three_epochs, monkeypatch):
     monkeypatch.setattr(backup, "X", backup.X + 1)
     with pytest.raises(ValueError, match=r"\bx was float32 \(60, 6\), checksum"):
-        fit(model, three[0], 3)
+        fit(model, three_epochs[0], 3)
 
 
-def test_the_same_model_built_in_another_place_is_the_same(three, tmp_path):
-    source, end = three
+def test_names_of_layers_do_not_matter_for_resuming(three_epochs, tmp_path):
+    source, end = three_epochs
     shutil.copytree(source, tmp_path / "backup")
     vae = backup.build()
     assert vae.encoder.layers[1].name != "dense"
@@ -271,7 +280,7 @@ def test_the_same_model_built_in_another_place_is_the_same(three, tmp_path):
     assert_same(state(vae), end)
 
 
-def test_saving_takes_its_share_alone(model, tmp_path):
+def test_backups_take_at_most_their_share_of_the_time(model, tmp_path):
     written = []
 
     class Counting(Backup):
@@ -285,15 +294,15 @@ def test_saving_takes_its_share_alone(model, tmp_path):
     assert names(tmp_path / "b") == ["epoch-000005", "epoch-000006"]
 
 
-def test_errors_after_sigterm_are_preemption_and_the_handler_is_put_back(model, tmp_path):
+def test_sigterm_raises_preempted_and_the_signal_handler_is_restored(model, tmp_path):
     def handler(*_):
         pass
 
     def on_epoch_begin(epoch, _):
-        signal.raise_signal(told)
+        signal.raise_signal(number)
         raise RuntimeError("the peer is gone")
 
-    former = signal.signal(signal.SIGTERM, handler)
+    original = signal.signal(signal.SIGTERM, handler)
     try:
         with pytest.raises(Preempted):
             fit(
@@ -302,18 +311,18 @@ def test_errors_after_sigterm_are_preemption_and_the_handler_is_put_back(model, 
                 3,
                 backup.Signal(signal.SIGTERM, "test batch 1", 1),
             )
-        told = signal.SIGTERM
-        gone = keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)
+        number = signal.SIGTERM
+        error = keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)
         with pytest.raises(Preempted) as caught:
-            fit(model, tmp_path / "backup", 3, gone)
+            fit(model, tmp_path / "backup", 3, error)
         assert caught.value.code == 75 and "peer" in str(caught.value.__cause__)
         assert signal.getsignal(signal.SIGTERM) is handler
-        told = signal.SIGCHLD  # which is ignored
+        number = signal.SIGCHLD  # which is ignored
         with pytest.raises(RuntimeError, match="the peer is gone"):
-            fit(model, tmp_path / "backup", 3, gone)
+            fit(model, tmp_path / "backup", 3, error)
         assert signal.getsignal(signal.SIGTERM) is handler
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, original)
     assert fit(model, tmp_path / "backup", 1).epoch == [0]
 
 
@@ -327,12 +336,14 @@ def test_errors_after_sigterm_are_preemption_and_the_handler_is_put_back(model, 
         (("x", "a tenth"), "`share` must be a number above 0"),
     ],
 )
-def test_bad_arguments(arguments, words):
+def test_wrong_arguments_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         Backup(*arguments)
 
 
-def test_what_cannot_work_is_said_before_the_first_step(model, tmp_path):
+def test_wrong_folders_callbacks_and_models_are_refused_before_the_first_step(
+    model, tmp_path
+):
     (tmp_path / "file").touch()
     steps = int(model.step)
     with pytest.raises(ValueError, match=r"`folder` must be a folder that can be written"):

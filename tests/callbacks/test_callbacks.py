@@ -1,4 +1,4 @@
-"""What watches a fit: grids in the event files, words about collapse."""
+"""Callbacks: image grids in the event files, warnings about posterior collapse."""
 
 import warnings
 
@@ -22,7 +22,7 @@ def build(model=kv.VAE, beta=1.0):
     return vae
 
 
-def test_grid_places_every_pixel():
+def test_an_image_grid_has_every_pixel_at_its_place():
     grid = image_grid(X[:5], columns=3)
     assert grid.shape == (2 * 7 - 1, 3 * 6 - 1, 1) and grid.dtype == np.uint8
     for i in range(5):
@@ -32,13 +32,13 @@ def test_grid_places_every_pixel():
     assert (grid[7:, 12:] == 128).all() and (grid[6] == 128).all()
 
 
-def test_grid_of_uint8_colour_is_itself():
+def test_an_image_grid_keeps_uint8_colours():
     x = np.random.default_rng(0).integers(0, 256, (1, 4, 3, 3)).astype(np.uint8)
     np.testing.assert_array_equal(image_grid(x, 1), x[0])
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 1), (2, 6, 5, 2), (0, 6, 5, 1)])
-def test_grid_refuses(shape):
+def test_an_image_grid_refuses_wrong_shapes(shape):
     with pytest.raises(ValueError, match=r"`images` must be images \[n, height"):
         image_grid(np.zeros(shape), 2)
 
@@ -85,18 +85,18 @@ def fit_and_catch(vae, monitor, epochs):
     return history, [str(w.message) for w in caught if w.category is UserWarning]
 
 
-def test_collapse_is_told_once_in_words():
+def test_posterior_collapse_is_warned_of_once():
     vae, monitor = build(beta=1e4), PosteriorCollapse(X, patience=2)
     history, words = fit_and_catch(vae, monitor, epochs=30)
     assert history["active_units"][-1] == 0 and not monitor.active.any()
     assert len(words) == 1
     assert "0 of 4 latent units are active after epoch" in words[0]
     assert "schedules.Linear" in words[0] and "free_bits" in words[0]
-    # The KL of a collapsed unit is that of its variance alone.
+    # A collapsed unit has only the KL of its variance.
     assert monitor.kl.shape == (4,) and monitor.kl.max() < 0.1
 
 
-def test_no_word_where_units_are_active():
+def test_active_units_cause_no_warning():
     vae, monitor = build(beta=0.01), PosteriorCollapse(X, patience=1)
     fit_and_catch(vae, monitor, epochs=20)
     _, words = fit_and_catch(vae, monitor, epochs=5)
@@ -113,6 +113,6 @@ def test_no_word_where_units_are_active():
         ({"patience": 0}, "`patience` must be"),
     ],
 )
-def test_monitor_refuses(arguments, words):
+def test_posterior_collapse_refuses_wrong_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         PosteriorCollapse(X, **arguments)
