@@ -12,7 +12,7 @@ DIM, LATENT, SIGMA = 5, 2, 0.7
 
 @pytest.fixture(scope="module")
 def model():
-    """Decoder W, b and sigma are set by hand; the posterior is close, not exact."""
+    """A VAE with fixed W, b and sigma in the decoder, and a nearly exact posterior."""
     rng = np.random.default_rng(1)
     vae = kv.VAE(
         keras.layers.Identity(),
@@ -27,7 +27,7 @@ def model():
     precision = np.eye(LATENT) + w @ w.T / SIGMA**2
     gain = np.linalg.inv(precision) @ w / SIGMA**2  # E[z|x] = gain (x - b)
     vae.posterior._projections["loc"].set_weights([gain.T, -gain @ b + 0.05])
-    # Wider than the exact posterior: the weights are bounded.
+    # Wider than the exact posterior, so that the weights are bounded.
     scale = 1.3 / np.sqrt(np.diag(precision))
     raw = np.log(np.expm1(scale - vae.posterior.min_scale)) - np.log(np.expm1(1 - 1e-3))
     vae.posterior._projections["scale"].set_weights([np.zeros((DIM, LATENT)), raw])
@@ -36,7 +36,7 @@ def model():
     return vae, x, exact.logpdf(x)
 
 
-def test_the_estimate_is_exact_within_its_own_error(model):
+def test_the_estimate_is_exact_within_its_standard_error(model):
     vae, x, exact = model
     result = kv.evaluation.importance_weighted(vae, x, 1000)
     score = (result.log_likelihood - exact) / result.standard_error
@@ -50,7 +50,7 @@ def test_the_estimate_is_exact_within_its_own_error(model):
     np.testing.assert_array_equal(vae.log_likelihood(x, 1000), result.log_likelihood)
 
 
-def test_error_and_effective_size_are_those_of_the_weights(model):
+def test_standard_error_and_effective_sample_size_follow_the_weights(model):
     vae, x, _ = model
     position = keras.ops.arange(len(x), dtype="int32")
     log_weight = vae.terms(x, vae.row_noise(position), num_samples=50).log_weight.numpy()
@@ -64,18 +64,18 @@ def test_error_and_effective_size_are_those_of_the_weights(model):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 5000])
-def test_streaming_does_not_change_the_numbers(model, batch_size):
+def test_the_batch_size_does_not_change_the_estimate(model, batch_size):
     vae, x, _ = model
     x = x[:20]
-    whole = kv.evaluation.importance_weighted(vae, x, 64, batch_size=20 * 64)
+    full = kv.evaluation.importance_weighted(vae, x, 64, batch_size=20 * 64)
     parts = kv.evaluation.importance_weighted(vae, x, 64, batch_size=batch_size)
     # float32 sums in another order.
-    np.testing.assert_allclose(parts.log_likelihood, whole.log_likelihood, rtol=1e-5)
-    np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=1e-3)
+    np.testing.assert_allclose(parts.log_likelihood, full.log_likelihood, rtol=1e-5)
+    np.testing.assert_allclose(parts.standard_error, full.standard_error, rtol=1e-3)
 
 
-def test_large_weights_are_summed_to_the_end():
-    """log w of 20,000 nats, one sample at a time: a float32 sum would stop to grow."""
+def test_large_weights_are_summed_without_loss_of_precision():
+    """log w is 20,000 nats, one sample at a time: a float32 sum would stop growing."""
     keras.utils.set_random_seed(0)
     vae = kv.VAE(
         keras.layers.Identity(),
@@ -93,14 +93,14 @@ def test_large_weights_are_summed_to_the_end():
     assert (one_by_one.effective_sample_size <= 2000).all()
 
 
-def test_it_is_the_iwae_bound_of_evaluate(model):
+def test_the_estimate_is_the_iwae_bound_of_evaluate(model):
     vae, x, _ = model
     vae.compile(objective=kv.objectives.IWAE(16))
     loss = vae.evaluate(x, verbose=0)[0]
     assert -loss == pytest.approx(vae.log_likelihood(x, 16).mean(), rel=1e-5)
 
 
-def test_one_sample_has_no_error(model):
+def test_one_sample_has_no_standard_error(model):
     vae, x, _ = model
     result = kv.evaluation.importance_weighted(vae, x[:3], 1)
     assert np.isnan(result.standard_error).all()
@@ -108,7 +108,7 @@ def test_one_sample_has_no_error(model):
 
 
 def test_memory_does_not_grow_with_the_samples(model):
-    """The decoder never sees more rows at once than `batch_size`."""
+    """The decoder never gets more rows at once than `batch_size`."""
     vae, x, _ = model
     rows = []
     generate = vae.generate
@@ -127,8 +127,8 @@ def test_bits_per_dimension():
     np.testing.assert_allclose(kv.evaluation.bits_per_dimension(nats, (2, 6)), 1.0)
 
 
-def test_units_and_probe():
-    """Units that are set by hand: one informative, one constant."""
+def test_active_units_kl_per_unit_and_linear_probe():
+    """A VAE with fixed weights: one informative unit, one constant unit."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 300)
     x = np.stack([4.0 * y + 0.1 * rng.normal(size=300), rng.normal(size=300)], 1)
@@ -143,8 +143,8 @@ def test_units_and_probe():
     np.testing.assert_array_equal(kv.evaluation.active_units(vae, x), [True, False])
     # KL of N(m, 0.25) to N(0, 1), in closed form.
     constant = 0.5 * (0.25 - 1.0) - np.log(0.5)
-    want = [constant + 0.5 * np.mean(x[:, 0] ** 2), constant]
-    np.testing.assert_allclose(kv.evaluation.kl_per_unit(vae, x, 64), want, rtol=1e-5)
+    expected = [constant + 0.5 * np.mean(x[:, 0] ** 2), constant]
+    np.testing.assert_allclose(kv.evaluation.kl_per_unit(vae, x, 64), expected, rtol=1e-5)
     split = x[:200], y[:200], x[200:], y[200:]
     assert kv.evaluation.linear_probe(vae, *split) == 1.0
     shuffled = x[:200], rng.permutation(y[:200]), x[200:], y[200:]
