@@ -1,4 +1,4 @@
-"""Networks: shapes of any size, and what a saved one needs."""
+"""Networks: output shapes for inputs of any size, and saving."""
 
 import keras
 import numpy as np
@@ -11,13 +11,13 @@ import keras_vae as kv
     "shape", [(8, 8, 1), (28, 28, 1), (28, 20, 1), (33, 17, 3), (1, 5, 2)]
 )
 @pytest.mark.parametrize("filters", [[4], [4, 8], [4, 8, 16]])
-def test_conv_nets_fit_any_image(shape, filters):
+def test_conv_nets_have_the_shapes_of_any_image(shape, filters):
     encoder = kv.nets.ConvEncoder(filters)
     decoder = kv.nets.ConvDecoder(filters[::-1], shape)
     features = encoder(np.zeros((2, *shape), np.float32))
     factor = 2 ** len(filters)
-    want = (2, -(-shape[0] // factor), -(-shape[1] // factor), filters[-1])
-    assert features.shape == want
+    expected = (2, -(-shape[0] // factor), -(-shape[1] // factor), filters[-1])
+    assert features.shape == expected
     image = decoder(np.zeros((2, 3), np.float32))
     assert image.shape == (2, *shape[:2], filters[0])
     head = kv.distributions.IndependentBernoulli(shape)
@@ -26,7 +26,7 @@ def test_conv_nets_fit_any_image(shape, filters):
     assert head.count_params() == filters[0] * shape[2] + shape[2]
 
 
-def test_mlp_flattens():
+def test_an_mlp_flattens_its_input():
     net = kv.nets.MLP([5, 3], activation="tanh")
     assert net(np.zeros((2, 4, 6), np.float32)).shape == (2, 3)
     assert [layer.activation.__name__ for layer in net.layers[1:]] == ["tanh", "tanh"]
@@ -37,7 +37,7 @@ def test_mlp_flattens():
     [kv.nets.MLP([3]), kv.nets.ConvEncoder([3]), kv.nets.ConvDecoder([3], (4, 4, 1))],
     ids=["MLP", "ConvEncoder", "ConvDecoder"],
 )
-def test_they_are_ordinary_keras_models(net):
+def test_networks_are_ordinary_keras_models(net):
     assert type(net) is keras.Sequential
     config = keras.saving.serialize_keras_object(net)
     assert type(keras.saving.deserialize_keras_object(config)) is keras.Sequential
