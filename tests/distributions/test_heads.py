@@ -1,4 +1,4 @@
-"""Heads: densities against SciPy, samples against densities, projections by shape."""
+"""Heads: densities against SciPy, samples against densities, shapes of projections."""
 
 import keras
 import numpy as np
@@ -15,24 +15,24 @@ normal, bernoulli = (
 )
 
 
-def draw(rows):
+def draw_noise(rows):
     return random.row_noise(tf.range(rows), tf.zeros(rows, tf.int32))
 
 
-def test_normal_is_a_normalised_density_summed_over_the_event():
+def test_the_normal_density_is_normalised_and_summed_over_the_event():
     rng = np.random.default_rng(0)
     loc, scale, x = rng.normal(size=(3, 4, 5, 2)), rng.uniform(0.5, 2, (4, 5, 2)), None
     x = rng.normal(size=(4, 5, 2))
     head = normal((5, 2), dtype="float64")
     params = {"loc": tf.constant(loc[0]), "scale": tf.constant(scale)}
-    want = stats.norm(loc[0], scale).logpdf(x).sum((1, 2))
-    np.testing.assert_allclose(head.distribution(params).log_prob(x), want)
+    expected = stats.norm(loc[0], scale).logpdf(x).sum((1, 2))
+    np.testing.assert_allclose(head.distribution(params).log_prob(x), expected)
     shared = {"loc": tf.constant(loc[0]), "scale": tf.constant(0.7, tf.float64)}
-    want = stats.norm(loc[0], 0.7).logpdf(x).sum((1, 2))
-    np.testing.assert_allclose(head.distribution(shared).log_prob(x), want)
+    expected = stats.norm(loc[0], 0.7).logpdf(x).sum((1, 2))
+    np.testing.assert_allclose(head.distribution(shared).log_prob(x), expected)
 
 
-def test_bernoulli_sums_to_one():
+def test_bernoulli_probabilities_sum_to_one():
     head = bernoulli((3,), dtype="float64")
     logits = tf.constant(np.random.default_rng(0).normal(size=(1, 3)))
     points = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3), -1).reshape(8, 3)
@@ -49,7 +49,7 @@ def test_samples_from_noise_have_the_distribution(head):
         name: tf.repeat(value, n, axis=0) if value.shape.rank else value
         for name, value in head(features).items()
     }
-    sample = head.sample(params, draw(n)(head.noise, (2,), 0)[0]).numpy()
+    sample = head.sample(params, draw_noise(n)(head.noise, (2,), 0)[0]).numpy()
     d = head.distribution(params)
     mean = d.mean().numpy()[0]
     error = d.variance().numpy()[0] ** 0.5 / np.sqrt(n)
@@ -57,17 +57,17 @@ def test_samples_from_noise_have_the_distribution(head):
     assert sample.var(0) == pytest.approx(d.variance().numpy()[0], rel=0.05)
 
 
-def test_the_same_noise_serves_several_samples():
+def test_noise_with_a_sample_axis_gives_several_samples():
     head = normal((2,))
     params = head(tf.constant([[0.3, -1.2], [1.0, 2.0]]))
-    noise = draw(2)("normal", (2,), 1, 3)
+    noise = draw_noise(2)("normal", (2,), 1, 3)
     assert head.sample(params, noise).shape == (3, 2, 2)
     np.testing.assert_array_equal(
         head.sample(params, noise)[1], head.sample(params, noise[1])
     )
 
 
-def test_scales():
+def test_each_kind_of_scale_has_its_shape_and_weights():
     x = tf.ones((4, 3))
     per_element = normal((2,))
     assert per_element(x)["scale"].shape == (4, 2)
@@ -78,12 +78,12 @@ def test_scales():
     fixed = normal((2,), scale=0.25)
     assert float(fixed(x)["scale"]) == 0.25
     assert len(fixed.trainable_weights) == 2
-    # The floor holds however far the raw value falls.
+    # The lower bound holds for any raw value.
     shared.raw_scale.assign(-1e4)
     assert float(shared(x)["scale"]) == pytest.approx(shared.min_scale, rel=1e-6)
 
 
-def test_the_default_scale_depends_on_the_role():
+def test_the_default_scale_differs_for_posterior_and_likelihood():
     vae = kv.VAE(keras.layers.Identity(), keras.layers.Identity(), normal((4,)), 2)
     assert (vae.posterior.scale, vae.likelihood.scale) == ("per_element", "shared")
 
@@ -98,7 +98,7 @@ def test_the_default_scale_depends_on_the_role():
         ((5, 7), (5, 2), [(7, 2)]),
     ],
 )
-def test_projections(features, event, kernels):
+def test_the_projection_depends_on_the_shape_of_the_features(features, event, kernels):
     head = normal(event, scale="shared")
     params = head(tf.ones((2, *features)))
     assert params["loc"].shape == (2, *event)
@@ -106,7 +106,7 @@ def test_projections(features, event, kernels):
     assert head.distribution(params).log_prob(tf.zeros((2, *event))).shape == (2,)
 
 
-def test_bias_and_projection_can_be_given():
+def test_a_head_accepts_a_bias_initializer_and_a_projection():
     start = keras.initializers.Constant([1.0, -2.0])
     head = bernoulli((2,), bias_initializer=start)
     np.testing.assert_allclose(head(tf.zeros((1, 3)))["logits"], [[1.0, -2.0]])
@@ -117,37 +117,37 @@ def test_bias_and_projection_can_be_given():
     layers = {"loc": keras.layers.Dense(2), "scale": keras.layers.Dense(2, use_bias=False)}
     head = normal((2,), projection=layers)
     assert head(tf.zeros((1, 3)))["scale"].shape == (1, 2)
-    again = normal.from_config(head.get_config())
-    assert again(tf.zeros((1, 3)))["scale"].shape == (1, 2)
-    assert len(again.trainable_weights) == 3
+    restored = normal.from_config(head.get_config())
+    assert restored(tf.zeros((1, 3)))["scale"].shape == (1, 2)
+    assert len(restored.trainable_weights) == 3
 
 
-def test_grey_is_binarised_in_proportion():
+def test_grey_values_are_the_probabilities_of_binarisation():
     head = bernoulli((2,), grey="binarize")
     n = 10_000
     x = tf.tile([[0.25, 1.0]], (n, 1))
-    seen = head.observe(x, draw(n)).numpy()
-    assert set(np.unique(seen)) == {0.0, 1.0}
-    assert (seen[:, 1] == 1).all()
-    assert abs(seen[:, 0].mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / n)
-    np.testing.assert_array_equal(head.observe(x, draw(n)), seen)
+    observed = head.observe(x, draw_noise(n)).numpy()
+    assert set(np.unique(observed)) == {0.0, 1.0}
+    assert (observed[:, 1] == 1).all()
+    assert abs(observed[:, 0].mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / n)
+    np.testing.assert_array_equal(head.observe(x, draw_noise(n)), observed)
 
 
 @pytest.mark.parametrize("grey", ["binarize", "soft", "error"])
-def test_what_has_no_density_is_nan(grey):
+def test_values_without_a_density_become_nan(grey):
     head = bernoulli((4,), grey=grey)
     x = tf.constant([[0.0, 1.0, 0.5, 2.0], [-0.1, np.nan, np.inf, 1.0]])
-    seen = np.isnan(head.observe(x, draw(2)))
+    is_nan = np.isnan(head.observe(x, draw_noise(2)))
     outside = [[False, False, grey == "error", True], [True, True, True, False]]
-    np.testing.assert_array_equal(seen, outside)
+    np.testing.assert_array_equal(is_nan, outside)
     if grey == "soft":
-        assert head.observe(x, draw(2))[0, 2] == 0.5
+        assert head.observe(x, draw_noise(2))[0, 2] == 0.5
 
 
-def test_deterministic_is_a_point():
+def test_a_deterministic_head_samples_its_location():
     head = kv.distributions.Deterministic((2,))
     params = head(tf.ones((3, 4)))
-    noise = draw(3)(head.noise, (2,), 1, 5)
+    noise = draw_noise(3)(head.noise, (2,), 1, 5)
     sample = head.sample(params, noise)
     assert sample.shape == (5, 3, 2)
     np.testing.assert_array_equal(sample[4], params["loc"])
@@ -167,10 +167,10 @@ def test_a_head_without_a_formula_uses_the_sampler_of_tfp():
     head = Gamma((2,))
     n = 2000
     params = {"log_rate": tf.tile([[0.0, 1.0]], (n, 1))}
-    seeds = draw(n)(head.noise, (2,), 1)
+    seeds = draw_noise(n)(head.noise, (2,), 1)
     sample = tf.function(head.sample)(params, seeds)[0].numpy()
     assert sample.mean(0) == pytest.approx([2.0, 2.0 / np.e], rel=0.08)
     assert len(np.unique(sample)) == 2 * n
-    # A row's sample is its own: other neighbours change nothing.
+    # The sample of a row does not depend on the other rows.
     few = head.sample({"log_rate": params["log_rate"][5:7]}, seeds[:, 5:7])
     np.testing.assert_array_equal(few[0], sample[5:7])
