@@ -1,4 +1,4 @@
-"""Conditional VAEs: closed forms of the linear one, and what is said of conditions."""
+"""Conditional VAEs: closed forms of the linear model, and checks of conditions."""
 
 import json
 
@@ -38,13 +38,13 @@ def small(condition, event=(DIM,), **options):
 
 
 def spread(noise, rng):
-    """Rows around 0 with two directions that stand out, unless `noise` is all there is."""
+    """Returns rows around 0, with scales `noise` in random directions if it is an array."""
     x = rng.normal(size=(ROWS, DIM)) * noise
     return x if np.ndim(noise) == 0 else x @ np.linalg.qr(rng.normal(size=(DIM, DIM)))[0]
 
 
 def maximum(x, labels):
-    """The largest mean log-likelihood: pPCA of what the means of the classes leave."""
+    """Returns the maximal mean log-likelihood: pPCA after subtracting class means."""
     rest = x - np.stack([x[labels == c].mean(0) for c in range(CLASSES)])[labels]
     values = np.linalg.eigvalsh(rest.T @ rest / len(rest))[::-1]
     sigma2 = values[LATENT:].mean()
@@ -57,7 +57,7 @@ def maximum(x, labels):
 
 
 def train(model, x, labels, epochs=30):
-    # In epochs of 20 passes: each has a fixed cost, longer than some steps.
+    # An epoch is 20 passes, because each epoch has a fixed cost of several steps.
     data = np.tile(x, (20, 1)).astype(np.float32), np.tile(labels, 20)
     steps = epochs * len(data[0]) // 100
     rate = keras.optimizers.schedules.CosineDecay(0.03, steps)
@@ -71,13 +71,13 @@ def train(model, x, labels, epochs=30):
 SHAPE = np.array([2.0, 1.2, 0.5, 0.4, 0.3])
 
 
-def test_the_linear_one_reaches_its_closed_form():
+def test_the_linear_model_reaches_its_closed_form():
     rng = np.random.default_rng(0)
     labels = np.arange(ROWS) % CLASSES
     x = spread(SHAPE, rng) + 3 * rng.normal(size=(CLASSES, DIM))[labels]
     model = linear()
     found = train(model, x, labels)
-    # As for the unconditional one: what is left to learn, and 12,000 samples of 4.
+    # As for the unconditional model: incomplete training, and 12,000 samples of 4.
     assert found["elbo"] == pytest.approx(maximum(x, labels), abs=0.03)
     found = kv.evaluation.importance_weighted(
         model, x[:50].astype(np.float32), 1000, condition=labels[:50]
@@ -89,27 +89,27 @@ def test_the_linear_one_reaches_its_closed_form():
         bias + kernel[LATENT:][labels[:50]],
         kernel[:LATENT].T @ kernel[:LATENT] + scale**2 * np.eye(DIM),
     )
-    far = np.abs(found.log_likelihood - exact.log_prob(x[:50]))
-    assert found.effective_sample_size.min() > 500  # of a posterior that is nearly exact
-    # A row of 50 beyond four standard errors would be bad luck or a fault, and stay so;
-    # 1e-4 for float32 where the error is as small.
-    assert np.all(far < 4 * found.standard_error + 1e-4)
+    difference = np.abs(found.log_likelihood - exact.log_prob(x[:50]))
+    assert found.effective_sample_size.min() > 500  # because the posterior is nearly exact
+    # With fixed seeds, none of the 50 rows is beyond four standard errors; 1e-4 is for
+    # float32, if the error is as small.
+    assert np.all(difference < 4 * found.standard_error + 1e-4)
 
 
 def test_a_condition_without_information_changes_nothing():
     rng = np.random.default_rng(1)
     half = spread(SHAPE, rng)[: ROWS // 3]
     x, labels = np.tile(half, (3, 1)), np.repeat(np.arange(CLASSES), len(half))
-    # What the VAE without a condition reaches, as tests/models/test_ppca.py shows.
+    # The VAE without a condition reaches the same, see tests/models/test_ppca.py.
     assert train(linear(), x, labels)["elbo"] == pytest.approx(maximum(x, labels), abs=0.03)
 
 
-def test_a_condition_that_says_all_leaves_nothing_to_the_latents():
+def test_latents_are_unused_if_the_condition_explains_the_data():
     rng = np.random.default_rng(2)
     labels = np.arange(ROWS) % CLASSES
     x = spread(0.3, rng) + 3 * rng.normal(size=(CLASSES, DIM))[labels]
     found = train(linear(), x, labels)
-    # What noise of 600 rows looks like to two latents: log of the ratio of eigenvalues.
+    # Two latents fit the noise of 600 rows a little: log of the ratio of eigenvalues.
     assert found["kl"] < 0.05
     assert found["elbo"] == pytest.approx(maximum(x, labels), abs=0.03)
 
@@ -145,7 +145,7 @@ def test_the_prior_gets_the_condition():
     mean, stddev = q.mean().numpy(), q.stddev().numpy()
     kl = 0.5 * (stddev**2 + (mean - loc) ** 2 - 1) - np.log(stddev)
     np.testing.assert_allclose(terms.kl, kl.sum(1), rtol=1e-4)
-    # Each of the samples meets the condition of its own row.
+    # Each sample is decoded with the condition of its own row.
     p = model.likelihood.distribution(model.generate(z[2], tf.constant(one_hot))).log_prob(
         x
     )
@@ -168,55 +168,59 @@ def conditions(rows=6):
     }
 
 
-def test_what_the_networks_get():
-    given = conditions()
-    plain = small(CONDITIONS).embed(given)
-    np.testing.assert_array_equal(plain["label"], np.eye(3)[given["label"]])
-    np.testing.assert_allclose(plain["angle"], given["angle"][:, None], rtol=1e-6)
-    np.testing.assert_allclose(plain["vector"], given["vector"] / 255.0, rtol=1e-6)
-    np.testing.assert_array_equal(plain["image"], given["image"])
-    flagged = small(CONDITIONS, condition_dropout=0.5).embed(given)
+def test_the_networks_get_one_hot_labels_scaled_values_and_flags():
+    condition = conditions()
+    plain = small(CONDITIONS).embed(condition)
+    np.testing.assert_array_equal(plain["label"], np.eye(3)[condition["label"]])
+    np.testing.assert_allclose(plain["angle"], condition["angle"][:, None], rtol=1e-6)
+    np.testing.assert_allclose(plain["vector"], condition["vector"] / 255.0, rtol=1e-6)
+    np.testing.assert_array_equal(plain["image"], condition["image"])
+    flagged = small(CONDITIONS, condition_dropout=0.5).embed(condition)
     for name, value in plain.items():
         flag = 1 if name == "label" else np.ones_like(value[..., :1])
-        want = value if name == "label" else np.concatenate([value, flag], -1)
-        np.testing.assert_array_equal(flagged[name], want)
+        expected = value if name == "label" else np.concatenate([value, flag], -1)
+        np.testing.assert_array_equal(flagged[name], expected)
 
 
-def test_what_is_missing_is_zero_and_said_to_be():
+def test_missing_conditions_are_zero_and_flagged():
     model = small(CONDITIONS, condition_dropout=0.5)
-    nothing = model.embed(model.check_condition(None, 6))
-    for name, value in nothing.items():
+    missing = model.embed(model.check_condition(None, 6))
+    for name, value in missing.items():
         assert not np.any(value), name
     image = conditions()["image"]
-    some = model.embed(model.check_condition({"image": image}, 6))
-    np.testing.assert_array_equal(some["image"][..., :1], image)
-    assert np.all(some["image"][..., 1] == 1) and not np.any(some["label"])
-    image[2, 1, 1, 0] = np.nan  # of this row all is missing
-    some = model.embed(model.check_condition({"image": image}, 6))
-    assert not np.any(some["image"][2]) and np.all(some["image"][3][..., 1] == 1)
+    partial = model.embed(model.check_condition({"image": image}, 6))
+    np.testing.assert_array_equal(partial["image"][..., :1], image)
+    assert np.all(partial["image"][..., 1] == 1) and not np.any(partial["label"])
+    image[2, 1, 1, 0] = np.nan  # then all values of this row are missing
+    partial = model.embed(model.check_condition({"image": image}, 6))
+    assert not np.any(partial["image"][2]) and np.all(partial["image"][3][..., 1] == 1)
 
 
-def test_training_leaves_out_each_condition_of_a_row_at_the_rate_given():
+def test_condition_dropout_drops_each_condition_of_a_row_at_its_rate():
     rows, rate = 4000, 0.3
     model = small({"label": CLASSES, "vector": (2,)}, condition_dropout=rate)
-    given = {"label": np.zeros(rows, np.int32), "vector": np.ones((rows, 2), np.float32)}
-    seen = {}
+    condition = {
+        "label": np.zeros(rows, np.int32),
+        "vector": np.ones((rows, 2), np.float32),
+    }
+    embedded = {}
     infer = model.infer
-    model.infer = lambda x, c, training: seen.update(c) or infer(x, c, training)
+    model.infer = lambda x, c, training: embedded.update(c) or infer(x, c, training)
     x = np.zeros((rows, DIM), np.float32)
     draw = model.step_noise(tf.constant(rows))
-    model.terms(x, draw, given, training=True)
-    label, vector = np.array(seen["label"][:, 0]) == 0, np.array(seen["vector"][:, 2]) == 0
+    model.terms(x, draw, condition, training=True)
+    label = np.array(embedded["label"][:, 0]) == 0
+    vector = np.array(embedded["vector"][:, 2]) == 0
     error = 4 * np.sqrt(rate * (1 - rate) / rows)
     assert abs(label.mean() - rate) < error and abs(vector.mean() - rate) < error
     assert abs((label & vector).mean() - rate**2) < error
     u = draw("uniform", (2,), random.CONDITION)[0].numpy()
     np.testing.assert_array_equal(label, u[:, 0] < np.float32(rate))
-    model.terms(x, draw, given)  # and evaluation leaves out nothing
-    assert np.all(seen["label"][:, 0] == 1)
+    model.terms(x, draw, condition)  # evaluation drops no condition
+    assert np.all(embedded["label"][:, 0] == 1)
 
 
-def test_one_model_learns_both():
+def test_condition_dropout_learns_with_and_without_labels():
     rng = np.random.default_rng(4)
     labels = np.arange(ROWS) % CLASSES
     means = 3 * rng.normal(size=(CLASSES, DIM))
@@ -229,26 +233,26 @@ def test_one_model_learns_both():
     nearest = np.linalg.norm(without[:, None] - means, axis=2).argmin(1)
     shares = np.bincount(nearest, minlength=CLASSES) / len(nearest)
     assert shares.min() > 0.15  # all three classes, without a label
-    right, none, wrong = (
+    correct, missing, wrong = (
         model.log_likelihood(x[:200], 100, condition=c).mean()
         for c in (labels[:200], None, (labels[:200] + 1) % CLASSES)
     )
-    assert right > none > wrong + 1
+    assert correct > missing > wrong + 1
 
 
-def test_one_condition_is_for_all_rows():
+def test_a_single_condition_is_broadcast_to_all_rows():
     model = small(CONDITIONS)
-    one = {name: value[0] for name, value in conditions().items()}
-    every = {name: np.stack([value[0]] * 5) for name, value in conditions().items()}
-    a, b = (model.sample(5, seed=1, condition=c) for c in (one, every))
+    single = {name: value[0] for name, value in conditions().items()}
+    stacked = {name: np.stack([value[0]] * 5) for name, value in conditions().items()}
+    a, b = (model.sample(5, seed=1, condition=c) for c in (single, stacked))
     np.testing.assert_array_equal(a, b)
     x = np.zeros((5, DIM), np.float32)
     np.testing.assert_array_equal(
-        model.encode(x, condition=one).mean(), model.encode(x, condition=every).mean()
+        model.encode(x, condition=single).mean(), model.encode(x, condition=stacked).mean()
     )
 
 
-def test_all_ways_to_use_it_agree():
+def test_methods_agree_on_conditions_from_arrays_and_datasets():
     model = small(CLASSES, condition_dropout=0.2)
     model.compile("adam")
     rng = np.random.default_rng(5)
@@ -270,22 +274,23 @@ def test_all_ways_to_use_it_agree():
     arrays = model.evaluate(x, labels, verbose=0)
     pairs = tf.data.Dataset.from_tensor_slices((x, labels)).batch(32)
     np.testing.assert_allclose(model.evaluate(pairs, verbose=0), arrays, rtol=1e-5)
-    nowhere = model.evaluate(x, np.full(50, -1), verbose=0)
-    assert nowhere != arrays
+    unlabelled = model.evaluate(x, np.full(50, -1), verbose=0)
+    assert unlabelled != arrays
 
 
-def test_it_is_saved_with_its_conditions(tmp_path):
+def test_a_conditional_model_is_saved_with_its_conditions(tmp_path):
     model = small(CONDITIONS, condition_dropout=0.1)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    given = conditions()
-    a, b = (m.sample(6, seed=1, condition=given) for m in (model, loaded))
+    condition = conditions()
+    a, b = (m.sample(6, seed=1, condition=condition) for m in (model, loaded))
     np.testing.assert_array_equal(a, b)
-    ours, theirs = (json.dumps(m.get_config()) for m in (model, loaded))  # tuples are lists
-    assert ours == theirs
+    # As JSON, where tuples become lists.
+    configs = [json.dumps(m.get_config()) for m in (model, loaded)]
+    assert configs[0] == configs[1]
 
 
-def test_film_begins_as_the_network_alone():
+def test_film_starts_as_the_network_without_a_condition():
     plain = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(3)])
     film = kv.nets.FiLM(plain)
     x, c = tf.random.normal((5, 2)), tf.random.normal((5, 7))
@@ -300,21 +305,23 @@ def test_film_begins_as_the_network_alone():
     )
 
 
-def test_planes_are_constant_and_images_stay():
-    class See(keras.layers.Layer):
+def test_planes_repeat_vectors_over_the_image_and_keep_images():
+    class Passthrough(keras.layers.Layer):
         def call(self, x):
             return x
 
     x, label = tf.random.normal((2, 4, 3, 2)), tf.one_hot([1, 0], 2)
     image = tf.random.normal((2, 4, 3, 1))
-    seen = kv.nets.Planes(See())((x, {"a_label": label, "image": image})).numpy()
-    assert seen.shape == (2, 4, 3, 5)
-    np.testing.assert_array_equal(seen[..., :2], x)
-    np.testing.assert_array_equal(seen[..., 2:4], np.tile(label[:, None, None], (4, 3, 1)))
-    np.testing.assert_array_equal(seen[..., 4:], image)
+    planes = kv.nets.Planes(Passthrough())((x, {"a_label": label, "image": image})).numpy()
+    assert planes.shape == (2, 4, 3, 5)
+    np.testing.assert_array_equal(planes[..., :2], x)
+    np.testing.assert_array_equal(
+        planes[..., 2:4], np.tile(label[:, None, None], (4, 3, 1))
+    )
+    np.testing.assert_array_equal(planes[..., 4:], image)
 
 
-def test_guidance_goes_beyond_the_condition():
+def test_guidance_extrapolates_from_unconditional_to_conditional():
     head = bernoulli((DIM,), grey="error")
     model = kv.ConditionalVAE(
         kv.nets.MLP([8]), kv.nets.MLP([8]), head, LATENT, CLASSES, 0.2, seed=0
@@ -323,7 +330,7 @@ def test_guidance_goes_beyond_the_condition():
     with_c, without = (model.generate(z, e)["logits"] for e in (c, tf.zeros_like(c)))
     np.testing.assert_allclose(model.guided(z, c, 0.0)["logits"], without, atol=1e-6)
     np.testing.assert_allclose(model.guided(z, c, 1.0)["logits"], with_c, atol=1e-6)
-    # p(x|z, c)**3 / p(x|z)**2, normalised, of each pixel.
+    # p(x|z, c)**3 / p(x|z)**2, normalised, for each pixel.
     p, q = tf.sigmoid(with_c).numpy(), tf.sigmoid(without).numpy()
     one, zero = p**3 / q**2, (1 - p) ** 3 / (1 - q) ** 2
     guided = tf.sigmoid(model.guided(z, c, 3.0)["logits"])
@@ -340,7 +347,7 @@ X, LABELS = np.zeros((6, DIM), np.float32), np.arange(6) % CLASSES
 
 
 @pytest.mark.parametrize(
-    ("condition", "given", "said"),
+    ("condition", "values", "message"),
     [
         (3, None, "`y` must .*Received: y=None"),
         (3, LABELS + 1, r"`y` must hold labels from 0 to 2\. Received: \[3\]"),
@@ -358,16 +365,16 @@ X, LABELS = np.zeros((6, DIM), np.float32), np.arange(6) % CLASSES
         ({"a": 3}, {"a": LABELS + 1}, r"`y\['a'\]` must hold labels from 0 to 2"),
     ],
 )
-def test_a_wrong_condition_is_named(condition, given, said):
+def test_wrong_values_of_a_condition_are_refused(condition, values, message):
     model = small(condition)
     model.compile("adam")
-    with pytest.raises(ValueError, match=said):
-        model.fit(X, given, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, values, verbose=0)
     assert model.step.numpy() == 0
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"),
+    ("condition", "message"),
     [
         (None, "`condition` must .*Received: condition=None"),
         (True, "`condition` must .*Received"),
@@ -380,16 +387,16 @@ def test_a_wrong_condition_is_named(condition, given, said):
         ({"a": None}, r"`condition\['a'\]` must .*Received"),
     ],
 )
-def test_what_a_condition_can_be(condition, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_declarations_of_a_condition_are_refused(condition, message):
+    with pytest.raises(ValueError, match=message):
         small(condition)
 
 
-def test_wrong_uses_are_named():
+def test_wrong_calls_of_a_conditional_model_are_refused():
     model, vae = small(3), kv.VAE(kv.nets.MLP([4]), kv.nets.MLP([4]), normal((DIM,)), 2)
     both = small({"label": 3, "angle": ()})
     batches = tf.data.Dataset.from_tensors((X, LABELS))
-    for use, said in (
+    for call, message in (
         (lambda: model.sample(2), "`condition` must .*Received"),
         (lambda: model.encode(X), "`condition` must .*Received"),
         (lambda: model.sample(2, condition=3), r"labels from 0 to 2\. Received: \[3\]"),
@@ -408,11 +415,11 @@ def test_wrong_uses_are_named():
         (lambda: small(3, condition_dropout=1.0), "`condition_dropout` must .*Received"),
         (lambda: kv.nets.FiLM(keras.layers.Dense(3)), "`network` must .*Received"),
     ):
-        with pytest.raises(ValueError, match=said):
-            use()
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
-def test_a_label_that_there_is_not_is_skipped_in_a_dataset_and_nan_when_exported():
+def test_an_unknown_label_skips_the_batch_in_training_and_gives_nan_in_signatures():
     model = small(3)
     model.compile("adam", max_skipped=5)
     labels = np.array([0, 1, 2, 0, 7, 1])
@@ -420,6 +427,6 @@ def test_a_label_that_there_is_not_is_skipped_in_a_dataset_and_nan_when_exported
     history = model.fit(batches, verbose=0).history
     assert history["skipped_steps"] == [1.0]
     drawn = kv.signatures.sample(model, np.arange(6), labels)
-    holes = np.isnan(drawn["x"]).all(axis=1)
-    np.testing.assert_array_equal(holes, labels == 7)
+    is_nan = np.isnan(drawn["x"]).all(axis=1)
+    np.testing.assert_array_equal(is_nan, labels == 7)
     assert not np.isnan(drawn["x"][labels != 7]).any()

@@ -38,7 +38,7 @@ def linear_vae(scale):
 
 
 def train(model, x, epochs):
-    # In epochs of 20 passes: each makes its pipeline anew, longer than 5 steps take.
+    # An epoch is 20 passes: a new pipeline for each epoch takes longer than 5 steps.
     x, epochs = np.tile(x, (20, 1)), epochs // 20
     steps = epochs * len(x) // 100
     rate = keras.optimizers.schedules.CosineDecay(0.03, steps)
@@ -49,7 +49,7 @@ def train(model, x, epochs):
     model.fit(x, batch_size=100, epochs=epochs, verbose=0)
 
 
-def test_it_reaches_the_closed_form(data):
+def test_a_linear_vae_reaches_the_closed_form_of_ppca(data):
     x, values, vectors = data
     model = linear_vae("shared")
     train(model, x, 400)
@@ -71,16 +71,16 @@ def test_it_reaches_the_closed_form(data):
     span = np.linalg.qr(decoder.T)[0]
     cosines = np.linalg.svd(span.T @ vectors[:, :LATENT], compute_uv=False)
     assert np.degrees(np.arccos(cosines.clip(0, 1))).max() < 2.0
-    # W W^T, not only its span: the scale of a latent is the prior's.
-    want = (vectors[:, :LATENT] * (values[:LATENT] - sigma2)) @ vectors[:, :LATENT].T
-    assert np.abs(decoder.T @ decoder - want).max() < 0.02 * values[0]
+    # W W^T, not only its span: the prior fixes the scale of a latent.
+    expected = (vectors[:, :LATENT] * (values[:LATENT] - sigma2)) @ vectors[:, :LATENT].T
+    assert np.abs(decoder.T @ decoder - expected).max() < 0.02 * values[0]
     elbo = model.evaluate(
         np.tile(x, (20, 1)), batch_size=1000, verbose=0, return_dict=True
     )["elbo"]
-    # 0.01 for what is left to learn, and the error of 10,000 single samples (the
+    # 0.01 for incomplete training, and the error of 10,000 single samples (the
     # reconstruction term varies by sqrt(latent) nats): 0.015.
     assert elbo == pytest.approx(likelihood, abs=0.03)
-    # The bound is tight, and no estimate of it can pass the maximum.
+    # The bound is tight, and no estimate can exceed the maximum.
     estimate = kv.evaluation.importance_weighted(model, x, 200)
     assert estimate.log_likelihood.mean() == pytest.approx(likelihood, abs=0.01)
 
@@ -92,7 +92,7 @@ def test_a_variance_above_an_eigenvalue_collapses_that_unit(data):
     assert values[1] < model.likelihood.scale**2 < values[0]
     train(model, x, 400)
     kl = np.sort(kv.evaluation.kl_per_unit(model, x))
-    # Its share of the bound: 0.5 log(eigenvalue / sigma^2) for the unit that is used.
+    # The unit in use contributes 0.5 log(eigenvalue / sigma^2) to the bound.
     assert kl[0] < 0.005
     assert kl[1] == pytest.approx(
         0.5 * np.log(values[0] / model.likelihood.scale**2), abs=0.02

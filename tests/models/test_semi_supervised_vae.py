@@ -1,4 +1,4 @@
-"""The semi-supervised VAE: its two bounds by hand, and labels that it finds."""
+"""The semi-supervised VAE: its two bounds as equations, and inferred labels."""
 
 import keras
 import numpy as np
@@ -31,24 +31,25 @@ def rows(count=12):
     return x, np.where(np.arange(count) % 2, -1, np.arange(count) % CLASSES)
 
 
-def by_label(values):
+def split_by_label(values):
     return np.reshape(values, (CLASSES, -1))
 
 
-def test_both_bounds_are_their_equations():
+def test_both_bounds_agree_with_their_equations():
     vae, (x, labels) = model(), rows()
     terms = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=4)
-    each = by_label(terms.per_label.elbo) - np.log(CLASSES)  # -L(x, y) of Kingma et al.
+    # -L(x, y) of Kingma et al.
+    bounds = split_by_label(terms.per_label.elbo) - np.log(CLASSES)
     q = vae.classify(x).numpy().T
     entropy = -(q * np.log(q)).sum(0)
-    unlabelled = (q * each).sum(0) + entropy  # equation 7
-    want = np.where(labels < 0, unlabelled, each[labels, np.arange(len(x))])  # 6
-    np.testing.assert_allclose(terms.elbo, want, rtol=1e-5)
+    unlabelled = (q * bounds).sum(0) + entropy  # equation 7
+    expected = np.where(labels < 0, unlabelled, bounds[labels, np.arange(len(x))])  # 6
+    np.testing.assert_allclose(terms.elbo, expected, rtol=1e-5)
     # Each class's terms are those of the conditional model: the KL has no noise.
     for label in range(CLASSES):
         q_z = vae.encode(x, condition=label)
         kl = kv.objectives.Terms(None, None, q_z, vae.prior.distribution(), None).kl
-        np.testing.assert_allclose(by_label(terms.per_label.kl)[label], kl, rtol=1e-5)
+        np.testing.assert_allclose(split_by_label(terms.per_label.kl)[label], kl, rtol=1e-5)
     weights = terms.per_label.log_weight.numpy().reshape(4, CLASSES, -1) - np.log(CLASSES)
     total = np.log(np.exp(weights).sum(1))
     known = weights[:, labels, np.arange(len(x))]
@@ -57,30 +58,30 @@ def test_both_bounds_are_their_equations():
     )
 
 
-def test_the_noise_of_a_row_is_that_of_each_of_its_labels():
+def test_all_labels_of_a_row_share_its_noise():
     vae, (x, labels) = model(), rows()
-    given = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=2).per_label
-    q = given.posterior
-    noise = ((given.z - q.mean()) / q.stddev()).numpy().reshape(2, CLASSES, -1, LATENT)
+    terms = vae.terms(x, vae.row_noise(tf.range(len(x))), labels, num_samples=2).per_label
+    q = terms.posterior
+    noise = ((terms.z - q.mean()) / q.stddev()).numpy().reshape(2, CLASSES, -1, LATENT)
     np.testing.assert_allclose(noise, noise[:, :1].repeat(CLASSES, 1), atol=1e-4)
     assert noise[:, 0].std() > 0.5
 
 
-def test_a_loss_has_the_classifiers_own_where_there_is_a_label():
+def test_the_loss_of_labelled_rows_includes_the_classification_loss():
     vae, (x, labels) = model(alpha=7.0), rows()
     vae.compile("adam")
     terms = vae.terms(x, vae.row_noise(tf.range(len(x))), labels)
     log_q = np.log(vae.classify(x))[np.arange(len(x)), labels]
-    want = -terms.elbo.numpy() - np.where(labels < 0, 0.0, 7.0 * log_q)
-    np.testing.assert_allclose(vae.example_losses(terms), want, rtol=1e-5)
+    expected = -terms.elbo.numpy() - np.where(labels < 0, 0.0, 7.0 * log_q)
+    np.testing.assert_allclose(vae.example_losses(terms), expected, rtol=1e-5)
     weight = np.linspace(0, 2, len(x))
     np.testing.assert_allclose(
-        vae.example_losses(terms, tf.constant(weight)), weight * want, rtol=1e-5
+        vae.example_losses(terms, tf.constant(weight)), weight * expected, rtol=1e-5
     )
 
 
 def test_the_bound_is_tight_for_the_true_classifier():
-    """Where z says nothing, -U is log p(x) if q(y|x) is p(y|x), and less otherwise."""
+    """If z has no information, -U is log p(x) for q(y|x) = p(y|x), and less otherwise."""
     vae, (x, _) = model(), rows()
     for layer in (*vae.posterior._projections.values(),):
         layer.kernel.assign(tf.zeros_like(layer.kernel))  # q(z|x, y) is the prior
@@ -88,7 +89,7 @@ def test_the_bound_is_tight_for_the_true_classifier():
     kernel.assign(tf.concat([tf.zeros((LATENT, 8)), kernel[LATENT:]], 0))
     draw = vae.row_noise(tf.range(len(x)))
     terms = vae.terms(x, draw, np.full(len(x), -1))
-    log_joint = by_label(terms.per_label.log_likelihood[0]) - np.log(CLASSES)
+    log_joint = split_by_label(terms.per_label.log_likelihood[0]) - np.log(CLASSES)
     log_p = np.log(np.exp(log_joint).sum(0))
     logits = tf.constant(log_joint.T, tf.float32)
     true = MarginalTerms(terms.per_label, terms.x, terms.label, logits)
@@ -97,7 +98,7 @@ def test_the_bound_is_tight_for_the_true_classifier():
     np.testing.assert_allclose(terms.log_weight[0], log_p, rtol=1e-5)
 
 
-def test_it_finds_the_labels_that_are_missing():
+def test_the_classifier_infers_missing_labels():
     rng = np.random.default_rng(1)
     truth = np.arange(600) % CLASSES
     centres = np.array([[3, 0, 0], [0, 3, 0], [0, 0, 3]]) @ rng.normal(size=(3, DIM))
@@ -111,7 +112,7 @@ def test_it_finds_the_labels_that_are_missing():
     assert np.mean(found == truth) > 0.9
 
 
-def test_a_score_is_of_x_given_the_label():
+def test_the_score_signature_is_conditional_on_the_label():
     vae, (x, labels) = model(), rows()
     seeds, known = np.arange(len(x)), np.maximum(labels, 0)
     score = kv.signatures.score(vae, x, seeds, known, num_samples=2000)
@@ -121,7 +122,7 @@ def test_a_score_is_of_x_given_the_label():
     assert abs(np.mean(difference)) < 0.2  # log 3 would be 1.1
 
 
-def test_a_classifier_may_be_convolutional():
+def test_a_classifier_can_be_convolutional():
     planes, mlp = kv.nets.Planes(kv.nets.ConvEncoder([4])), kv.nets.MLP([8])
     shape = (8, 8, 1)
     likelihood = kv.distributions.IndependentBernoulli(shape)
@@ -133,16 +134,16 @@ def test_a_classifier_may_be_convolutional():
     assert vae.classify(x).shape == (6, CLASSES)
 
 
-def test_what_is_wrong_is_named():
+def test_wrong_arguments_are_refused():
     x, labels = rows()
-    for make, said in (
+    for call, message in (
         (lambda: model(classifier=None), "`classifier` must .*Received"),
         (lambda: model(condition=(2,)), "`condition` must .*Received"),
         (lambda: model(alpha=-1), "`alpha` must .*Received"),
         (lambda: model(condition_dropout=0.1), "`condition_dropout` must .*Received"),
     ):
-        with pytest.raises(ValueError, match=said):
-            make()
+        with pytest.raises(ValueError, match=message):
+            call()
     vae = model()
     for objective in (
         kv.objectives.IWAE(2),

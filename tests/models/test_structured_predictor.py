@@ -1,4 +1,4 @@
-"""Structured prediction: closed forms, and answers where there are several."""
+"""Structured prediction: closed forms, and several answers for one input."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 import keras_vae as kv
 from keras_vae import random
 
-DIM, LATENT, ASKED = 4, 2, 3
+DIM, LATENT, INPUT_DIM = 4, 2, 3
 normal = kv.distributions.IndependentNormal
 
 
@@ -20,7 +20,7 @@ def linear(**options):
         decoder=kv.nets.Concatenated(keras.layers.Identity()),
         likelihood=normal((DIM,), scale=0.5),
         latent_dim=LATENT,
-        condition=(ASKED,),
+        condition=(INPUT_DIM,),
         prior=kv.distributions.PriorNetwork(keras.layers.Identity(), (LATENT,)),
         **{"seed": 0, **options},
     )
@@ -32,12 +32,12 @@ def linear(**options):
 
 def data(rows=20):
     rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(rows, ASKED)), rng.normal(size=(rows, DIM))
+    x, y = rng.normal(size=(rows, INPUT_DIM)), rng.normal(size=(rows, DIM))
     return x.astype(np.float32), y.astype(np.float32)
 
 
 def exact(model, x):
-    """p(y|x) in closed form."""
+    """Returns p(y|x) in closed form."""
     layer = model.likelihood._projections["loc"]
     w, b = layer.kernel.numpy().astype(float), layer.bias.numpy().astype(float)
     prior = model.prior.distribution(tf.constant(x))
@@ -56,15 +56,15 @@ def test_both_estimates_agree_with_the_closed_form(proposal):
     found = kv.evaluation.importance_weighted(
         model, y, 20_000, condition=x, proposal=proposal
     )
-    far = np.abs(found.log_likelihood - exact(model, x).log_prob(y))
-    # A row of 20 beyond four standard errors would be bad luck or a fault, and stay so.
-    # The error is an estimate, too: where few samples count, it is not believed.
-    honest = found.effective_sample_size > 200
-    assert honest.sum() > 5
-    assert np.all(far[honest] < 4 * found.standard_error[honest])
+    difference = np.abs(found.log_likelihood - exact(model, x).log_prob(y))
+    # With fixed seeds, none of the 20 rows is beyond four standard errors. The error is an
+    # estimate, too, and unreliable if the effective sample size is small.
+    reliable = found.effective_sample_size > 200
+    assert reliable.sum() > 5
+    assert np.all(difference[reliable] < 4 * found.standard_error[reliable])
 
 
-def test_the_hybrid_objective_is_its_equation():
+def test_the_hybrid_objective_agrees_with_its_equation():
     model, (x, y) = linear(), data()
     draw = model.row_noise(tf.range(len(y)))
     terms = model.terms(y, draw, x, num_samples=5)
@@ -80,22 +80,22 @@ def test_the_hybrid_objective_is_its_equation():
     step = tf.constant(0, tf.int64)
     for alpha in (0.0, 0.3, 1.0):
         loss = kv.objectives.Hybrid(alpha, num_samples=5)(terms, step)
-        want = (1 - alpha) * predicted - alpha * terms.elbo.numpy()
-        np.testing.assert_allclose(loss, want, rtol=1e-4)
+        expected = (1 - alpha) * predicted - alpha * terms.elbo.numpy()
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
-def test_a_posterior_that_is_the_prior_has_no_active_unit():
+def test_a_posterior_equal_to_the_prior_has_no_active_unit():
     model, (x, y) = linear(), data()
     assert kv.evaluation.active_units(model, y, condition=x).all()
-    of_x = {name: d.kernel.numpy() for name, d in model.prior.head._projections.items()}
+    kernels = {name: d.kernel.numpy() for name, d in model.prior.head._projections.items()}
     for name, dense in model.posterior._projections.items():  # of the vector (y, x)
-        dense.kernel.assign(np.concatenate([np.zeros((DIM, LATENT)), of_x[name]]))
+        dense.kernel.assign(np.concatenate([np.zeros((DIM, LATENT)), kernels[name]]))
         dense.bias.assign(model.prior.head._projections[name].bias)
     assert model.encode(y, condition=x).mean().numpy().var(0).min() > 0.01
     assert not kv.evaluation.active_units(model, y, condition=x).any()
 
 
-def test_predict_is_the_mean_of_the_answers():
+def test_predict_returns_the_mean_of_sampled_answers():
     model, (x, y) = linear(), data()
     found = model.predict(x, num_samples=4000)
     stddev = exact(model, x).stddev().numpy()
@@ -103,21 +103,21 @@ def test_predict_is_the_mean_of_the_answers():
         np.abs(found - exact(model, x).mean()), 5 * stddev / np.sqrt(4000)
     )
     pairs = tf.data.Dataset.from_tensor_slices((x, y)).batch(7)
-    for same in (
+    for mean in (
         model.predict(x, batch_size=3, num_samples=50),
         model.predict(pairs, num_samples=50),
         model.predict(pairs.map(lambda x, y: x), num_samples=50),
     ):
         expected = model.predict(x, num_samples=50)
-        np.testing.assert_allclose(same, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-5)
     one = model.predict(x, num_samples=1)
     np.testing.assert_allclose(
         one, model.sample(condition=x, seed=0, mean=True), rtol=1e-5, atol=1e-5
     )
 
 
-def test_it_has_both_answers_where_a_network_has_none():
-    """y is (0, 1) or (1, 0), x says nothing: log 2 nats; one answer has 2 log 2."""
+def test_samples_are_one_of_two_answers_and_not_their_mean():
+    """y is (0, 1) or (1, 0) for all x: log 2 nats; their mean would have 2 log 2."""
     rng = np.random.default_rng(2)
     first = rng.integers(0, 2, 4000).astype(np.float32)
     y, x = np.stack([first, 1 - first], 1), np.zeros((4000, 1), np.float32)
@@ -130,7 +130,7 @@ def test_it_has_both_answers_where_a_network_has_none():
         latent_dim=2,
         seed=0,
     )
-    # Of one sample, the bound takes a fifth of a nat for halves of a normal as posteriors.
+    # With one sample, the bound loses 0.2 nats: exact posteriors are halves of a normal.
     model.compile(keras.optimizers.Adam(0.01), kv.objectives.IWAE(5))
     model.fit(x, y, batch_size=100, epochs=20, verbose=0)
     nats = -model.log_likelihood(y[:100], 500, condition=x[:100]).mean()
@@ -140,23 +140,23 @@ def test_it_has_both_answers_where_a_network_has_none():
     np.testing.assert_allclose(model.predict(x[:5]), 0.5, rtol=0, atol=0.2)
 
 
-def test_the_baseline_is_told_to_all_and_stays_as_it_is(tmp_path):
+def test_the_networks_get_the_baseline_and_training_does_not_change_it(tmp_path):
     x, y = data(40)
-    baseline = keras.Sequential([keras.Input((ASKED,)), keras.layers.Dense(DIM)])
+    baseline = keras.Sequential([keras.Input((INPUT_DIM,)), keras.layers.Dense(DIM)])
     before = [w.numpy() for w in baseline.weights]
     model = kv.StructuredPredictor(
         kv.nets.MLP([8]),
         kv.nets.MLP([8]),
         normal((DIM,)),
-        condition=(ASKED,),
+        condition=(INPUT_DIM,),
         prior=kv.distributions.PriorNetwork(kv.nets.MLP([8]), (LATENT,)),
         latent_dim=LATENT,
         baseline=baseline,
         seed=0,
     )
-    told = model.embed(x)
-    np.testing.assert_array_equal(told["x"], x)
-    np.testing.assert_allclose(told["baseline"], baseline(x), rtol=1e-6)
+    embedded = model.embed(x)
+    np.testing.assert_array_equal(embedded["x"], x)
+    np.testing.assert_allclose(embedded["baseline"], baseline(x), rtol=1e-6)
     model.compile("adam")
     model.fit(x, y, batch_size=10, epochs=2, verbose=0, validation_data=(x, y))
     for weight, value in zip(baseline.weights, before, strict=True):
@@ -166,10 +166,10 @@ def test_the_baseline_is_told_to_all_and_stays_as_it_is(tmp_path):
     np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
 
 
-def test_wrong_data_are_named_as_they_were_given():
+def test_wrong_data_and_arguments_are_refused_by_their_names():
     model, (x, y) = linear(), data()
     model.compile("adam")
-    for args, said in (
+    for args, message in (
         ((x,), "`y` must .*Received: y=None"),
         ((x[:, :2], y), r"`x` must have the shape \(20, 3\).*\(20, 2\)"),
         ((x, y[:, :2]), r"`y` must have shape \('batch', 4\).*\(20, 2\)"),
@@ -178,14 +178,14 @@ def test_wrong_data_are_named_as_they_were_given():
         ((x, np.full_like(y, np.nan)), "`y` must be finite"),
         ((np.full_like(x, np.nan), y), "`x` must be finite"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             model.fit(*args, verbose=0)
     with pytest.raises(ValueError, match="`baseline` must .*Received"):
         linear(baseline=len)
     with pytest.raises(ValueError, match="`condition` must .*baseline.*Received"):
-        mlp, taken = kv.nets.MLP([4]), {"baseline": (3,)}
+        mlp, condition = kv.nets.MLP([4]), {"baseline": (3,)}
         single = keras.Sequential()
-        kv.StructuredPredictor(mlp, mlp, normal((DIM,)), 2, taken, baseline=single)
+        kv.StructuredPredictor(mlp, mlp, normal((DIM,)), 2, condition, baseline=single)
     with pytest.raises(ValueError, match="`num_samples` must .*Received"):
         model.predict(x, num_samples=0)
     with pytest.raises(ValueError, match="`x` must .*Received"):

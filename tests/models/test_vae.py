@@ -1,4 +1,4 @@
-"""What of a VAE is neither its fit nor its bad input: methods as functions."""
+"""Methods of a VAE other than `fit`: batches, graphs, gradients and sampling."""
 
 import keras
 import numpy as np
@@ -23,14 +23,14 @@ X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
-def test_encode_in_batches_is_encode(vae, batch_size):
-    whole, parts = vae.encode(X), vae.encode(X, batch_size)
+def test_encode_in_batches_equals_encode(vae, batch_size):
+    full, parts = vae.encode(X), vae.encode(X, batch_size)
     # float32: matrix products of other shapes round differently.
-    np.testing.assert_allclose(parts.mean(), whole.mean(), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(parts.stddev(), whole.stddev(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(parts.mean(), full.mean(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(parts.stddev(), full.stddev(), rtol=0, atol=1e-6)
 
 
-def test_in_a_graph_of_the_users_own(vae):
+def test_methods_work_in_a_users_tf_function(vae):
     @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32)])
     def loop(x):
         z = vae.encode(x).mean()
@@ -42,7 +42,7 @@ def test_in_a_graph_of_the_users_own(vae):
 
 
 @pytest.mark.parametrize("method", ["encode", "reconstruct", "decode"])
-def test_gradients_pass_through(vae, method):
+def test_methods_have_gradients(vae, method):
     value = tf.constant(X if method != "decode" else X[:, :2])
     with tf.GradientTape() as tape:
         tape.watch(value)
@@ -51,24 +51,24 @@ def test_gradients_pass_through(vae, method):
     assert np.abs(tape.gradient(loss, value)).min() > 0
 
 
-def test_samples_by_seed(vae):
+def test_each_sample_depends_only_on_its_seed(vae):
     from keras_vae import random
     from keras_vae.exporting import signatures
 
     rows = vae.sample(seeds=random.sample_seeds(5, 3))
     np.testing.assert_array_equal(rows, vae.sample(5, seed=3))
-    # One row alone is the row among others, and int32 seeds are int64 seeds.
+    # A row is the same alone as among others, and for int32 as for int64 seeds.
     alone = vae.sample(seeds=random.sample_seeds(5, 3)[2:3])
     np.testing.assert_allclose(alone, rows[2:3], rtol=0, atol=1e-6)
-    every = signatures.sample(vae, tf.constant(random.sample_seeds(5, 3)))
-    np.testing.assert_array_equal(every["x"], rows)
-    np.testing.assert_array_equal(every["mean"], vae.sample(5, seed=3, mean=True))
-    np.testing.assert_array_equal(vae.decode(every["z"]).mean(), every["mean"])
-    # z and x are of two streams: the noise of the one says nothing of the other's.
-    assert not np.allclose(every["x"][:, :2] - every["mean"][:, :2], every["z"])
+    outputs = signatures.sample(vae, tf.constant(random.sample_seeds(5, 3)))
+    np.testing.assert_array_equal(outputs["x"], rows)
+    np.testing.assert_array_equal(outputs["mean"], vae.sample(5, seed=3, mean=True))
+    np.testing.assert_array_equal(vae.decode(outputs["z"]).mean(), outputs["mean"])
+    # z and x use two streams of noise, which are independent.
+    assert not np.allclose(outputs["x"][:, :2] - outputs["mean"][:, :2], outputs["z"])
 
 
-def test_samples_without_a_seed_follow_keras_global_seed(vae):
+def test_samples_without_a_seed_use_the_global_seed_of_keras(vae):
     keras.utils.set_random_seed(5)
     a, b = vae.sample(3), vae.sample(3)
     assert not np.allclose(a, b)
