@@ -1,8 +1,8 @@
-"""What the command line refuses: exit code 2, a message in words, nothing lost.
+"""Bad input on the command line: exit code 2, one message, no file lost.
 
-A way to read a value is tested with all that it refuses, and each option with one value.
-The message names the option as it is typed, or DATA or RUN, and shows what came. What is
-wrong with the files of data is in `tests/datasets/test_bad_files.py`.
+Each kind of value is tested with all kinds of bad text, and each option with one value.
+The message names the option as it is typed, or DATA or RUN, and shows the value. Bad files
+of data are tested in `tests/datasets/test_bad_files.py`.
 """
 
 import contextlib
@@ -41,8 +41,8 @@ from tests.refusals import (
     write_file,
 )
 
-# What lies in the working folder: a.npy of 12 x 4 numbers, a table t.csv, a folder of grey
-# images, and a run of a.npy.
+# The working folder has a.npy with 12 x 4 numbers, a table t.csv, a folder of grey images
+# and a run trained on a.npy.
 
 TABLE = "a,b,c\n" + "".join(f"{i},{i * i},{i % 3}\n" for i in range(10))
 ARRAYS = {"x_train": ROWS, "x_test": ROWS[:4]}
@@ -51,8 +51,8 @@ RESUME = "train a.npy --out run --resume"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
+def source_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         train_eagerly(patch)
@@ -68,16 +68,16 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def folder(made, tmp_path, monkeypatch):
+def folder(source_folder, tmp_path, monkeypatch):
     train_eagerly(monkeypatch)
-    return refusals.work_in_copy(made, tmp_path / "work", monkeypatch)
+    return refusals.work_in_copy(source_folder, tmp_path / "work", monkeypatch)
 
 
 # Values of options.
 
 
 def assert_each_value_refused(option, values, command=TRAIN):
-    """Assert that an option refuses each of the values, which the message shows."""
+    """Assert that an option refuses each of the values and shows it in the message."""
     assert_commands_refused(
         (f"{command} {option} {v}", option, v.strip("'")) for v in values
     )
@@ -126,7 +126,7 @@ def test_a_size_must_be_a_height_and_a_width():
     report_rows=("report run", "nll-rows", "1"),
     sample_seed=("sample run", "seed", str(2**40)),
 )
-def test_every_value_is_checked(row):
+def test_every_option_checks_its_value(row):
     command, options, value = row
     for option in options.split():
         assert_each_value_refused(f"--{option}", [value], command)
@@ -137,7 +137,7 @@ def test_counts_of_rows_are_checked():
         assert_each_value_refused("-n", ["0", "many", str(10**13)], command)
 
 
-def test_words_must_be_of_those_there_are():
+def test_words_must_be_one_of_the_choices():
     options = "model condition network likelihood grey objective beta-schedule lr-schedule"
     rows = [
         (f"{TRAIN} --{option} louder", f"--{option}", "louder")
@@ -156,7 +156,7 @@ def test_numbers_have_an_upper_limit():
     ])  # fmt: skip
 
 
-def test_arguments_must_be_those_of_the_command():
+def test_missing_and_unknown_arguments_are_refused():
     rows = [
         ("train", "DATA"),
         (f"{TRAIN} --latents 2", "--latents"),
@@ -170,10 +170,10 @@ def test_arguments_must_be_those_of_the_command():
     assert_commands_refused(rows, received=None)
 
 
-# Options that do not fit the data or each other.
+# Options that contradict the data or each other.
 
 
-def test_options_must_fit_the_data():
+def test_options_must_match_the_data():
     assert_commands_refused([
         (f"{TRAIN} --value-range 0:0.1", "--value-range", "0.0", "0.1"),
         (f"{TRAIN} --resize 8x8", "--resize", "8, 8"),
@@ -194,7 +194,7 @@ def test_options_must_fit_the_data():
     ])  # fmt: skip
 
 
-def test_options_must_fit_each_other():
+def test_options_must_not_contradict_each_other():
     assert_commands_refused([
         (f"{TRAIN} --objective iwae --free-bits 1", "--free-bits", "elbo", "1.0"),
         (f"{TRAIN} --objective iwae --beta 2", "--beta", "elbo", "2.0"),
@@ -244,7 +244,7 @@ def test_data_are_named_as_they_are_typed(row):
     assert_command_refused(f"train {data} --out new", "DATA", *words)
 
 
-# The folder of a run, and another run than the one that is there.
+# The folder of a run, and resuming with other options.
 
 
 def test_a_new_run_needs_a_folder_of_its_own():
@@ -260,7 +260,7 @@ def test_a_new_run_needs_a_folder_of_its_own():
     ])  # fmt: skip
 
 
-def test_a_run_is_resumed_as_it_began():
+def test_a_run_is_resumed_only_with_the_same_options():
     assert_commands_refused([
         (f"{RESUME} --latent 3", "--latent", "2", "3"),
         (f"{RESUME} --seed 1", "--seed", "0", "1"),
@@ -273,7 +273,7 @@ def test_a_run_is_resumed_as_it_began():
     ])  # fmt: skip
 
 
-def test_epochs_of_a_run_whose_learning_rate_falls_with_them():
+def test_a_cosine_schedule_does_not_allow_more_epochs():
     change = change_json(lambda info: info["options"].update(lr_schedule="cosine"))
     write_file("run/run.json", change)
     assert_command_refused(f"{RESUME} --epochs 2", "--epochs", "1", received="2")
@@ -295,29 +295,29 @@ def test_options_of_launch_are_checked():
     ])  # fmt: skip
 
 
-def as_worker_1(patch):
-    """Make this process the second of two workers; return their addresses."""
+def set_worker_1(patch):
+    """Set TF_CONFIG to that of the second of two workers; return their addresses."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        cluster = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+        for server in sockets:
+            server.bind(("127.0.0.1", 0))
+        cluster = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
     config = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": 1}}
     patch.setenv("TF_CONFIG", json.dumps(config))
     return cluster
 
 
-def test_a_wrong_tf_config(monkeypatch):
+def test_a_wrong_tf_config_is_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     assert_command_refused(TRAIN, "`TF_CONFIG`", received="{")
-    as_worker_1(monkeypatch)
+    set_worker_1(monkeypatch)
     assert_command_refused(
         f"{TRAIN} --strategy mirrored", "--strategy", received="mirrored"
     )
 
 
-def test_the_chief_never_comes(monkeypatch):
-    cluster, before = as_worker_1(monkeypatch), tree()
+def test_a_missing_chief_is_a_timeout(monkeypatch):
+    cluster, before = set_worker_1(monkeypatch), tree()
     result = run_command(f"{TRAIN} --timeout 0.5")
     assert result.exit_code == 69
     assert result.stderr.startswith("Error: ")
@@ -325,21 +325,21 @@ def test_the_chief_never_comes(monkeypatch):
     assert_unchanged(before)
 
 
-def test_the_chief_does_something_else(monkeypatch):
-    cluster, seen = as_worker_1(monkeypatch), []
+def test_a_chief_with_other_options_is_refused(monkeypatch):
+    cluster, recorded = set_worker_1(monkeypatch), []
 
-    def chief(cluster, index, facts, timeout):
-        seen.append(facts)
+    def record_facts(cluster, index, facts, timeout):
+        recorded.append(facts)
         raise TimeoutError
 
     with monkeypatch.context() as patch:
-        meet = refusals.replace_rendezvous(patch, chief)
+        rendezvous = refusals.replace_rendezvous(patch, record_facts)
         run_command(TRAIN)
-    assert len(seen[0]["code"]) > 12 and seen[0]["numpy"] == np.__version__
+    assert len(recorded[0]["code"]) > 12 and recorded[0]["numpy"] == np.__version__
 
     def other_chief():
         with contextlib.suppress(ValueError):
-            meet(cluster, 0, seen[0] | {"batch": "9", "data": "other"}, 60)
+            rendezvous(cluster, 0, recorded[0] | {"batch": "9", "data": "other"}, 60)
 
     thread = threading.Thread(target=other_chief)
     thread.start()
@@ -350,12 +350,12 @@ def test_the_chief_does_something_else(monkeypatch):
         thread.join()
 
 
-# Runs that are none, or damaged.
+# Folders that are no runs, and damaged runs.
 
 COMMANDS = ["evaluate", "sample", "reconstruct", "report"]
 
 
-def test_a_run_must_be_the_folder_of_one():
+def test_a_run_must_be_a_folder_with_a_run():
     for command in COMMANDS:
         assert_commands_refused([
             (f"{command} no", "RUN", "no"),
@@ -364,12 +364,12 @@ def test_a_run_must_be_the_folder_of_one():
         ])  # fmt: skip
 
 
-def newer(info):
+def make_newer(info):
     info["format"], info["versions"]["keras_vae"] = 99, "9.9.9"
 
 
 def test_a_run_of_a_newer_version_is_refused():
-    write_file("run/run.json", change_json(newer))
+    write_file("run/run.json", change_json(make_newer))
     for command in ("evaluate run", RESUME):
         assert_command_refused(command, "RUN", received=("9.9.9", "99"))
 
@@ -430,7 +430,7 @@ def test_a_damaged_scaler_is_named():
     )
 
 
-def test_data_must_be_what_the_run_was_made_with():
+def test_data_must_be_unchanged_since_the_training():
     write_file("a.npy", ROWS + 1)
     for command in ("evaluate run", "reconstruct run", "report run", RESUME):
         assert_command_refused(command, "DATA", received="a.npy")
@@ -476,27 +476,27 @@ def test_samples_are_not_overwritten():
     assert_command_refused("sample run", "--out", "--overwrite", received="samples.npz")
 
 
-# The system says no.
+# Errors of the operating system.
 
 
-def no_space(path="", *_, **__):
+def raise_no_space(path="", *_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def full(path, *_, **__):
-    """Write the half of a file, then find the disk full."""
+def write_half(path, *_, **__):
+    """Write half of a file, then raise the error of a full disk."""
     path = path if isinstance(path, pathlib.Path) else path.name
     pathlib.Path(path).write_bytes(b"half of it")
-    no_space(path)
+    raise_no_space(path)
 
 
-def full_disk_at(patch, name):
-    """Let the file of this name be the one that finds the disk full."""
+def fill_disk_at(patch, name):
+    """Raise the error of a full disk when the file of this name is written."""
     replace = os.replace
 
     def replace_or_fail(source, target, **options):
         if pathlib.Path(target).name == name:
-            no_space(target)
+            raise_no_space(target)
         replace(source, target, **options)
 
     patch.setattr(os, "replace", replace_or_fail)
@@ -506,11 +506,11 @@ def read_metrics(folder):
     return pathlib.Path(folder, "metrics.csv").read_text()
 
 
-def test_disk_full_in_a_later_epoch(monkeypatch):
+def test_a_full_disk_in_a_later_epoch_keeps_the_saved_model(monkeypatch):
     skip_report(monkeypatch)
     model = pathlib.Path("run/model.keras").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "save", lambda self, path, *_, **__: full(path))
+        patch.setattr(keras.Model, "save", lambda self, path, *_, **__: write_half(path))
         words = ["Warning", "No space left on device", "model"]
         assert_fails(f"{RESUME} --epochs 2", *words, received=None, warned=True)
     assert pathlib.Path("run/model.keras").read_bytes() == model
@@ -521,10 +521,10 @@ def test_disk_full_in_a_later_epoch(monkeypatch):
     assert_succeeds("evaluate run --num-samples 2")
 
 
-def test_disk_full_in_the_first_epoch(monkeypatch):
+def test_a_full_disk_in_the_first_epoch_leaves_no_model(monkeypatch):
     skip_report(monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "save", lambda self, path, *_, **__: full(path))
+        patch.setattr(keras.Model, "save", lambda self, path, *_, **__: write_half(path))
         assert_fails(TRAIN, "No space left on device", "model", received=None)
     assert not list(pathlib.Path("new").glob("*model*"))
     assert_command_refused("sample new", "RUN", "--resume", received="new")
@@ -533,55 +533,55 @@ def test_disk_full_in_the_first_epoch(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "report.html", "evaluation.json"])
-def test_disk_full_while_a_text_is_written(name, monkeypatch):
+def test_a_full_disk_leaves_no_partial_text_file(name, monkeypatch):
     write_file("run/report.html", "of fewer epochs")
     before = tree("run")
     with monkeypatch.context() as patch:
-        full_disk_at(patch, name)
+        fill_disk_at(patch, name)
         assert_fails(f"{RESUME} --epochs 2", "No space left on device", name, received=None)
     assert not list(pathlib.Path("run").glob(".*"))
-    old = {} if name == "report.html" else before  # a report of fewer epochs is gone
+    old = {} if name == "report.html" else before  # the old report is deleted
     assert tree("run").get(f"run/{name}") == old.get(f"run/{name}")
     skip_report(monkeypatch)
     assert_succeeds(f"{RESUME} --epochs 2")
 
 
 @pytest.mark.parametrize("name", ["scaler.json", "run.json"])
-def test_disk_full_at_the_start(name, monkeypatch):
+def test_a_full_disk_at_the_start_leaves_no_file(name, monkeypatch):
     with monkeypatch.context() as patch:
-        full_disk_at(patch, name)
+        fill_disk_at(patch, name)
         assert_command_refused("train t.csv --out new", "--out", "No space", received="new")
     skip_report(monkeypatch)
-    # Nothing that would be in the way of the same command, once there is space.
+    # The same command succeeds when there is space again.
     assert_succeeds("train t.csv --out new")
 
 
-def test_disk_full_while_samples_are_written(monkeypatch):
+def test_a_full_disk_keeps_the_old_samples(monkeypatch):
     write_file("s.npz", "mine")
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(np, "savez_compressed", write_half)
     words = ["No space left on device", "s-"]
     assert_command_refused("sample run --out s.npz --overwrite", *words, received=None)
 
 
-def no_permission(path, *_, **__):
+def raise_no_permission(path, *_, **__):
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
-def test_no_permission_for_the_folder(monkeypatch):
-    # Not by mode bits, which do not bind root.
-    monkeypatch.setattr(pathlib.Path, "mkdir", no_permission)
+def test_a_folder_without_permission_to_write_is_refused(monkeypatch):
+    # Not by mode bits, which root ignores.
+    monkeypatch.setattr(pathlib.Path, "mkdir", raise_no_permission)
     assert_command_refused(TRAIN, "--out", received=("Permission denied", "new"))
 
 
-def test_no_permission_to_read(monkeypatch):
-    monkeypatch.setattr(np, "load", no_permission)
+def test_data_without_permission_to_read_are_refused(monkeypatch):
+    monkeypatch.setattr(np, "load", raise_no_permission)
     assert_command_refused(TRAIN, "DATA", received=("Permission denied", "a.npy"))
 
 
-def test_a_read_only_folder():
-    ready = pathlib.Path("ready")
-    ready.mkdir(mode=0o555)
-    if os.access(ready, os.W_OK):
+def test_a_read_only_folder_is_refused():
+    folder = pathlib.Path("ready")
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
         pytest.skip("root writes to read-only folders")
     assert_command_refused("train a.npy --out ready/new", "--out", "ready/new")
     assert_command_refused(
@@ -589,7 +589,7 @@ def test_a_read_only_folder():
     )
 
 
-def test_accelerator_out_of_memory(monkeypatch):
+def test_an_accelerator_out_of_memory_suggests_a_smaller_batch(monkeypatch):
     import tensorflow as tf
 
     def fit(*_, **__):
@@ -599,18 +599,18 @@ def test_accelerator_out_of_memory(monkeypatch):
     assert_fails(TRAIN, "memory", "--batch", received=None)
 
 
-# What looks bad and is not: it must not cost the run.
+# Unusual input that is valid.
 
 
 @pytest.mark.slow
-def test_paths_are_no_markup():
+def test_brackets_in_paths_are_not_markup():
     write_file("a[/b]/c[red].npy", ROWS)
     result = assert_succeeds("train a[/b]/c[red].npy --out a[/b]/run[bold]")
     assert "c[red].npy" in result.stdout and "run[bold]" in result.stdout
 
 
 @pytest.mark.slow
-def test_labels_of_one_class_have_no_probe():
+def test_training_succeeds_with_labels_of_a_single_class():
     write_file(
         "x.npz", ARRAYS | {"y_train": np.zeros(12, int), "y_test": np.array([0, 0, 1, 1])}
     )
@@ -618,7 +618,7 @@ def test_labels_of_one_class_have_no_probe():
 
 
 @pytest.mark.slow
-def test_column_names_are_no_formulas():
+def test_column_names_are_not_formulas():
     write_file("x.csv", TABLE.replace("a,b,c", "$^$,b_$\\x$,<c>"))
     assert_succeeds("train x.csv --out new")
 
