@@ -1,4 +1,4 @@
-"""The options of a run are declared once: command line, YAML and run.json agree."""
+"""Options of a run, declared once: command line, YAML file and run.json agree."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from keras_vae import cli
 from keras_vae.runs.options import Options
 
 FIELDS = dataclasses.fields(Options)
-# A value of each option that is not its default, as it is typed and as it is read.
+# For each option a value other than the default, as typed and as parsed.
 VALUES = {
     "data": ("photos", "photos"),
     "label": ("kind", "kind"),
@@ -49,13 +49,13 @@ VALUES = {
 
 
 def parse(*arguments):
-    """The values of the options, as `train` reads them from these arguments."""
+    """Returns the values of the options as `train` parses them from these arguments."""
     command = typer.main.get_group(cli.app).commands["train"]
     context = command.make_context("train", [str(a) for a in arguments])
     return {field.name: context.params[field.name] for field in FIELDS}
 
 
-def typed(name, text):
+def as_arguments(name, text):
     if name == "xla":
         return ["--xla"]
     option = f"--{name.replace('_', '-')}"
@@ -63,11 +63,13 @@ def typed(name, text):
 
 
 def test_each_option_is_read_from_the_command_line():
-    arguments = [part for name, (text, _) in VALUES.items() for part in typed(name, text)]
+    arguments = [
+        part for name, (text, _) in VALUES.items() for part in as_arguments(name, text)
+    ]
     assert parse(*arguments) == {name: value for name, (_, value) in VALUES.items()}
 
 
-def test_a_yaml_file_has_the_options_that_run_json_has(tmp_path):
+def test_a_yaml_file_and_run_json_have_the_same_options(tmp_path):
     options = Options(**{name: value for name, (_, value) in VALUES.items()})
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(options.to_dict()))
@@ -92,9 +94,9 @@ def test_each_option_has_a_help_text_and_a_default():
     command = typer.main.get_group(cli.app).commands["train"]
     for parameter in command.params:
         if parameter.name not in ("data", "help", "resume"):
-            shown = parameter.default is not None and parameter.show_default
+            has_default = parameter.default is not None and parameter.show_default
             assert parameter.help, parameter.name
-            assert shown or "Default: " in parameter.help, parameter.name
+            assert has_default or "Default: " in parameter.help, parameter.name
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_each_option_has_a_help_text_and_a_default():
         ("likelihood: foo", "foo"),
     ],
 )
-def test_a_yaml_file_is_checked_as_the_command_line(tmp_path, text, received):
+def test_bad_values_in_a_yaml_file_are_refused(tmp_path, text, received):
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(typer.BadParameter) as caught:
@@ -120,11 +122,16 @@ def test_a_yaml_file_is_checked_as_the_command_line(tmp_path, text, received):
     assert received in str(caught.value)
 
 
-def test_resolved_options_do_not_change_when_they_are_resolved_again():
+def test_resolving_options_twice_changes_nothing():
     from keras_vae import datasets
     from keras_vae.runs import build
 
     data = datasets.load("digits").hold_out(0.1)
-    once = build.resolve(Options("digits", beta_schedule="linear"), data)
-    assert build.resolve(once, data) == once
-    assert None not in (once.network, once.likelihood, once.epochs, once.beta_steps)
+    resolved = build.resolve(Options("digits", beta_schedule="linear"), data)
+    assert build.resolve(resolved, data) == resolved
+    assert None not in (
+        resolved.network,
+        resolved.likelihood,
+        resolved.epochs,
+        resolved.beta_steps,
+    )

@@ -1,4 +1,4 @@
-"""The page in a browser: every picture, no overflow, light and dark."""
+"""The report in a browser: pictures, width, light and dark mode."""
 
 import base64
 import io
@@ -25,11 +25,11 @@ def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
     if request.param == "images":
-        data, more = folder / "x.npz", []
+        data, extra = folder / "x.npz", []
         x = rng.integers(0, 256, (80, 9, 7, 3)).astype("uint8")
         np.savez(data, x=x, y=rng.integers(0, 3, 80))
     else:
-        data, more = folder / "t.csv", ["--scale", "0.5"]
+        data, extra = folder / "t.csv", ["--scale", "0.5"]
         header = ",".join(["a", "b & <c>", LONG])
         np.savetxt(
             data, rng.normal(size=(80, 3)), delimiter=",", header=header, comments=""
@@ -37,7 +37,7 @@ def run(request, tmp_path_factory):
     out = folder / "run"
     options = ["--network", "mlp", "--hidden", "8", "--latent", "3", "--epochs", "2",
                "--baselines", "2", "--num-samples", "5"]  # fmt: skip
-    command = ["train", str(data), "--out", str(out), *options, *more]
+    command = ["train", str(data), "--out", str(out), *options, *extra]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numbers, "STEPS", 100)  # of the baselines
         result = CliRunner().invoke(cli.app, command)
@@ -45,7 +45,7 @@ def run(request, tmp_path_factory):
     return out
 
 
-def test_it_needs_nothing_beside_it(run):
+def test_the_report_needs_no_other_file(run):
     page = (run / "report.html").read_text()
     sources = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)
     assert len(sources) > 8 and all(s.startswith("data:image/png;base64,") for s in sources)
@@ -54,28 +54,28 @@ def test_it_needs_nothing_beside_it(run):
     assert embedded == drawn
     for picture in drawn:
         pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
-        assert pixels.std() > 1  # something is drawn
+        assert pixels.std() > 1  # the picture is not empty
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_it_says_what_a_reader_looks_for(run):
+def test_the_report_has_all_sections(run):
     page = (run / "report.html").read_text()
     table = (run / "scaler.json").exists()
-    wanted = {
+    expected = {
         "curves", "reconstructions", "samples", "latent", "interpolations", "traversals",
         "kl", "baselines", "made",
     } | ({"marginals"} if table else set())  # fmt: skip
     ids = set(re.findall(r'<h2 id="(\w+)"', page))
     # Units that are not active have no traversal.
-    assert ids | {"traversals"} == wanted
+    assert ids | {"traversals"} == expected
     assert "test NLL" in page and "±" in page
     for row in ("this run", "PCA", "linear autoencoder", "deep autoencoder"):
         assert row in page
     assert "<c>" not in page  # names are escaped
 
 
-def measured(page, width):
-    """Images, images missing, elements beyond the width, whether the page is wider."""
+def measure_page(page, width):
+    """Returns the counts of images, missing images and elements beyond the width."""
     script = f"""
       addEventListener("load", () => {{
         const root = document.documentElement
@@ -84,7 +84,7 @@ def measured(page, width):
         const missing = images.filter(i => !i.naturalWidth).length
         const wide = [...document.querySelectorAll("body *")].filter(
           e => !e.closest(".wide > *") && e.getBoundingClientRect().right > {width} + 0.5)
-        document.body.dataset.said = [images.length, missing, wide.length].join(" ")
+        document.body.dataset.counts = [images.length, missing, wide.length].join(" ")
       }})"""
     probe = page.with_name("probe.html")
     probe.write_text(
@@ -98,19 +98,19 @@ def measured(page, width):
         text=True,
         timeout=120,
     ).stdout
-    return re.search(r'data-said="([^"]*)"', dom)[1].split()
+    return re.search(r'data-counts="([^"]*)"', dom)[1].split()
 
 
 @browser
 @pytest.mark.parametrize("width", [360, 1000])
-def test_nothing_overflows_and_every_picture_is_there(run, width):
-    images, missing, wide = map(int, measured(run / "report.html", width))
+def test_all_pictures_load_and_nothing_is_wider_than_the_page(run, width):
+    images, missing, wide = map(int, measure_page(run / "report.html", width))
     assert images >= 6
     assert (missing, wide) == (0, 0)
 
 
 def test_text_is_readable_in_light_and_dark(run):
-    # The style of both schemes: contrast of ink and softer ink on paper and card.
+    # Contrast of all ink colours on both backgrounds, in both colour schemes.
     style = (run / "report.html").read_text()
     schemes = re.findall(r":root \{ (.*?) \}", style)
     assert len(schemes) == 2

@@ -1,4 +1,4 @@
-"""Runs of the command line: stopped at any moment, they go on exactly."""
+"""Runs of the command line: training, resuming, sampling and reports."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ OPTIONS = [
     "--shift", "0.1",
     "--beta-schedule", "linear", "--baselines", "none", "--num-samples", "2", "--no-xla",
 ]  # fmt: skip
-EPOCHS = 4  # of the run that most tests look at
+EPOCHS = 4  # of the run that most tests share
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +39,23 @@ def data(tmp_path_factory):
 
 
 # Runs one command several times, each in a fork of a process that has imported everything
-# and run nothing. Each sends itself a signal when an epoch begins, and prints to a file.
-# Then it prints how they ended.
-STOPPED = """
+# and run nothing. Each fork sends itself a signal when an epoch begins, and prints to a
+# file. Then the script prints the exit codes.
+STOP_SCRIPT = """
 import json, os, signal, sys
 import tensorflow_probability
 from keras_vae import cli, run
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 stops, folder = json.loads(sys.argv.pop(1)), sys.argv.pop(1)
-for at, number in stops:
+for stop_epoch, number in stops:
     child = os.fork()
     if not child:
-        file = os.open(f"{folder}/said-{number}", os.O_CREAT | os.O_WRONLY)
+        file = os.open(f"{folder}/output-{number}", os.O_CREAT | os.O_WRONLY)
         os.dup2(file, 1), os.dup2(file, 2)
 
         def send(keeper, epoch, logs=None):
-            if epoch == at:
+            if epoch == stop_epoch:
                 os.kill(os.getpid(), number)
 
         train.RunBackup.on_epoch_begin = send
@@ -64,22 +64,22 @@ for at, number in stops:
 """
 
 
-def stopped(folder, stops, *args):
-    """Runs a command once for each (epoch, signal): {signal: (exit code, what it said)}."""
+def run_and_stop(folder, stops, *args):
+    """Runs a command for each (epoch, signal): {signal: (exit code, output)}."""
     process = subprocess.run(
-        [sys.executable, "-c", STOPPED, json.dumps(stops), folder, *map(str, args)],
+        [sys.executable, "-c", STOP_SCRIPT, json.dumps(stops), folder, *map(str, args)],
         cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, text=True,
         capture_output=True, timeout=240,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     numbers = [number for _, number in stops]
-    said = [(folder / f"said-{number}").read_text() for number in numbers]
+    outputs = [(folder / f"output-{number}").read_text() for number in numbers]
     codes = map(int, process.stdout.split())
-    return dict(zip(numbers, zip(codes, said, strict=True), strict=True))
+    return dict(zip(numbers, zip(codes, outputs, strict=True), strict=True))
 
 
-def without_report(monkeypatch):
-    """Trains alone, where the report, which takes longer, is not what is tested."""
+def skip_report(monkeypatch):
+    """Skips the report, which takes longer than the training and is not under test."""
     monkeypatch.setattr(cli.train, "write_report", lambda *_: None)
 
 
@@ -93,42 +93,44 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_stopped_and_killed_it_goes_on_exactly(run, data, tmp_path, monkeypatch):
+def test_a_killed_interrupted_and_terminated_run_resumes_bit_for_bit(
+    run, data, tmp_path, monkeypatch
+):
     broken = tmp_path / "broken"
     command = ["train", data, *OPTIONS, "--epochs", EPOCHS]
-    command += ["--out", broken, "--resume"]  # which starts what is not there
+    command += ["--out", broken, "--resume"]  # starts a new run, too
     stops = [(1, signal.SIGKILL), (2, signal.SIGINT), (3, signal.SIGTERM)]
-    ends = stopped(tmp_path, stops, *command)
+    ends = run_and_stop(tmp_path, stops, *command)
     assert {number: code for number, (code, _) in ends.items()} == {
         signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 75,
     }, ends  # fmt: skip
-    said = ends[signal.SIGINT][1]
-    assert "Stopped. " in said and "--resume to the same" in said
-    said = ends[signal.SIGTERM][1]
-    assert "Stopped by SIGTERM" in said and "--resume" in said and "Traceback" not in said
+    output = ends[signal.SIGINT][1]
+    assert "Stopped. " in output and "--resume to the same" in output
+    output = ends[signal.SIGTERM][1]
+    assert "Stopped by SIGTERM" in output and "--resume" in output
+    assert "Traceback" not in output
     assert not (broken / "report.html").exists()
-    # Only the run, the model and how it went are left.
-    again = ["--out", broken, "--resume", "--num-samples", 2, "--baselines", "none"]
-    said = invoke("train", data, *again)
-    assert "Continuing after epoch 3" in said and said.rstrip().endswith("report.html")
+    resume = ["--out", broken, "--resume", "--num-samples", 2, "--baselines", "none"]
+    output = invoke("train", data, *resume)
+    assert "Continuing after epoch 3" in output and output.rstrip().endswith("report.html")
     assert_same(run, broken)
-    assert f"The run is finished: {EPOCHS} epochs" in invoke("train", data, *again)
-    # What the other commands read is made anew of the backup.
+    assert f"The run is finished: {EPOCHS} epochs" in invoke("train", data, *resume)
+    # The files that other commands read are restored from the backup.
     for name in ("model.keras", "metrics.csv", "report.html"):
         (broken / name).unlink()
-    without_report(monkeypatch)
-    invoke("train", data, *again)
+    skip_report(monkeypatch)
+    invoke("train", data, *resume)
     assert_same(run, broken)
 
 
-def test_a_run_without_backups_is_read_and_not_resumed(run, data, tmp_path):
+def test_a_run_without_a_backup_is_reported_but_not_trained_further(run, data, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(run, old, ignore=shutil.ignore_patterns("backup", "report.html"))
-    said = invoke("train", data, "--out", old, "--resume", "--epochs", EPOCHS + 1, code=2)
-    assert "RUN must have a folder `backup`" in said and f"{EPOCHS} epochs" in said
+    output = invoke("train", data, "--out", old, "--resume", "--epochs", EPOCHS + 1, code=2)
+    assert "RUN must have a folder `backup`" in output and f"{EPOCHS} epochs" in output
     quick = ["--num-samples", 2, "--baselines", "none"]
-    said = invoke("train", data, "--out", old, "--resume", *quick)
-    assert said.rstrip().endswith("report.html") and not (old / "backup").exists()
+    output = invoke("train", data, "--out", old, "--resume", *quick)
+    assert output.rstrip().endswith("report.html") and not (old / "backup").exists()
     assert_same(run, old)
 
 
@@ -145,7 +147,7 @@ def invoke(*args, code=0):
     return result.output
 
 
-def test_the_folder_of_a_run(run, data):
+def test_the_folder_of_a_run_has_all_files(run, data):
     names = {path.name for path in run.iterdir()}
     assert names == {"run.json", "backup", "model.keras", "metrics.csv", "tensorboard",
                      "figures", "evaluation.json", "report.html", "run.yaml"}  # fmt: skip
@@ -166,23 +168,23 @@ def test_the_folder_of_a_run(run, data):
     assert list((run / "tensorboard" / "images").glob("*tfevents*"))
 
 
-def test_more_epochs_go_on_from_the_last(run, data, tmp_path, monkeypatch):
-    without_report(monkeypatch)
-    more, longer = tmp_path / "more", tmp_path / "longer"
-    shutil.copytree(run, more)
-    said = invoke("train", data, "--out", more, "--resume", "--epochs", EPOCHS + 1)
-    assert f"Continuing after epoch {EPOCHS}" in said
+def test_more_epochs_continue_from_the_last_epoch(run, data, tmp_path, monkeypatch):
+    skip_report(monkeypatch)
+    resumed, longer = tmp_path / "resumed", tmp_path / "longer"
+    shutil.copytree(run, resumed)
+    output = invoke("train", data, "--out", resumed, "--resume", "--epochs", EPOCHS + 1)
+    assert f"Continuing after epoch {EPOCHS}" in output
     steps = json.loads((run / "run.json").read_text())["options"]["beta_steps"]
     options = [*OPTIONS, "--beta-steps", steps, "--epochs", EPOCHS + 1]
     invoke("train", data, *options, "--out", longer)
-    options = json.loads((more / "run.json").read_text())["options"]
+    options = json.loads((resumed / "run.json").read_text())["options"]
     assert options["epochs"] == EPOCHS + 1
-    metrics = [(folder / "metrics.csv").read_text() for folder in (run, more, longer)]
+    metrics = [(folder / "metrics.csv").read_text() for folder in (run, resumed, longer)]
     assert metrics[1] == metrics[2] and len(metrics[1].splitlines()) == 1 + EPOCHS + 1
-    assert metrics[1].startswith(metrics[0])  # the epochs of before
+    assert metrics[1].startswith(metrics[0])  # the earlier epochs
 
 
-def test_sample_and_reconstruct(run, tmp_path):
+def test_samples_and_reconstructions_equal_those_of_the_model(run, tmp_path):
     invoke("sample", run, "-n", 5, "--seed", 7, "--out", tmp_path / "s.npz")
     model = keras.saving.load_model(run / "model.keras")
     with np.load(tmp_path / "s.npz") as file:
@@ -195,7 +197,7 @@ def test_sample_and_reconstruct(run, tmp_path):
         np.testing.assert_allclose(file["reconstructions"], model.reconstruct(x), atol=1e-6)
 
 
-def test_tables_come_back_in_their_units(tmp_path, monkeypatch):
+def test_samples_of_a_table_have_its_units(tmp_path, monkeypatch):
     monkeypatch.setattr(numbers, "STEPS", 100)  # of the baselines
     rng = np.random.default_rng(0)
     rows = np.stack([rng.normal(1000, 10, 200), rng.normal(-3, 0.1, 200)], axis=1)
@@ -209,7 +211,7 @@ def test_tables_come_back_in_their_units(tmp_path, monkeypatch):
     names, *lines = (out / "samples.csv").read_text().splitlines()
     assert names == '"price","odd name"'
     drawn = np.array([line.split(",") for line in lines], float)
-    # Within three of the data's own standard deviations.
+    # Within three standard deviations of the data.
     assert (np.abs(drawn.mean(axis=0) - [1000, -3]) < [30, 0.3]).all()
     table = json.loads((out / "baselines.json").read_text())
     assert [row["model"] for row in table] == [
@@ -228,17 +230,17 @@ def test_an_autoencoder_is_trained_and_reported(data, tmp_path):
     assert 'id="latent"' in page and 'id="samples"' not in page
 
 
-def test_a_conditional_model_is_given_the_labels(data, tmp_path, monkeypatch):
+def test_a_conditional_model_is_trained_on_the_labels(data, tmp_path, monkeypatch):
     with np.load(data) as arrays:
         names = np.array(["cat", "dog", "eel"])[arrays["y"]]
         np.savez(tmp_path / "named.npz", x=arrays["x"], y=names)
     out, command = tmp_path / "run", ["train", tmp_path / "named.npz", *OPTIONS]
     command += ["--model", "conditional", "--condition", "label", "--out", out]
     with monkeypatch.context() as patch:
-        without_report(patch)
+        skip_report(patch)
         invoke(*command, "--epochs", 2)
-    said = invoke(*command, "--epochs", 3, "--resume")
-    assert "Continuing after epoch 2" in said
+    output = invoke(*command, "--epochs", 3, "--resume")
+    assert "Continuing after epoch 2" in output
     info = json.loads((out / "run.json").read_text())
     assert info["data"]["classes"] == ["cat", "dog", "eel"]
     scores = json.loads((out / "evaluation.json").read_text())
@@ -250,36 +252,36 @@ def test_a_conditional_model_is_given_the_labels(data, tmp_path, monkeypatch):
     invoke("sample", out, "-n", 4, "--label", "eel", "--out", tmp_path / "eel.npz")
     for name, labels in (("all", [0, 1, 2, 0]), ("eel", 2)):
         with np.load(tmp_path / f"{name}.npz") as file:
-            want = model.sample(4, seed=0, condition=labels)
-            np.testing.assert_array_equal(file["samples"], want)
+            expected = model.sample(4, seed=0, condition=labels)
+            np.testing.assert_array_equal(file["samples"], expected)
     invoke("reconstruct", out, "-n", 4)
-    said = invoke("sample", out, "--label", "fox", "--overwrite", code=2)
-    assert "--label must be one of cat, dog, eel. Received: label=fox" in said
+    output = invoke("sample", out, "--label", "fox", "--overwrite", code=2)
+    assert "--label must be one of cat, dog, eel. Received: label=fox" in output
     invoke("export", out, "--to", "litert")
     assert "gives what the model gives" in invoke("verify", out / "model.tflite", out)
-    with np.load(data) as arrays:  # the same rows, other labels
+    with np.load(data) as arrays:  # the same rows with other labels
         np.savez(tmp_path / "named.npz", x=arrays["x"], y=names[::-1])
     assert "has changed since" in invoke("evaluate", out, code=2)
 
 
-def test_labels_are_needed_to_be_given(run, data, tmp_path):
+def test_a_conditional_model_needs_labels(run, data, tmp_path):
     with np.load(data) as arrays:
         np.savez(tmp_path / "bare.npz", x=arrays["x"])
     command = ["train", tmp_path / "bare.npz", "--model", "conditional", "--out"]
-    said = invoke(*command, tmp_path / "run", code=2)
-    assert "--condition label needs 2 to 100 classes" in said and "no labels" in said
-    said = invoke("train", data, "--condition", "label", "--out", tmp_path / "r", code=2)
-    assert "--condition must be left out unless the model is conditional" in said
+    output = invoke(*command, tmp_path / "run", code=2)
+    assert "--condition label needs 2 to 100 classes" in output and "no labels" in output
+    output = invoke("train", data, "--condition", "label", "--out", tmp_path / "r", code=2)
+    assert "--condition must be left out unless the model is conditional" in output
     assert not (tmp_path / "run").exists() and not (tmp_path / "r").exists()
     assert "--label must be left out" in invoke("sample", run, "--label", "a", code=2)
 
 
-def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
+def test_rows_on_the_disk_give_the_same_run(data, tmp_path, monkeypatch):
     with np.load(data) as arrays:
         np.save(tmp_path / "x.npy", arrays["x"])
     command = ["train", tmp_path / "x.npy", *OPTIONS, "--epochs", 2, "--out"]
     with monkeypatch.context() as patch:
-        without_report(patch)
+        skip_report(patch)
         assert "from the disk" not in invoke(*command, tmp_path / "memory")
     monkeypatch.setattr(files, "too_large", lambda size: True)
     assert "read from the disk when needed" in invoke(*command, tmp_path / "disk")
@@ -287,7 +289,7 @@ def test_rows_on_the_disk_make_the_same_run(data, tmp_path, monkeypatch):
     assert metrics[0] == metrics[1]
 
 
-def test_help_imports_nothing_heavy():
+def test_help_imports_no_large_package():
     script = (
         "import sys; sys.argv = ['/usr/bin/keras-vae', '--help']; "
         "from keras_vae import cli; cli.app(standalone_mode=False); "
@@ -296,12 +298,12 @@ def test_help_imports_nothing_heavy():
     )
     run = [sys.executable, "-c", script]
     process = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
-    *said, heavy = process.stdout.splitlines()
-    assert any("train" in line for line in said) and heavy == "[]"
+    *lines, imported = process.stdout.splitlines()
+    assert any("train" in line for line in lines) and imported == "[]"
 
 
 @pytest.mark.slow
-def test_crops_and_half_precision_resume_exactly(data, tmp_path):
+def test_crops_and_half_precision_resume_bit_for_bit(data, tmp_path):
     options = [
         "--network", "mlp", "--hidden", "8", "--latent", 2, "--num-samples", 2,
         "--crop", "4x3", "--rotate", 20, "--precision", "mixed_bfloat16", "--epochs",
@@ -312,17 +314,17 @@ def test_crops_and_half_precision_resume_exactly(data, tmp_path):
     page = (broken / "report.html").read_text()
     keras.config.set_dtype_policy("float32")  # as in another process
     assert "after\n2 epochs" in page
-    again = ["--num-samples", 2, "--baselines", "none", "--epochs"]
-    invoke("train", data, "--out", broken, "--resume", *again, 4)
+    resume = ["--num-samples", 2, "--baselines", "none", "--epochs"]
+    invoke("train", data, "--out", broken, "--resume", *resume, 4)
     assert "after\n4 epochs" in (broken / "report.html").read_text()
     keras.config.set_dtype_policy("float32")
     assert_same(straight, broken)
-    said = invoke("train", data, "--out", broken, "--resume", *again, 3, code=2)
-    assert "--epochs must be 4 or more" in said
+    output = invoke("train", data, "--out", broken, "--resume", *resume, 3, code=2)
+    assert "--epochs must be 4 or more" in output
 
 
-def test_what_a_killed_start_leaves_does_not_bar_the_way(data, tmp_path, monkeypatch):
-    without_report(monkeypatch)
+def test_a_run_can_be_started_again_after_a_killed_start(data, tmp_path, monkeypatch):
+    skip_report(monkeypatch)
     out = tmp_path / "run"
     out.mkdir()
     (out / "scaler.json").write_text("{}")
@@ -339,7 +341,7 @@ def dataset():
     return datasets.Dataset("noise", x[:80], x[80:], value_range=(0, 255))
 
 
-def test_bits_are_those_of_the_raw_pixel(dataset):
+def test_bits_per_dimension_are_those_of_raw_pixels(dataset):
     # Uniform noise over 256 values has 8 bits; a Normal with its mean and variance
     # needs log2(sqrt(2 pi e / 12) 255) = 8.25 of them.
     vae = kv.VAE(
