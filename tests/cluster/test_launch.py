@@ -1,4 +1,4 @@
-"""Two workers do what one process does, though one of them is killed on the way."""
+"""Two workers train as one process does, although one of them is killed."""
 
 import csv
 import functools
@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from keras_vae import cli
 from keras_vae.cluster import launcher
 
-# A worker that is killed, the first time, in the middle of the third epoch.
-KILLED = """
+# A worker that is killed in the middle of the third epoch of its first start.
+WORKER_SCRIPT = """
 import os, signal, sys
 sys.argv[0] = "keras-vae"
 from keras_vae import cli
@@ -44,12 +44,12 @@ def invoke(*args):
     return result.stderr
 
 
-def rows(run):
+def read_metrics(run):
     with open(run / "metrics.csv") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def test_launched_workers_do_what_one_process_does(tmp_path, monkeypatch, capfd):
+def test_launched_workers_train_as_one_process_does(tmp_path, monkeypatch, capfd):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "x.npz", x=rng.uniform(size=(75, 9)))
     command = [
@@ -59,21 +59,19 @@ def test_launched_workers_do_what_one_process_does(tmp_path, monkeypatch, capfd)
     ]  # fmt: skip
     alone, team = tmp_path / "alone", tmp_path / "team"
     with monkeypatch.context() as patch:
-        patch.setattr(
-            cli.train, "write_report", lambda *_: None
-        )  # the report, which is slow
+        patch.setattr(cli.train, "write_report", lambda *_: None)  # slow
         invoke(*command, alone)
-    program = [sys.executable, "-c", KILLED]
+    program = [sys.executable, "-c", WORKER_SCRIPT]
     launch = functools.partial(launcher.launch, program=program)
     monkeypatch.setattr(launcher, "launch", launch)
     capfd.readouterr()
     errors = invoke("launch", "--workers", 2, "--restarts", 1, "--", *command, team)
-    said, _ = capfd.readouterr()
+    output, _ = capfd.readouterr()
     assert "worker 0 ended with SIGKILL: restarting all workers" in errors
-    assert "Continuing after epoch" in said and said.count("training    4 epochs") == 2
+    assert "Continuing after epoch" in output and output.count("training    4 epochs") == 2
     assert "Traceback" not in errors
-    # float32 sums in another order, of 60 rows in shares of 8, 5 and 6.
-    for one, other in zip(rows(alone), rows(team), strict=True):
+    # float32 sums in another order, of 60 rows split into parts of 8, 5 and 6.
+    for one, other in zip(read_metrics(alone), read_metrics(team), strict=True):
         assert one == pytest.approx(other, abs=1e-5)
     models = [keras.saving.load_model(run / "model.keras") for run in (alone, team)]
     for a, b in zip(*(model.variables for model in models), strict=True):
