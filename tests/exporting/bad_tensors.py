@@ -1,13 +1,12 @@
-"""Calls exported signatures with bad input and writes what comes of each call. A script.
+"""A script that calls exported signatures with bad input and records each outcome.
 
     python bad_tensors.py RUNTIME ARTEFACT CASES.json FEEDS.npz FOLDER
 
-RUNTIME is "tf_saved_model", "c_api", "litert" or "onnx"; no other runtime is imported, and
-nothing of the package. CASES.json is a list of [id, signature, {input: array of FEEDS}];
-the good input of a signature is "signature/input". A line of FOLDER/log says that a case
-begins, and the next one what came of it, so that a crash or a hang is known to be of one
-case: [id, error or null, what a good call gave afterwards or null where that is what it
-gave before]. The outputs are in FOLDER/id.npz.
+RUNTIME is "tf_saved_model", "c_api", "litert" or "onnx". Neither another runtime nor the
+package is imported. CASES.json is a list of [id, signature, {input: array of FEEDS}]; the
+good input of a signature is "signature/input". FOLDER/log has a line when a case begins and
+a line with its outcome, so that a crash or a hang belongs to one case: [id, error or null,
+difference of a later good call or null]. The outputs are in FOLDER/id.npz.
 """
 
 import json
@@ -18,7 +17,7 @@ import numpy as np
 
 
 def tf_saved_model(path):
-    """A function of (signature, arrays by name) that gives arrays by name."""
+    """Returns a function of (signature, arrays by name) that returns arrays by name."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
@@ -32,7 +31,7 @@ def tf_saved_model(path):
 
 
 def c_api(path):
-    """As `tf_saved_model`, in C, where nothing is compared before the graph runs."""
+    """Like `tf_saved_model`, in C, which checks nothing before it runs the graph."""
     import c_api
 
     string = np.dtype("V24")  # a TF_TString; of zeros, the empty string
@@ -57,7 +56,7 @@ def c_api(path):
 
 
 def litert(path):
-    """As `tf_saved_model`, of a .tflite file."""
+    """Like `tf_saved_model`, for a .tflite file."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=1)
@@ -72,12 +71,12 @@ def litert(path):
 
 
 def onnx(path):
-    """As `tf_saved_model`, of a folder of .onnx files."""
+    """Like `tf_saved_model`, for a folder of .onnx files."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # what it would say is in the exception
+    options.log_severity_level = 4  # the exception has the same text
     sessions = {}
 
     def run(signature, arrays):
@@ -93,7 +92,7 @@ def onnx(path):
 
 
 def attempt(run, signature, arrays):
-    """(outputs, None), or (None, the error in words)."""
+    """Returns (outputs, None) or (None, text of the error)."""
     try:
         return run(signature, arrays), None
     except Exception as error:
@@ -101,10 +100,10 @@ def attempt(run, signature, arrays):
 
 
 def difference(outputs, before):
-    """What is wrong with the outputs of a good call, or None."""
-    far = [name for name in before
+    """Returns the names of outputs that differ from a former good call, or None."""
+    differing = [name for name in before
            if not np.allclose(outputs[name], before[name], atol=1e-6)]  # fmt: skip
-    return f"another {far}" if far else None
+    return f"another {differing}" if differing else None
 
 
 def main(runtime, artefact, cases, feeds, folder):
@@ -122,12 +121,12 @@ def main(runtime, artefact, cases, feeds, folder):
             outputs, error = attempt(run, signature, arrays)
             if outputs is not None:
                 np.savez(pathlib.Path(folder, f"{case}.npz"), **outputs)
-            after = signature if signature in good else next(iter(good))
-            outputs, spoilt = attempt(run, after, good[after])
-            spoilt = spoilt or difference(outputs, before[after])
-            print(json.dumps([case, error, spoilt]), file=log, flush=True)
-    foreign = {"keras_vae", "tensorflow_probability", "tf_keras"} & set(sys.modules)
-    assert not foreign, foreign
+            later = signature if signature in good else next(iter(good))
+            outputs, later_error = attempt(run, later, good[later])
+            later_error = later_error or difference(outputs, before[later])
+            print(json.dumps([case, error, later_error]), file=log, flush=True)
+    imported = {"keras_vae", "tensorflow_probability", "tf_keras"} & set(sys.modules)
+    assert not imported, imported
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Runs a SavedModel through TensorFlow's C API: what a server calls. A script.
+"""A script that runs a SavedModel through TensorFlow's C API, as a server does.
 
     python c_api.py JOBS.json
 
-No Python of TensorFlow is imported, only the shared libraries that its wheel carries. A
-job has the keys of `keras_vae/exporting/runtimes.py`, and "names": for each
-"signature/tensor" the name of the tensor in the graph, such as "sample_seed:0".
+It imports no Python code of TensorFlow, only the shared libraries of its wheel. A job has
+the keys of `keras_vae/exporting/runtimes.py`, and "names": for each "signature/tensor" the
+name of the tensor in the graph, such as "sample_seed:0".
 """
 
 import ctypes
@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-DTYPES = {1: np.float32, 3: np.int32, 9: np.int64}  # of TF_DataType
+DTYPES = {1: np.float32, 3: np.int32, 9: np.int64}  # codes of TF_DataType
 
 
 class Output(ctypes.Structure):
@@ -53,7 +53,7 @@ def library():
 
 
 class Session:
-    """One SavedModel: `run({tensor name: array}, [tensor names]) -> arrays`."""
+    """A SavedModel: `run({tensor name: array}, [tensor names]) -> arrays`."""
 
     def __init__(self, path):
         self.tf = library()
@@ -79,12 +79,12 @@ class Session:
             raise RuntimeError(self.tf.TF_Message(self.status).decode())
 
     def outputs(self, names):
-        found = []
+        outputs = []
         for name in names:
             operation, _, index = name.rpartition(":")
             pointer = self.tf.TF_GraphOperationByName(self.graph, operation.encode())
-            found.append(Output(pointer, int(index)))
-        return (Output * len(found))(*found)
+            outputs.append(Output(pointer, int(index)))
+        return (Output * len(outputs))(*outputs)
 
     def tensor(self, array):
         code = {np.dtype(dtype): code for code, dtype in DTYPES.items()}[array.dtype]
@@ -105,12 +105,12 @@ class Session:
 
     def run(self, feeds, fetches):
         values = (ctypes.c_void_p * len(fetches))()
-        fed = (ctypes.c_void_p * len(feeds))(*map(self.tensor, feeds.values()))
+        inputs = (ctypes.c_void_p * len(feeds))(*map(self.tensor, feeds.values()))
         self.tf.TF_SessionRun(
             self.session,
             None,
             self.outputs(feeds),
-            fed,
+            inputs,
             len(feeds),
             self.outputs(fetches),
             values,
@@ -129,10 +129,10 @@ def main(jobs):
         session, feeds, results = Session(job["artefact"]), np.load(job["feeds"]), {}
         names = job["names"]
         for signature in sorted({key.split("/")[0] for key in names}):
-            mine = {key: names[key] for key in names if key.split("/")[0] == signature}
-            inputs = {name: feeds[key] for key, name in mine.items() if key in feeds}
-            outputs = [key for key in mine if key not in feeds]
-            arrays = session.run(inputs, [mine[key] for key in outputs])
+            tensors = {key: names[key] for key in names if key.split("/")[0] == signature}
+            inputs = {name: feeds[key] for key, name in tensors.items() if key in feeds}
+            outputs = [key for key in tensors if key not in feeds]
+            arrays = session.run(inputs, [tensors[key] for key in outputs])
             results |= dict(zip(outputs, arrays, strict=True))
         np.savez(job["results"], **results)
     assert not any(name.startswith("tensorflow.") for name in sys.modules)

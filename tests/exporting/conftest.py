@@ -1,4 +1,4 @@
-"""One set of exports for all tests that a process runs."""
+"""One set of exports, shared by all tests of a process."""
 
 import pytest
 

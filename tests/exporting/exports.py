@@ -1,4 +1,4 @@
-"""The models of the zoo and their artefacts, which all tests of a format share."""
+"""Models of the zoo and their artefacts, shared by the tests of all formats."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,14 @@ import pytest
 from keras_vae.exporting import signatures, verify
 from tests.zoo import ZOO
 
-# The objective is no part of what is exported: rows that only differ in it are one model.
+# The objective is not exported: rows that differ only in it count as one model.
 MODELS = [row for row in ZOO if row.objective is None or row.name == "structured"]
-IN_FULL = ("bernoulli", "per_element_scale", "autoencoder")  # all signatures in ONNX
-SOME = ("conv", "learned_prior", *IN_FULL)  # for further ways to run a SavedModel
+ALL_SIGNATURES_IN_ONNX = ("bernoulli", "per_element_scale", "autoencoder")
+# For the slower runtimes of a SavedModel.
+FEW_MODELS = ("conv", "learned_prior", *ALL_SIGNATURES_IN_ONNX)
 SEEDS = 200  # two calls of each signature
 
-# Rows that only the slow tests export, and the faster row that has the same operators.
+# Rows exported only in slow tests, and the faster row with the same operators.
 COVERED = {
     "fixed_scale": "shared_scale",
     "shared_posterior": "shared_scale",
@@ -30,7 +31,7 @@ COVERED_IN_ONNX = {
 
 
 def parametrize_rows(covered):
-    """Makes a test of each row, slow for the rows that another row covers."""
+    """Parametrizes a test by row; rows that another row covers are slow tests."""
     params = [
         pytest.param(row.name, marks=[pytest.mark.slow] if row.name in covered else [])
         for row in MODELS
@@ -39,29 +40,29 @@ def parametrize_rows(covered):
 
 
 def run_together(name, covered):
-    """Lists the rows that share a process with this one: all fast or all slow ones."""
+    """Returns the rows that share a process with this one: all fast or all slow ones."""
     rows = [row.name for row in MODELS]
     return tuple(row for row in rows if (row in covered) == (name in covered))
 
 
-some_rows = pytest.mark.parametrize("name", SOME)
+parametrize_few_models = pytest.mark.parametrize("name", FEW_MODELS)
 
 
 class Exports:
-    """The models and their artefacts, each exported when first asked for."""
+    """The models and their artefacts, each exported on first use."""
 
     def __init__(self, folder):
         self.folder = folder
         self.models = {row.name: row.make() for row in MODELS}
         self.x = {row.name: row.x for row in MODELS}
         rng = np.random.default_rng(0)
-        for model in self.models.values():  # away from the start, which is special
+        for model in self.models.values():  # away from the special initial values
             for weight in model.trainable_variables:
                 weight.assign_add(0.1 * rng.normal(size=weight.shape).astype(np.float32))
-        self.done, self.wanted = {}, {}
+        self.actual, self.references = {}, {}
 
     def names(self, name):
-        """The signatures that can be exported."""
+        """Returns the signatures that can be exported."""
         model = self.models[name]
         return [n for n in signatures.build_signatures(model)
                 if not signatures.parts_without_formula(model, n)]  # fmt: skip
@@ -71,21 +72,22 @@ class Exports:
         path = self.folder / f"{name}-{format}{suffix}"
         if not path.exists():
             names = self.names(name)
-            if format == "onnx" and name not in IN_FULL:  # three seconds a file
+            # A file takes three seconds.
+            if format == "onnx" and name not in ALL_SIGNATURES_IN_ONNX:
                 names = [n for n in names if n in ("encode", "decode", "sample")]
             kwargs = {"names": names, "num_samples": 3, **options}
             self.models[name].export(path, format, **kwargs)
         return path
 
     def expected(self, name, path):
-        """(feeds, outputs) of the model for the signatures of an artefact."""
+        """Returns (feeds, outputs) of the model for the signatures of an artefact."""
         card = verify.read_card(path)
-        long_seeds = card["format"] == "tf_saved_model"  # of 64 bits
+        long_seeds = card["format"] == "tf_saved_model"  # 64 bits
         key = name, long_seeds, *card["signatures"]
-        if key not in self.wanted:
+        if key not in self.references:
             model, x = self.models[name], self.x[name]
-            self.wanted[key] = verify.expected(model, card, x, SEEDS)
-        feeds, outputs = self.wanted[key]
+            self.references[key] = verify.expected(model, card, x, SEEDS)
+        feeds, outputs = self.references[key]
         dtypes = {
             f"{signature}/{key}": tensor["dtype"]
             for signature, fields in card["signatures"].items()
@@ -93,11 +95,11 @@ class Exports:
         }
         return {key: feeds[key].astype(dtype) for key, dtype in dtypes.items()}, outputs
 
-    def results(self, format, names, script=verify.SCRIPT, more=None, only=None):
-        """{name: (wanted, got)} of some models in one process of a runtime."""
+    def results(self, format, names, script=verify.SCRIPT, add_to_job=None, only=None):
+        """Returns {name: (expected, actual)} of models, run in one process of a runtime."""
         key = (format, script, names)
-        if key not in self.done:
-            jobs, wanted = [], []
+        if key not in self.actual:
+            jobs, expected = [], []
             for name in names:
                 path = self.path(name, format)
                 feeds, outputs = self.expected(name, path)
@@ -105,23 +107,25 @@ class Exports:
                     feeds = {k: v for k, v in feeds.items() if k.split("/")[0] in only}
                     outputs = {k: v for k, v in outputs.items() if k.split("/")[0] in only}
                 jobs.append({"runtime": format, "artefact": path, "feeds": feeds})
-                if more:
-                    jobs[-1] |= more(path, feeds)
-                wanted.append(outputs)
-            got = [results for results, _ in verify.run(jobs, script=script)]
-            self.done[key] = dict(zip(names, zip(wanted, got, strict=True), strict=True))
-        return self.done[key]
+                if add_to_job:
+                    jobs[-1] |= add_to_job(path, feeds)
+                expected.append(outputs)
+            actual = [results for results, _ in verify.run(jobs, script=script)]
+            self.actual[key] = dict(
+                zip(names, zip(expected, actual, strict=True), strict=True)
+            )
+        return self.actual[key]
 
 
-def assert_same(wanted, got):
-    """Not by `verify.compare`: parameters, z and nats within 1e-5, pixels alike."""
-    assert wanted.keys() == got.keys()
-    for key, one in wanted.items():
-        other = got[key]
-        assert (other.shape, other.dtype) == (one.shape, one.dtype), key
-        assert np.isfinite(one).all() and np.isfinite(other).all(), key
-        if key == "sample/x" and set(np.unique(one)) <= {0.0, 1.0}:
-            assert np.mean(one != other) <= 1e-5, key
+def assert_same(expected, actual):
+    """Asserts equality within 1e-5, without `verify.compare`; a few pixels may differ."""
+    assert expected.keys() == actual.keys()
+    for key, reference in expected.items():
+        value = actual[key]
+        assert (value.shape, value.dtype) == (reference.shape, reference.dtype), key
+        assert np.isfinite(reference).all() and np.isfinite(value).all(), key
+        if key == "sample/x" and set(np.unique(reference)) <= {0.0, 1.0}:
+            assert np.mean(reference != value) <= 1e-5, key
         else:
-            # Nats are sums of many terms, and round with their size.
-            np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5, err_msg=key)
+            # Nats are sums of many terms, whose rounding error grows with their size.
+            np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-5, err_msg=key)

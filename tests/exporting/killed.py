@@ -1,9 +1,10 @@
-"""Exports without end in a process that is killed, again and again. A script.
+"""A script that exports in an endless loop, in processes that are killed.
 
     python -m tests.exporting.killed FOLDER KILLS SEED
 
 Each process is a fork of this one, which has imported everything and run nothing. After
-each kill the folder must hold whole artefacts only. The last line says how many.
+each kill all artefacts in the folder must be complete. The last line has their number and
+the number of kills during an export.
 """
 
 import itertools
@@ -19,7 +20,7 @@ import keras_vae as kv
 from keras_vae.exporting import verify
 
 
-def export_for_ever(folder):
+def export_repeatedly(folder):
     import keras
 
     keras.utils.set_random_seed(0)
@@ -30,7 +31,10 @@ def export_for_ever(folder):
         latent_dim=2,
         seed=0,
     )
-    names = ["decode", "reconstruct"]  # the fewest operators, so that most time is writing
+    names = [
+        "decode",
+        "reconstruct",
+    ]  # few operators, so that writing takes most of the time
     for number in itertools.count(1 + len(artefacts(folder))):
         vae.export(folder / str(number), names=names)
         (folder / "ready").touch()
@@ -39,29 +43,29 @@ def export_for_ever(folder):
 
 
 def artefacts(folder):
-    """What a reader would take for an artefact: version folders, and files."""
+    """Returns the paths that look like artefacts: version folders and .tflite files."""
     return [p for p in folder.iterdir() if re.fullmatch(r"[0-9]+(\.tflite)?", p.name)]
 
 
 def main(folder, kills, seed):
-    draw, during = random.Random(seed), 0
+    rng, interrupted = random.Random(seed), 0
     for last in reversed(range(kills)):
         (folder / "ready").unlink(missing_ok=True)
         child = os.fork()
         if not child:
-            export_for_ever(folder)
+            export_repeatedly(folder)
         while not (folder / "ready").exists():
             time.sleep(0.01)
             assert os.waitpid(child, os.WNOHANG) == (0, 0)
-        time.sleep(draw.uniform(0.0, 2.0))
+        time.sleep(rng.uniform(0.0, 2.0))
         while not last and not any(folder.glob(f".keras-vae-{child}-*")):
-            time.sleep(0.001)  # the last one in the middle of an export
+            time.sleep(0.001)  # the last kill is during an export
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        during += any(folder.glob(f".keras-vae-{child}-*"))  # in the middle of one
+        interrupted += any(folder.glob(f".keras-vae-{child}-*"))  # killed during an export
         for path in artefacts(folder):
-            verify.read_card(path)  # checks that all files are there, by their checksums
-    print(len(artefacts(folder)), during)
+            verify.read_card(path)  # checks that all files are present, by checksum
+    print(len(artefacts(folder)), interrupted)
 
 
 if __name__ == "__main__":

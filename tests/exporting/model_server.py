@@ -1,6 +1,6 @@
-"""What TensorFlow Serving documents of its interfaces, for tests: no batching, no reload.
+"""A stand-in for TensorFlow Serving: its documented interfaces, no batching, no reload.
 
-It reads models.config, and runs the newest version of each model as the real server does:
+It reads models.config and runs the newest version of each model as the real server does:
 the graph of a signature, in a session.
 """
 
@@ -22,7 +22,7 @@ from keras_vae.exporting import serving
 
 
 class RefusedError(Exception):
-    """(code of gRPC, text)."""
+    """An error with arguments (code of gRPC, text)."""
 
 
 HTTP = {grpc.StatusCode.INVALID_ARGUMENT: 400, grpc.StatusCode.NOT_FOUND: 404}
@@ -65,7 +65,7 @@ class Model:
 
 
 class ModelServer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """A context manager; `rest` and `grpc` are addresses, `sizes` the requests' rows."""
+    """A context manager. `rest` and `grpc` are addresses, `sizes` the rows of requests."""
 
     def __init__(self, folder):
         folder = pathlib.Path(folder)
@@ -135,26 +135,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/monitoring/prometheus/metrics":
-            return self.tell(200, "# TYPE :tensorflow:serving:request_count counter\n")
+            return self.respond(200, "# TYPE :tensorflow:serving:request_count counter\n")
         match = re.fullmatch(r"/v1/models/([^/:]+)(/metadata)?", self.path)
         if not match or match[1] not in self.models.models:
-            return self.tell(404, {"error": f"Malformed request: GET {self.path}"})
+            return self.respond(404, {"error": f"Malformed request: GET {self.path}"})
         model = self.models.models[match[1]]
         if match[2]:
             signatures = {
                 key: json_format.MessageToDict(value)
                 for key, value in model.signatures.items()
             }
-            return self.tell(200, {"metadata": {"signature_def": signatures}})
+            return self.respond(200, {"metadata": {"signature_def": signatures}})
         status = {"version": model.version, "state": "AVAILABLE"}
-        return self.tell(200, {"model_version_status": [status]})
+        return self.respond(200, {"model_version_status": [status]})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         try:
-            self.tell(200, self.predict(json.loads(body)))
+            self.respond(200, self.predict(json.loads(body)))
         except RefusedError as error:
-            self.tell(HTTP[error.args[0]], {"error": error.args[1]})
+            self.respond(HTTP[error.args[0]], {"error": error.args[1]})
 
     def predict(self, request):
         pattern = r"/v1/models/([^/:]+)(?:/versions/(\d+))?:predict"
@@ -164,10 +164,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         rows = "instances" in request
         if rows == ("inputs" in request):
             raise invalid("Missing 'inputs' or 'instances' key, or both")
-        given = by_row(request["instances"], infos) if rows else by_column(request, infos)
-        inputs = {key: tensor(given[key], infos[key].dtype) for key in infos}
+        values = by_row(request["instances"], infos) if rows else by_column(request, infos)
+        inputs = {key: tensor(values[key], infos[key].dtype) for key in infos}
         self.models.sizes.append({len(value) for value in inputs.values()})
-        outputs = {k: decimals(v) for k, v in model.predict(name, inputs).items()}
+        outputs = {k: to_json(v) for k, v in model.predict(name, inputs).items()}
         if len(outputs) == 1:
             (outputs,) = outputs.values()
         elif rows:
@@ -175,7 +175,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             outputs = [dict(zip(outputs, row, strict=True)) for row in columns]
         return {"predictions" if rows else "outputs": outputs}
 
-    def tell(self, code, answer):
+    def respond(self, code, answer):
         body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
@@ -185,7 +185,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def by_row(instances, infos):
-    if not isinstance(instances[0], dict):  # of a sole input the name may be left out
+    if not isinstance(instances[0], dict):  # the name of a single input is optional
         if len(infos) > 1:
             raise invalid("instances is a plain list, but expecting list of objects")
         return {next(iter(infos)): instances}
@@ -206,7 +206,7 @@ def by_column(request, infos):
 
 
 def tensor(values, dtype):
-    """An array of JSON's numbers, as strictly as the server reads them."""
+    """Returns an array of JSON numbers, with the strict type checks of the server."""
     try:
         array = np.array(values)
     except ValueError as error:
@@ -216,7 +216,7 @@ def tensor(values, dtype):
     return array.astype(tf.as_dtype(dtype).as_numpy_dtype)
 
 
-def decimals(array):
-    """Nested lists, with the nine digits that the server writes at most."""
+def to_json(array):
+    """Returns nested lists, rounded to nine digits as by the server."""
     rounded = [float(f"{value:.9g}") for value in array.ravel().tolist()]
     return np.array(rounded).reshape(array.shape).tolist()

@@ -1,9 +1,9 @@
-"""Runs SavedModels by `saved_model_cli run`, one command after the other. A script.
+"""A script that runs SavedModels with `saved_model_cli run`, one after the other.
 
     python saved_model_cli.py JOBS.json
 
-The jobs are those of `keras_vae/exporting/runtimes.py`. One process for all of them,
-because most of the time of the command is its import of TensorFlow.
+The jobs are those of `keras_vae/exporting/runtimes.py`. They share one process, because
+the command spends most of its time importing TensorFlow.
 """
 
 import json

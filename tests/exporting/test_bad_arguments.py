@@ -1,7 +1,7 @@
-"""What an export, and its check, refuse: by name, and with nothing written.
+"""Bad arguments of `export` and `verify`: errors name the argument, no file is written.
 
-Each option is tested with all that it refuses; what a model checks itself, such as data,
-with one value.
+Each option is tested with all kinds of bad values. Arguments that a model checks itself,
+such as data, are tested with one bad value.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def model():
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The working folder of a test, in which only the test itself may write."""
+    """The working folder of a test; it must stay unchanged after a refused call."""
     new = tmp_path / "work"
     new.mkdir()
     monkeypatch.chdir(new)
@@ -90,7 +90,7 @@ def export(model, **options):
     about=({}, [[1], "a run", [], 3, {(1, 2): 3}, {1: 2}]),
     warmup=({}, ["", "a/b", "..", True, 3, "a\n"]),
 )
-def test_options_must_be_of_those_there_are(model, folder, row, request):
+def test_options_of_export_are_checked(model, folder, row, request):
     options, values = row
     name = request.node.callspec.id
     call = vary_option(export, name, model, **options)
@@ -99,7 +99,7 @@ def test_options_must_be_of_those_there_are(model, folder, row, request):
 
 
 @rows(
-    batch_size_of_none=({"batch_size": 2}, "batch_size", "2"),
+    batch_size_of_saved_model=({"batch_size": 2}, "batch_size", "2"),
     batch_size_of_onnx=({**ONNX, "batch_size": 2}, "batch_size", "2"),
     quantize_of_onnx=({**ONNX, "quantize": "int8"}, "quantize", "int8"),
     quantize_none=({**ONNX, "quantize": None}, "quantize", "None"),
@@ -107,8 +107,8 @@ def test_options_must_be_of_those_there_are(model, folder, row, request):
     warmup_of_litert=({**LITERT, "warmup": "a"}, "warmup", "a"),
     misspelt=({**LITERT, "quantise": "int8"}, "quantise", "int8"),
     misspelt_none=({"quantise": None}, "quantise", "None"),
-    of_keras=({"include_optimizer": False}, "include_optimizer", "False"),
-    of_write=({"seed_dtype": "int32"}, "seed_dtype", "int32"),
+    keras_option=({"include_optimizer": False}, "include_optimizer", "False"),
+    private_option=({"seed_dtype": "int32"}, "seed_dtype", "int32"),
 )
 def test_options_of_another_format_are_refused(model, row):
     options, name, received = row
@@ -125,20 +125,20 @@ def test_options_of_another_format_are_refused(model, row):
     shape=({"quantize": "int8", "representative_data": x(shape=(8, 5))}, "(8, 5)"),
     false=({"quantize": "int8", "representative_data": False}, "bool"),
 )
-def test_int8_needs_data_like_those_to_come(model, row):
+def test_int8_needs_representative_data(model, row):
     options, received = row
     call = partial(export, model, **LITERT, **options)
     assert_refused_without_writing(call, "`representative_data`", received=received)
 
 
-OWN = ["card_format", "format", "warmup", "batch_size", "quantize", "num_samples"]
-OWN += ["serving_default", "signatures", "model", "versions", "files"]
+CARD_KEYS = ["card_format", "format", "warmup", "batch_size", "quantize", "num_samples"]
+CARD_KEYS += ["serving_default", "signatures", "model", "versions", "files"]
 
 
-def test_what_is_said_about_a_model_must_be_json_and_nothing_the_card_says(model, folder):
+def test_about_must_be_json_without_keys_of_the_card(model, folder):
     for about in ({"a": {(1, 2): 3}}, CIRCLE, {"a": float("nan")}):
         assert_refused(lambda about=about: export(model, about=about), "`about`", "JSON")
-    for name in OWN:
+    for name in CARD_KEYS:
         about = {"data": 1, name: 1}
         assert_refused(
             lambda about=about: export(model, about=about), "`about`", received=name
@@ -155,7 +155,7 @@ def test_a_path_must_be_new_and_of_its_format(model, folder, monkeypatch):
     for name in ("d", "d.tflite", "closed"):
         (folder / name).mkdir()
     (folder / "link").symlink_to("nowhere")
-    # Not by its mode, which root may ignore.
+    # Not by its mode, which root ignores.
     access = os.access
     monkeypatch.setattr(os, "access", lambda p, m: "closed" not in str(p) and access(p, m))
     before = tree()
@@ -171,12 +171,12 @@ def test_a_path_must_be_new_and_of_its_format(model, folder, monkeypatch):
     assert_unchanged(before)
 
 
-def test_a_path_that_the_system_refuses(model):
+def test_a_path_that_is_too_long_is_an_os_error(model):
     call = partial(model.export, "n" * 300)
     assert_refused_without_writing(call, "too long", error=OSError, received=None)
 
 
-def test_only_a_vae_is_exported(folder):
+def test_only_a_model_of_keras_vae_can_be_exported(folder):
     assert_each_refused(
         lambda value: kv.exporting.export(value, "new"),
         [None, "model", keras.Sequential([]), 3],
@@ -185,7 +185,7 @@ def test_only_a_vae_is_exported(folder):
     assert not tree(folder)
 
 
-# What `exporting.serving.export` checks by itself.
+# Checks of `exporting.serving.export`.
 
 
 @rows(
@@ -213,19 +213,19 @@ def test_a_served_model_needs_a_name_and_a_folder(model, folder, row, request):
 )
 def test_a_served_model_has_the_options_of_a_saved_model(model, row):
     pytest.importorskip("tensorflow_serving")
-    where, name, options, argument, received = row
+    path, name, options, argument, received = row
     write_file("a", "mine")
     write_file("d/f", "mine")
-    call = partial(serving.export, model, where, name, **options)
+    call = partial(serving.export, model, path, name, **options)
     assert_refused_without_writing(call, f"`{argument}`", received=received)
 
 
-# Models with parts that a format does not have.
+# Models with parts that a format does not support.
 
 
 @keras.saving.register_keras_serializable("bad_arguments")
 class Function(keras.layers.Layer):
-    """A dense layer, and a function that only TensorFlow, or only Python, has."""
+    """A dense layer, then a function that only TensorFlow or only Python has."""
 
     def __init__(self, function, **kwargs):
         super().__init__(**kwargs)
@@ -259,7 +259,7 @@ def numpy(x):
     saved_model_python=(python, {}, "`model`", "PyFunc"),
     saved_model_numpy=(numpy, {}, "`model`", "PyFunc"),
 )
-def test_functions_without_a_form_are_named(row):
+def test_unsupported_functions_are_refused_by_name(row):
     function, options, *words = row
     if options is ONNX:
         pytest.importorskip("tf2onnx")
@@ -269,7 +269,7 @@ def test_functions_without_a_form_are_named(row):
     )
 
 
-def test_a_prior_without_a_formula_is_named():
+def test_a_prior_that_cannot_sample_from_noise_is_refused_by_name():
     model = vae(prior=LearnedNormal((2,)))
     for options in ({}, LITERT, {"names": ["sample"]}):
         call = partial(export, model, **options)
@@ -288,7 +288,7 @@ def exported(model, tmp_path_factory):
 
 
 @pytest.fixture
-def copied(exported, folder):
+def artefacts(exported, folder):
     shutil.copytree(exported, folder, dirs_exist_ok=True)
     return folder
 
@@ -296,21 +296,21 @@ def copied(exported, folder):
 CARD = "m.card.json"
 
 
-def cut(folder):
+def truncate(folder):
     file = folder / "m.tflite"
     file.write_bytes(file.read_bytes()[:3000])
 
 
-def cut_with_card(folder):
-    """As if the card were of the file that was cut."""
-    cut(folder)
+def truncate_and_update_card(folder):
+    """Truncates the file and updates its checksum in the card."""
+    truncate(folder)
     sha256 = hashlib.sha256((folder / "m.tflite").read_bytes()).hexdigest()
     card = json.loads((folder / CARD).read_text())
     card["files"]["m.tflite"]["sha256"] = sha256
     (folder / CARD).write_text(json.dumps(card))
 
 
-def gone(name):
+def delete(name):
     return lambda folder: (folder / name).unlink()
 
 
@@ -323,71 +323,71 @@ def gone(name):
     a_file=(lambda folder: (folder / "a").write_text("a"), "a", "model_card.json"),
     the_card=(None, CARD, CARD),
     a_part=(None, "m/saved_model.pb", "saved_model.pb"),
-    cut=(cut, "m.tflite", "checksum"),
-    cut_with_card=(cut_with_card, "m.tflite", "m.tflite"),
-    no_card=(gone(CARD), "m.tflite", CARD),
-    no_file=(gone("m.tflite"), "m.tflite", "m.tflite"),
-    no_graph=(gone("m/saved_model.pb"), "m", "saved_model.pb"),
+    cut=(truncate, "m.tflite", "checksum"),
+    cut_with_card=(truncate_and_update_card, "m.tflite", "m.tflite"),
+    no_card=(delete(CARD), "m.tflite", CARD),
+    no_file=(delete("m.tflite"), "m.tflite", "m.tflite"),
+    no_graph=(delete("m/saved_model.pb"), "m", "saved_model.pb"),
 )
-def test_an_artefact_must_be_whole_and_have_its_card(model, copied, row):
+def test_an_artefact_must_be_complete_and_have_its_card(model, artefacts, row):
     change, path, received = row
     if change is not None:
-        change(copied)
+        change(artefacts)
     call = partial(verify.verify, model, path, x(), rows=4)
     assert_refused_without_writing(call, "`artefact`", received=received)
 
 
-def with_cards(model, cards, *words):
-    """Verify a file beside each of the cards: texts by the name of what is wrong."""
-    wrong, path = {}, "m.tflite"
+def assert_cards_refused(model, cards, *words):
+    """Assert that `verify` refuses a file with each of the cards, texts by name."""
+    failures, path = {}, "m.tflite"
     for name, card in cards.items():
         write_file(CARD, card)
         try:
             call = partial(verify.verify, model, path, x(), rows=4)
             assert_refused_without_writing(call, "`artefact`", *words)
         except (AssertionError, pytest.fail.Exception) as error:
-            wrong[name] = str(error)
-    assert not wrong, wrong
+            failures[name] = str(error)
+    assert not failures, failures
 
 
-def test_a_damaged_card_is_named(model, copied):
-    whole = (copied / CARD).read_bytes()
-    cards = {n: d(whole) if callable(d) else d for n, d in DAMAGES.items()}
+def test_a_damaged_card_is_named(model, artefacts):
+    content = (artefacts / CARD).read_bytes()
+    cards = {n: d(content) if callable(d) else d for n, d in DAMAGES.items()}
     cards |= {"list": "[]", "str": '"a"', "null": "null", "brace": "{]"}
-    with_cards(model, cards, CARD)
+    assert_cards_refused(model, cards, CARD)
 
 
-NOTHING = object()
+MISSING = object()
 Z = ("signatures", "decode", "inputs", "z")
-# What an entry of the card cannot be; nothing, for that it cannot be left out.
+# Wrong values of entries of the card; MISSING means that the entry is deleted.
 ENTRIES = {
-    ("format",): [NOTHING, "keras", ["onnx"]],
-    ("num_samples",): [NOTHING, "2", 0],
-    ("files",): [NOTHING, {}, ["m.tflite"]],
+    ("format",): [MISSING, "keras", ["onnx"]],
+    ("num_samples",): [MISSING, "2", 0],
+    ("files",): [MISSING, {}, ["m.tflite"]],
     ("files", "m.tflite"): ["abc"],
-    ("files", "m.tflite", "sha256"): [NOTHING],
-    ("model",): [NOTHING],
-    ("model", "weights"): [NOTHING],
-    ("signatures",): [NOTHING, {}, ["decode"]],
-    ("signatures", "decode", "inputs"): [NOTHING],
-    (*Z, "dtype"): [NOTHING, "float33"],
-    (*Z, "shape"): [NOTHING, 3],
+    ("files", "m.tflite", "sha256"): [MISSING],
+    ("model",): [MISSING],
+    ("model", "weights"): [MISSING],
+    ("signatures",): [MISSING, {}, ["decode"]],
+    ("signatures", "decode", "inputs"): [MISSING],
+    (*Z, "dtype"): [MISSING, "float33"],
+    (*Z, "shape"): [MISSING, 3],
 }
 
 
-def test_a_wrong_entry_of_a_card_is_named(model, copied):
-    whole, cards = (copied / CARD).read_bytes(), {}
+def test_a_wrong_entry_of_a_card_is_named(model, artefacts):
+    content, cards = (artefacts / CARD).read_bytes(), {}
     for (*parents, last), values in ENTRIES.items():
         for value in values:
-            card = entry = json.loads(whole)
+            card = entry = json.loads(content)
             for key in parents:
                 entry = entry[key]
-            if value is NOTHING:
+            if value is MISSING:
                 del entry[last]
             else:
                 entry[last] = value
             cards[f"{parents} {last}: {value}"] = json.dumps(card)
-    with_cards(model, cards, CARD)
+    assert_cards_refused(model, cards, CARD)
 
 
 def rename_input(card):
@@ -407,11 +407,11 @@ def rename_signature(card):
     other_dtype=(lambda c: c["signatures"]["decode"]["inputs"]["z"].update(dtype="int32"),
                  "int"),
 )  # fmt: skip
-def test_a_card_must_have_the_signatures_of_the_model(model, copied, row):
+def test_a_card_must_have_the_signatures_of_the_model(model, artefacts, row):
     change, word = row
-    card = json.loads((copied / CARD).read_text())
+    card = json.loads((artefacts / CARD).read_text())
     change(card)
-    with_cards(model, {"changed": json.dumps(card)}, word)
+    assert_cards_refused(model, {"changed": json.dumps(card)}, word)
 
 
 def test_data_and_rows_of_verify_are_checked(model, exported):
@@ -447,17 +447,17 @@ def test_a_model_of_another_shape_is_refused(exported, row):
     assert_refused(call, "`artefact`", *words)
 
 
-# Models that are like the exported one, and differ all the same.
+# Models that are similar to the exported one.
 
 
-def test_another_likelihood_differs(exported):
+def test_verify_finds_another_likelihood(exported):
     differences = verify.verify(vae(), exported / "m.tflite", x(), rows=20)
     wrong = {(d.signature, d.output) for d in differences if not d.agrees}
     assert {("decode", "loc"), ("decode", "scale"), ("score", "elbo")} <= wrong
 
 
 @pytest.mark.parametrize("path", ["m", "m.tflite"])
-def test_another_model_of_the_same_shapes_differs(exported, path):
+def test_verify_finds_another_model_of_the_same_shapes(exported, path):
     keras.utils.set_random_seed(7)
     other = vae(IndependentBernoulli((6,)))
     differences = verify.verify(other, exported / path, x(), rows=20)
@@ -466,7 +466,7 @@ def test_another_model_of_the_same_shapes_differs(exported, path):
     assert [name for name, agrees in by_name.items() if agrees] == [("sample", "z")]
 
 
-def test_a_model_that_was_trained_on_differs(model, exported):
+def test_verify_finds_a_model_that_was_trained_further(model, exported):
     weights = model.get_weights()
     assert all(d.agrees for d in verify.verify(model, exported / "m.tflite", x(), rows=20))
     try:

@@ -1,7 +1,7 @@
-"""Bad tensors for every signature in every runtime: an error or the right answer.
+"""Bad tensors for every signature in every runtime cause an error or give the right result.
 
-Never a crash, a hang or a wrong answer, and what a bad call leaves behind does not spoil
-the next one. The calls are made by `bad_tensors.py`, in one process for each runtime.
+They never cause a crash, a hang or a wrong result, and a bad call does not affect the next
+one. `bad_tensors.py` makes the calls, in one process for each runtime.
 """
 
 import json
@@ -26,7 +26,7 @@ INPUTS = {
     "reconstruct": ("x",),
     "score": ("x", "seed"),
 }
-# The runtime, the artefact that it runs, and how many rows a good call has.
+# For each runtime: the format, the export options and the number of rows of a good call.
 RUNTIMES = {
     "tf_saved_model": ("tf_saved_model", {}, ROWS),
     "c_api": ("tf_saved_model", {}, ROWS),
@@ -34,17 +34,17 @@ RUNTIMES = {
     "litert_fixed": ("litert", {"batch_size": 2}, 2),
     "onnx": ("onnx", {}, ROWS),
 }
-# Beside the table: ONNX takes a 0 in a new shape for "as it was", where `score` makes one
-# axis of draws and rows. So no rows at all are an error there, not an empty answer.
-INSTEAD = {
+# Exceptions from the table. In ONNX a 0 in a new shape means "unchanged", where `score`
+# joins the axes of draws and rows, so a call without rows is an error.
+EXCEPTIONS = {
     ("onnx", "score-all-no_rows"): "error",
     ("litert", "score-all-no_rows"): "either",  # XNNPACK refuses some graphs of no rows
 }
-NEEDS = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
+PACKAGES = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
 
 
 def with_value(value):
-    """Row 1 has one bad value."""
+    """Returns a function that sets one value of row 1."""
 
     def change(array):
         array = array.copy()
@@ -54,16 +54,16 @@ def with_value(value):
     return change
 
 
-def shaped(*shape):
-    """The same numbers in another shape; `n` stands for the rows."""
+def reshape(*shape):
+    """Returns a function that reshapes an array; `n` stands for the number of rows."""
     return lambda a: a.reshape([len(a) if size == "n" else size for size in shape])
 
 
-def rows(count):
+def resize_rows(count):
     return lambda a: np.resize(a, (count, *a.shape[1:]))
 
 
-def typed(dtype):
+def cast(dtype):
     return lambda a: np.abs(a).astype(dtype)
 
 
@@ -71,97 +71,97 @@ def strings(array):
     return np.full(array.shape, "a")
 
 
-# What can be wrong with one input: (id, change of the good array, what must come of it).
-# "nan" is NaN for row 1 and the right values for the others, "right" what the rows give.
+# Faults of one input: (id, change of the good array, expected outcome). "nan" means NaN for
+# row 1 and the right values for the other rows, "right" the right values for all rows.
 
 FLOATS = [
     ("scalar", lambda a: np.float32(a.flat[0]), "error"),
     ("no_batch_axis", lambda a: a[0], "error"),
     ("flat", lambda a: a.reshape(-1), "error"),
-    ("an_axis_behind", lambda a: a[..., None], "error"),
-    ("two_axes_behind", lambda a: a[..., None, None], "error"),
-    ("an_axis_before", lambda a: a[None], "error"),
+    ("axis_appended", lambda a: a[..., None], "error"),
+    ("two_axes_appended", lambda a: a[..., None, None], "error"),
+    ("axis_prepended", lambda a: a[None], "error"),
     ("last_axis_too_long", lambda a: np.concatenate([a, a[..., :1]], -1), "error"),
     ("last_axis_tripled", lambda a: np.concatenate([a, a, a], -1), "error"),
     ("last_axis_empty", lambda a: a[..., :0], "error"),
-    ("float64", typed("float64"), "error"),
-    ("float16", typed("float16"), "error"),
-    ("int32", typed("int32"), "error"),
-    ("uint8", typed("uint8"), "error"),
-    ("bool", typed("bool"), "error"),
+    ("float64", cast("float64"), "error"),
+    ("float16", cast("float16"), "error"),
+    ("int32", cast("int32"), "error"),
+    ("uint8", cast("uint8"), "error"),
+    ("bool", cast("bool"), "error"),
     ("strings", strings, "error"),
     ("nan", with_value(np.nan), "nan"),
     ("inf", with_value(np.inf), "nan"),
     ("minus_inf", with_value(-np.inf), "nan"),
-    ("no_rows", rows(0), "right"),
-    ("one_row", rows(1), "right"),
-    ("more_rows", rows(5), "right"),
+    ("no_rows", resize_rows(0), "right"),
+    ("one_row", resize_rows(1), "right"),
+    ("more_rows", resize_rows(5), "right"),
 ]
-# With as many numbers in all or in a row, and with others; ones that would broadcast.
+# Shapes of the same and of another size, and shapes that would broadcast.
 X = [
     *FLOATS,
     ("above_the_support", with_value(7.0), "nan"),
     ("below_the_support", with_value(-1.0), "nan"),
-    ("no_channels", shaped("n", 4, 4), "error"),
-    ("flat_rows", shaped("n", 16), "error"),
-    ("channels_first", shaped("n", 1, 4, 4), "error"),
-    ("other_sides", shaped("n", 2, 8, 1), "error"),
-    ("halves_of_rows", shaped(-1, 2, 4, 1), "error"),
-    ("two_rows_in_one", shaped(-1, 8, 4, 1), "error"),
+    ("no_channels", reshape("n", 4, 4), "error"),
+    ("flat_rows", reshape("n", 16), "error"),
+    ("channels_first", reshape("n", 1, 4, 4), "error"),
+    ("other_sides", reshape("n", 2, 8, 1), "error"),
+    ("rows_split", reshape(-1, 2, 4, 1), "error"),
+    ("rows_joined", reshape(-1, 8, 4, 1), "error"),
     ("three_channels", lambda a: np.repeat(a, 3, axis=3), "error"),
     ("larger", lambda a: np.zeros((len(a), 8, 8, 1), "float32"), "error"),
     ("smaller", lambda a: a[:, :2], "error"),
-    ("a_pixel", lambda a: a[:, :1, :1], "error"),
+    ("one_pixel", lambda a: a[:, :1, :1], "error"),
 ]
 Z = [
     *FLOATS,
     ("transposed", lambda a: np.resize(a, (LATENT, len(a) + 4)), "error"),
-    ("one_of_a_row", lambda a: a[:, :1], "error"),
-    ("too_few_of_a_row", lambda a: a[:, :-1], "error"),
+    ("one_latent", lambda a: a[:, :1], "error"),
+    ("one_latent_less", lambda a: a[:, :-1], "error"),
     ("outside_the_data", with_value(7.0), "others"),
 ]
 SEED = [
     ("scalar", lambda a: a[0], "error"),
-    ("column", shaped("n", 1), "error"),
-    ("row", shaped(1, "n"), "error"),
+    ("column", reshape("n", 1), "error"),
+    ("row", reshape(1, "n"), "error"),
     ("pairs", lambda a: np.stack([a, a], 1), "error"),
     ("other_int", lambda a: a.astype({4: "int64", 8: "int32"}[a.itemsize]), "error"),
-    ("float32", typed("float32"), "error"),
-    ("float64", typed("float64"), "error"),
-    ("uint8", typed("uint8"), "error"),
-    ("bool", typed("bool"), "error"),
+    ("float32", cast("float32"), "error"),
+    ("float64", cast("float64"), "error"),
+    ("uint8", cast("uint8"), "error"),
+    ("bool", cast("bool"), "error"),
     ("strings", strings, "error"),
-    ("no_rows", rows(0), "right"),
-    ("one_row", rows(1), "right"),  # beside an x of more rows it must not broadcast
-    ("more_rows", rows(5), "right"),
+    ("no_rows", resize_rows(0), "right"),
+    ("one_row", resize_rows(1), "right"),  # must not broadcast to an x with more rows
+    ("more_rows", resize_rows(5), "right"),
 ]
 
 
 def cases(good, fixed):
-    """{id: (signature, arrays by name, what must come of it)}."""
-    made = {}
+    """Returns {id: (signature, arrays by name, expected outcome)}."""
+    cases = {}
     for signature, names in INPUTS.items():
         arrays = {name: good[name] for name in names}
         for name in names:
-            for what, change, wanted in {"x": X, "z": Z, "seed": SEED}[name]:
-                if wanted == "right" and (fixed or len(names) > 1):
-                    wanted = "error"  # the other input has other rows
+            for fault, change, outcome in {"x": X, "z": Z, "seed": SEED}[name]:
+                if outcome == "right" and (fixed or len(names) > 1):
+                    outcome = "error"  # the other input has other rows
                 changed = {**arrays, name: np.asarray(change(good[name]))}
-                made[f"{signature}-{name}-{what}"] = (signature, changed, wanted)
+                cases[f"{signature}-{name}-{fault}"] = (signature, changed, outcome)
             misnamed = {name + "s" if n == name else n: a for n, a in arrays.items()}
-            made[f"{signature}-{name}-misnamed"] = (signature, misnamed, "error")
+            cases[f"{signature}-{name}-misnamed"] = (signature, misnamed, "error")
             missing = {n: a for n, a in arrays.items() if n != name}
-            made[f"{signature}-{name}-missing"] = (signature, missing, "error")
-        for what, count in (("no_rows", 0), ("one_row", 1), ("more_rows", 5)):
-            changed = {name: rows(count)(array) for name, array in arrays.items()}
-            wanted = "error" if fixed else "right"
-            made[f"{signature}-all-{what}"] = (signature, changed, wanted)
-        made[f"{signature}-extra"] = (signature, {**arrays, "y": good["x"]}, "error")
-    made["unknown"] = ("generate", {"x": good["x"]}, "error")
-    return made
+            cases[f"{signature}-{name}-missing"] = (signature, missing, "error")
+        for fault, count in (("no_rows", 0), ("one_row", 1), ("more_rows", 5)):
+            changed = {name: resize_rows(count)(array) for name, array in arrays.items()}
+            outcome = "error" if fixed else "right"
+            cases[f"{signature}-all-{fault}"] = (signature, changed, outcome)
+        cases[f"{signature}-extra"] = (signature, {**arrays, "y": good["x"]}, "error")
+    cases["unknown"] = ("generate", {"x": good["x"]}, "error")
+    return cases
 
 
-def good(count, seed_dtype):
+def good_inputs(count, seed_dtype):
     rng = np.random.default_rng(0)
     return {
         "x": (rng.random((count, *EVENT)) < 0.4).astype(np.float32),
@@ -171,29 +171,34 @@ def good(count, seed_dtype):
 
 
 class Outcomes:
-    """What came of the cases in one runtime: {id: error in words, or outputs by name}."""
+    """The outcomes of the cases in one runtime.
+
+    Attributes:
+        results: dict from case to the text of an error, or to outputs by name.
+        later_errors: dict from case to the error of the next good call, or None.
+    """
 
     def __init__(self, folder, runtime, artefact, count, seed_dtype):
         self.folder, self.log = folder, folder / "log"
         fixed = RUNTIMES[runtime][1].get("batch_size")
-        self.good = good(count, seed_dtype)
+        self.good = good_inputs(count, seed_dtype)
         self.cases = cases(self.good, fixed)
-        self.of, self.spoilt = {}, {}
-        feeds, listed = {}, []
+        self.results, self.later_errors = {}, {}
+        feeds, remaining = {}, []
         for signature, names in INPUTS.items():
             feeds |= {f"{signature}/{name}": self.good[name] for name in names}
         for case, (signature, arrays, _) in self.cases.items():
             keys = {name: f"{case} {name}" for name in arrays}
             feeds |= {keys[name]: array for name, array in arrays.items()}
-            listed.append([case, signature, keys])
+            remaining.append([case, signature, keys])
         np.savez(folder / "feeds.npz", **feeds)
-        while listed:  # again after a crash, from the case that follows
-            listed = self.run(runtime.removesuffix("_fixed"), artefact, listed)
+        while remaining:  # after a crash, continues with the next case
+            remaining = self.run(runtime.removesuffix("_fixed"), artefact, remaining)
 
-    def run(self, runtime, artefact, listed):
-        """Runs cases until one of them ends the process; returns those that are left."""
+    def run(self, runtime, artefact, remaining):
+        """Runs cases until one of them ends the process; returns the remaining cases."""
         cases = self.folder / "cases.json"
-        cases.write_text(json.dumps(listed))
+        cases.write_text(json.dumps(remaining))
         self.log.write_text("")
         process = subprocess.Popen(
             [sys.executable, SCRIPT, runtime, artefact, cases,
@@ -201,22 +206,22 @@ class Outcomes:
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            _, said = process.communicate(timeout=60)
-            how = f"the process ended with {process.returncode}: {said[-300:]}"
+            _, output = process.communicate(timeout=60)
+            failure = f"the process ended with {process.returncode}: {output[-300:]}"
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            how = "the process hung"
+            failure = "the process hung"
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        for case, error, spoilt in (line for line in lines if len(line) == 3):
-            self.of[case], self.spoilt[case] = error, spoilt
+        for case, error, later_error in (line for line in lines if len(line) == 3):
+            self.results[case], self.later_errors[case] = error, later_error
             if error is None:
-                self.of[case] = dict(np.load(self.folder / f"{case}.npz"))
+                self.results[case] = dict(np.load(self.folder / f"{case}.npz"))
         if process.returncode == 0:
             return []
-        assert lines and len(lines[-1]) == 1, how  # or it was none of the cases
-        self.of[lines[-1][0]] = RuntimeError(how)
-        return listed[[case for case, *_ in listed].index(lines[-1][0]) + 1 :]
+        assert lines and len(lines[-1]) == 1, failure  # outside of the cases
+        self.results[lines[-1][0]] = RuntimeError(failure)
+        return remaining[[case for case, *_ in remaining].index(lines[-1][0]) + 1 :]
 
 
 @pytest.fixture(scope="module")
@@ -228,14 +233,14 @@ def model():
 
 @pytest.fixture(scope="module")
 def outcomes(model, tmp_path_factory):
-    """A function of the name of a runtime; its cases run when it is first asked for."""
-    folder, done = tmp_path_factory.mktemp("bad"), {}
+    """A function from the name of a runtime to its outcomes, computed on first use."""
+    folder, cache = tmp_path_factory.mktemp("bad"), {}
 
-    def of(runtime):
+    def run_cases(runtime):
         format, options, count = RUNTIMES[runtime]
-        for package in NEEDS.get(format, ()):
+        for package in PACKAGES.get(format, ()):
             pytest.importorskip(package)
-        if runtime not in done:
+        if runtime not in cache:
             suffix = f"{options}.tflite" if format == "litert" else ""
             path = folder / f"{format}{suffix}"
             if not path.exists():
@@ -244,16 +249,16 @@ def outcomes(model, tmp_path_factory):
                 path.with_name("names.json").write_text(json.dumps(graph_names(path)))
             (folder / f"{runtime}-work").mkdir()
             dtype = "int64" if format == "tf_saved_model" else "int32"
-            done[runtime] = Outcomes(
+            cache[runtime] = Outcomes(
                 folder / f"{runtime}-work", runtime, path, count, dtype
             )
-        return done[runtime]
+        return cache[runtime]
 
-    return of
+    return run_cases
 
 
 def graph_names(path):
-    """For each signature the names in the graph of its inputs and, marked, its outputs."""
+    """Returns for each signature the graph names of its inputs and "output ..." names."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
@@ -265,57 +270,61 @@ def graph_names(path):
 
 
 @pytest.fixture(scope="module")
-def answer(model):
-    """What the model itself gives for good input."""
-    every, known = signatures.build_signatures(model, 3), {}
+def reference(model):
+    """A function that returns the outputs of the model for good input."""
+    functions, cache = signatures.build_signatures(model, 3), {}
 
-    def answer(signature, arrays):
-        # Most cases, and the same ones of other runtimes, ask for one and the same.
+    def compute(signature, arrays):
+        # Most cases, also those of other runtimes, need the same outputs.
         key = signature, *((name, a.shape, a.tobytes()) for name, a in arrays.items())
-        if key not in known:
-            outputs = every[signature].function(**arrays)
-            known[key] = {name: value.numpy() for name, value in outputs.items()}
-        return known[key]
+        if key not in cache:
+            outputs = functions[signature].function(**arrays)
+            cache[key] = {name: value.numpy() for name, value in outputs.items()}
+        return cache[key]
 
-    return answer
+    return compute
 
 
 @pytest.mark.parametrize("signature", [*INPUTS, "generate"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_bad_tensors(outcomes, answer, runtime, signature):
-    """Each input of each signature with each fault; "generate" is none of them."""
-    outcome, wrong = outcomes(runtime), {}
-    for case, (name, arrays, wanted) in outcome.cases.items():
+def test_bad_tensors_cause_an_error_or_give_the_right_outputs(
+    outcomes, reference, runtime, signature
+):
+    """Each input of each signature has each fault; "generate" is no signature."""
+    outcome, failures = outcomes(runtime), {}
+    for case, (name, arrays, expected) in outcome.cases.items():
         if name == signature:
-            wanted = INSTEAD.get((runtime, case), wanted)
+            expected = EXCEPTIONS.get((runtime, case), expected)
             try:
-                check(outcome, answer, case, signature, arrays, wanted)
+                assert_outcome(outcome, reference, case, signature, arrays, expected)
             except (AssertionError, RuntimeError) as error:
-                wrong[case] = str(error)
-    assert not wrong, wrong
+                failures[case] = str(error)
+    assert not failures, failures
 
 
-def check(outcome, answer, case, signature, arrays, wanted):
-    """Assert that what came of a case is what is wanted."""
-    came = outcome.of[case]
-    if isinstance(came, Exception):
-        raise came
-    if wanted == "either":
-        wanted = "error" if isinstance(came, str) else "right"
-    assert not outcome.spoilt[case], f"the next good call: {outcome.spoilt[case]}"
-    if wanted == "error":
-        shapes = isinstance(came, dict) and {name: v.shape for name, v in came.items()}
-        assert isinstance(came, str) and came.partition(": ")[2], f"an answer: {shapes}"
+def assert_outcome(outcome, reference, case, signature, arrays, expected):
+    """Assert that a case has the expected outcome."""
+    result = outcome.results[case]
+    if isinstance(result, Exception):
+        raise result
+    if expected == "either":
+        expected = "error" if isinstance(result, str) else "right"
+    assert not outcome.later_errors[case], (
+        f"the next good call: {outcome.later_errors[case]}"
+    )
+    if expected == "error":
+        shapes = isinstance(result, dict) and {name: v.shape for name, v in result.items()}
+        assert isinstance(result, str) and result.partition(": ")[2], f"outputs: {shapes}"
         return
-    assert isinstance(came, dict), came
-    if wanted != "right":
+    assert isinstance(result, dict), result
+    if expected != "right":
         arrays = {name: outcome.good[name] for name in arrays}
-    right = answer(signature, arrays)
-    assert came.keys() == right.keys()
+    right = reference(signature, arrays)
+    assert result.keys() == right.keys()
     for name, value in right.items():
-        got = came[name]
-        assert got.shape == value.shape, name
-        if wanted != "right":
-            assert wanted == "others" or np.isnan(got[1]).all(), name
-            got, value = np.delete(got, 1, 0), np.delete(value, 1, 0)
-        np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-5, err_msg=name)
+        actual = result[name]
+        assert actual.shape == value.shape, name
+        if expected != "right":
+            assert expected == "others" or np.isnan(actual[1]).all(), name
+            actual, value = np.delete(actual, 1, 0), np.delete(value, 1, 0)
+        np.testing.assert_allclose(actual, value, rtol=1e-5, atol=1e-5, err_msg=name)

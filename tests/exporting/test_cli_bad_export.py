@@ -1,7 +1,8 @@
-"""What `keras-vae export` and `keras-vae verify` refuse: see `tests/cli/test_bad_input.py`.
+"""Bad input of `keras-vae export` and `keras-vae verify`.
 
-What the package checks itself is in `test_bad_arguments.py`; here is how the command line
-says it, with the option as it is typed, or RUN, DATA or ARTEFACT, and nothing written.
+As in `tests/cli/test_bad_input.py`, the message names the option as it is typed, or RUN,
+DATA or ARTEFACT, and no file is written. The checks of the Python functions are tested in
+`test_bad_arguments.py`.
 """
 
 import os
@@ -36,9 +37,9 @@ pytest.importorskip("tensorflow_serving")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A run, its twin of another seed, and two artefacts of the run."""
-    folder = tmp_path_factory.mktemp("made")
+def source_folder(tmp_path_factory):
+    """A run, a second run with another seed, and two artefacts of the first run."""
+    folder = tmp_path_factory.mktemp("source")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         skip_report(patch)
@@ -46,23 +47,23 @@ def made(tmp_path_factory):
         write_file("a.npy", ROWS)
         assert_succeeds("train a.npy --out run")
         assert_succeeds("train a.npy --out twin --seed 1")
-        more = "export run --to litert --score-samples 2"
-        assert_succeeds(f"{more} --out m.tflite")
-        assert_succeeds(f"{more} --out q.tflite --quantize dynamic")
+        command = "export run --to litert --score-samples 2"
+        assert_succeeds(f"{command} --out m.tflite")
+        assert_succeeds(f"{command} --out q.tflite --quantize dynamic")
         write_file("images/a.txt", "mine")
     return folder
 
 
 @pytest.fixture(autouse=True)
-def folder(made, tmp_path, monkeypatch):
-    return refusals.work_in_copy(made, tmp_path / "work", monkeypatch)
+def folder(source_folder, tmp_path, monkeypatch):
+    return refusals.work_in_copy(source_folder, tmp_path / "work", monkeypatch)
 
 
 LITERT, ONNX, SERVING = (f"export run --to {to}" for to in ("litert", "onnx", "serving"))
 VERIFY = "verify m.tflite run"
 
 
-def test_export_takes_a_run():
+def test_export_needs_a_run():
     assert_commands_refused([
         ("export gone --to litert", "RUN", "gone"),
         ("export gone --to serving", "RUN", "gone"),
@@ -80,7 +81,7 @@ def test_export_takes_a_run():
     )
 
 
-def test_what_the_card_says_of_a_run_must_be_whole():
+def test_damaged_files_of_a_run_that_the_card_needs_are_refused():
     damages = DAMAGES | {"missing": None}
     assert_each_damage_refused("run/metrics.csv", damages, ONNX, "RUN", "metrics.csv")
     damages = DAMAGES | {"list": "[1]"}
@@ -91,7 +92,7 @@ def test_what_the_card_says_of_a_run_must_be_whole():
         assert_each_damage_refused(name, damages, LITERT, "RUN", file)
 
 
-def test_commands_must_be_whole():
+def test_missing_and_unknown_arguments_are_refused():
     rows = [
         ("export --to litert", "RUN"),
         ("export run", "--to"),
@@ -119,7 +120,7 @@ def test_options_of_another_target_are_refused():
     ])  # fmt: skip
 
 
-def test_values_are_checked():
+def test_values_of_options_are_checked():
     assert_commands_refused([
         (f"{SERVING} --name a/b", "--name", "a/b"),
         (f"{SERVING} --name ..", "--name", ".."),
@@ -164,7 +165,7 @@ def test_int8_and_verify_need_the_data_of_the_run():
         assert_each_damage_refused("a.npy", damages, command, "DATA", "a.npy")
 
 
-def test_verify_takes_an_artefact_and_a_run():
+def test_verify_needs_an_artefact_and_a_run():
     assert_commands_refused([
         ("verify run m.tflite", "RUN", "m.tflite"),
         ("verify m.tflite gone", "RUN", "gone"),
@@ -186,12 +187,12 @@ def test_verify_names_a_damaged_artefact():
     assert_each_damage_refused("m.tflite", damages, VERIFY, "ARTEFACT", "checksum")
     damages = {"missing": None, "text": "{]", "entry": delete_key("signatures")}
     assert_each_damage_refused("m.card.json", damages, VERIFY, "ARTEFACT", "m.card.json")
-    # Of another format, which its runtime alone finds out.
+    # Another format, which only the runtime detects.
     damages = {"format": change_json(lambda card: card.update(format="onnx"))}
     assert_each_damage_refused("m.card.json", damages, VERIFY, "ARTEFACT", "onnx")
 
 
-def test_an_artefact_of_another_run():
+def test_verify_finds_an_artefact_of_another_run():
     before = tree()
     result = run_command("verify m.tflite twin -n 20")
     assert result.exit_code == 1, result.output
@@ -200,9 +201,9 @@ def test_an_artefact_of_another_run():
     assert_unchanged(before)
 
 
-def test_a_quantised_artefact():
+def test_a_quantised_artefact_needs_the_same_weights():
     assert run_command("verify q.tflite run -n 20").exit_code == 0
-    # What differs could be the quantisation, so that the weights are compared first.
+    # Quantisation causes differences, so the weights are compared first.
     assert_command_refused(
         "verify q.tflite twin", "ARTEFACT", "weights", received="q.tflite"
     )
@@ -212,7 +213,7 @@ def test_a_quantised_artefact():
     )
 
 
-def test_a_run_that_went_on():
+def test_verify_finds_a_run_that_was_trained_further():
     before = run_command(f"{VERIFY} -n 20")
     assert before.exit_code == 0, before.output
     path = pathlib.Path("run/model.keras")

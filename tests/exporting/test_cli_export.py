@@ -1,4 +1,4 @@
-"""`keras-vae export` and `keras-vae verify` on a run, as a user types them."""
+"""The commands `keras-vae export` and `keras-vae verify`."""
 
 import json
 
@@ -13,14 +13,14 @@ from tests.refusals import skip_report
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
 
 
-def command(*args):
+def run_command(*args):
     result = CliRunner().invoke(cli.app, list(map(str, args)))
     return result.exit_code, result.output
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs on one table, of different seeds."""
+    """Two runs with the same table and different seeds."""
     folder = tmp_path_factory.mktemp("cli")
     table = folder / "t.csv"
     x = np.random.default_rng(0).normal(5.0, 2.0, size=(60, 3))
@@ -29,61 +29,61 @@ def runs(tmp_path_factory):
                "--baselines", "none", "--no-xla"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for seed in (0, 1):
-            code, said = command(
+            code, output = run_command(
                 "train", table, "--out", folder / f"run{seed}", "--seed", seed, *options
             )
-            assert code == 0, said
-            skip_report(patch)  # the second is only there to differ
+            assert code == 0, output
+            skip_report(patch)  # for the second run
     return folder
 
 
 @pytest.mark.parametrize(
-    ("options", "where"),
+    ("options", "path"),
     [
         (["serving", "--name", "tables"], "serving/tables/1"),
         (["litert", "--batch-size", "4", "--score-samples", "3"], "model.tflite"),
         (["litert", "--quantize", "int8", "--out", "{run}/q.tflite"], "q.tflite"),
-        # The command does as for the others; the format has tests of its own.
+        # The command is the same for all formats, and ONNX has its own tests.
         pytest.param(["onnx"], "onnx", marks=pytest.mark.slow),
     ],
     ids=["serving", "litert", "int8", "onnx"],
 )
-def test_an_export_is_verified(runs, options, where):
+def test_an_export_is_verified(runs, options, path):
     for package in {"serving": ("tensorflow_serving",), "onnx": ("tf2onnx",)}.get(
         options[0], ()
     ):
         pytest.importorskip(package)
     run, other = runs / "run0", runs / "run1"
     options = [option.format(run=run) for option in options]
-    code, said = command("export", run, "--to", *options)
-    assert code == 0 and said.split()[-1] == str(run / where), said
-    code, said = command("verify", run / where, run, "-n", "50")
-    assert code == 0 and "50 rows and seeds were compared" in said, said
-    assert ("quantised" in said) == ("int8" in options)
-    if "int8" in options:  # whose differences could be its own
-        code, said = command("verify", run / where, other, "-n", "50")
-        assert code == 2 and "other weights" in said
+    code, output = run_command("export", run, "--to", *options)
+    assert code == 0 and output.split()[-1] == str(run / path), output
+    code, output = run_command("verify", run / path, run, "-n", "50")
+    assert code == 0 and "50 rows and seeds were compared" in output, output
+    assert ("quantised" in output) == ("int8" in options)
+    if "int8" in options:  # quantisation could cause the differences
+        code, output = run_command("verify", run / path, other, "-n", "50")
+        assert code == 2 and "other weights" in output
     elif "litert" in options:  # the comparison is the same for all
-        code, said = command("verify", run / where, other, "-n", "50")
-        assert code == 1 and "DIFFERS" in said
-    code, said = command("export", run, "--to", *options)
+        code, output = run_command("verify", run / path, other, "-n", "50")
+        assert code == 1 and "DIFFERS" in output
+    code, output = run_command("export", run, "--to", *options)
     if options[0] == "serving":
         assert code == 0 and (run / "serving/tables/2").is_dir()
     else:
-        assert code == 2 and "nothing is overwritten" in said
+        assert code == 2 and "nothing is overwritten" in output
 
 
-def test_the_card_says_what_was_done(runs, tmp_path):
+def test_the_card_describes_training_and_preprocessing(runs, tmp_path):
     path = tmp_path / "m.tflite"
-    code, _ = command("export", runs / "run0", "--to", "litert", "--out", path)
+    code, _ = run_command("export", runs / "run0", "--to", "litert", "--out", path)
     assert code == 0
-    # Also for those who read JSON without NaN, as browsers do.
+    # Also valid for readers of JSON without NaN, such as browsers.
     json.loads((tmp_path / "m.card.json").read_text(), parse_constant=pytest.fail)
     card = verify.read_card(path)
     evaluation = json.loads((runs / "run0" / "evaluation.json").read_text())
     assert card["training"]["test_elbo"] == evaluation["test_elbo"]
     assert card["training"]["data"] == "t.csv" and card["training"]["epochs"] == 2
-    # What was standardised can be undone by who has the card alone.
+    # The card has the means and scales of the standardisation.
     scaler = json.loads((runs / "run0" / "scaler.json").read_text())
     assert card["preprocessing"]["standardise"] == scaler
     assert card["model"]["likelihood"]["class_name"] == "IndependentNormal"

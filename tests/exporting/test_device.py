@@ -1,4 +1,4 @@
-"""export/device: the command runs without TensorFlow, the snippets name what there is."""
+"""export/device: the command runs without TensorFlow, the snippets use valid names."""
 
 import json
 import pathlib
@@ -15,13 +15,13 @@ from tests.zoo import ZOO
 DEVICE = pathlib.Path(__file__).parents[2] / "export" / "device"
 SEEDS = [7, -3, 2**31 - 1, 7, 0]
 
-# Runs a script as python would, and tells what it imported.
-RUN = """
+# Runs a script as `python` does and asserts that it imports no large package.
+WRAPPER = """
 import runpy, sys
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
-foreign = {"tensorflow", "keras", "tf_keras", "keras_vae"} & set(sys.modules)
-assert not foreign, foreign
+imported = {"tensorflow", "keras", "tf_keras", "keras_vae"} & set(sys.modules)
+assert not imported, imported
 """
 
 
@@ -39,24 +39,24 @@ def folder(model, tmp_path_factory):
     return folder
 
 
-def run(*args):
-    command = [sys.executable, "-P", "-c", RUN, DEVICE / "sample.py", *args]
+def run_script(*args):
+    command = [sys.executable, "-P", "-c", WRAPPER, DEVICE / "sample.py", *args]
     return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=100)
 
 
 @pytest.mark.parametrize("name", ["any", "two"])
-def test_the_same_seeds_as_in_python(model, folder, name):
+def test_seeds_give_the_same_samples_as_in_python(model, folder, name):
     out = folder / f"{name}.npz"
-    process = run(folder / f"{name}.tflite", "--seeds", *SEEDS, "--out", out)
+    process = run_script(folder / f"{name}.tflite", "--seeds", *SEEDS, "--out", out)
     assert process.returncode == 0, process.stderr
-    got = np.load(out)
-    np.testing.assert_array_equal(got["seed"], SEEDS)
-    np.testing.assert_array_equal(got["x"], model.sample(seeds=SEEDS))
+    actual = np.load(out)
+    np.testing.assert_array_equal(actual["seed"], SEEDS)
+    np.testing.assert_array_equal(actual["x"], model.sample(seeds=SEEDS))
     mean = model.sample(seeds=SEEDS, mean=True)
-    np.testing.assert_allclose(got["mean"], mean, atol=1e-5)  # other orders of summation
+    np.testing.assert_allclose(actual["mean"], mean, atol=1e-5)  # sums in another order
 
 
-def test_a_picture(tmp_path):
+def test_save_png_places_the_images(tmp_path):
     from PIL import Image
 
     save_png = runpy.run_path(str(DEVICE / "sample.py"))["save_png"]
@@ -69,7 +69,7 @@ def test_a_picture(tmp_path):
         assert not pixels[6:, 7:].any()
 
 
-def test_what_it_refuses(folder, tmp_path):
+def test_bad_input_of_the_command_is_refused(folder, tmp_path):
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"no model")
     model, out = folder / "any.tflite", tmp_path / "x.npz"
@@ -82,14 +82,14 @@ def test_what_it_refuses(folder, tmp_path):
         (model, 1, tmp_path / "absent" / "x.npz", "No such file"),
         (model, 1, tmp_path / "x.png", r"rows of shape \(5, 7, 2\) are no images"),
     ):
-        process = run(path, "--seeds", seed, "--out", target)
+        process = run_script(path, "--seeds", seed, "--out", target)
         assert process.returncode in (1, 2)
         assert "Traceback" not in process.stderr
         assert re.search(words, process.stderr), process.stderr
     assert not list(tmp_path.glob("x.*"))
 
 
-# How each language names a signature, its inputs and its outputs.
+# Patterns of the names of a signature, its inputs and its outputs in each language.
 NAMES = {
     "python": (r'signature_runner\("(\w+)"', r"\brun\((\w+)=", r'outputs\["(\w+)"\]'),
     "kotlin": (r'outputs, "(\w+)"\)', r'inputs = .*"(\w+)" to', r'outputs = .*"(\w+)" to'),
@@ -103,7 +103,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("language", NAMES)
-def test_the_snippets_name_what_there_is(folder, language):
+def test_the_snippets_use_existing_names(folder, language):
     text = (DEVICE / "README.md").read_text()
     card = json.loads((folder / "any.card.json").read_text())
     blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""An export that is killed leaves the new artefact whole, or nothing of it."""
+"""Exports are atomic: after a kill the new artefact is complete or absent."""
 
 import os
 import pathlib
@@ -16,23 +16,25 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and for
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(tmp_path, run_module, kills):
-    said = run_module("tests.exporting.killed", tmp_path, kills, kills)
-    count, during = map(int, said.split()[-2:])
+def test_exports_killed_at_random_moments_leave_complete_artefacts(
+    tmp_path, run_module, kills
+):
+    output = run_module("tests.exporting.killed", tmp_path, kills, kills)
+    count, interrupted = map(int, output.split()[-2:])
     versions = sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit())
-    assert count and versions and during  # some were killed in the middle
+    assert count and versions and interrupted  # some kills were during an export
     newest = tf.saved_model.load(tmp_path / str(versions[-1]))
     mean = newest.signatures["decode"](z=tf.zeros((1, 2)))["mean"]
     assert np.isfinite(mean).all()
-    # What the killed left is hidden, and exports of later days remove it.
-    left = list(tmp_path.glob(".keras-vae-*"))
-    assert left
-    for folder in left[1:]:
+    # Killed exports leave hidden folders, which exports of later days remove.
+    leftovers = list(tmp_path.glob(".keras-vae-*"))
+    assert leftovers
+    for folder in leftovers[1:]:
         os.utime(folder, (0, 0))
     with atomic.creating(tmp_path / "next") as part:
         part.mkdir()
-    # What is a day old nobody works on; the others may be another machine's.
-    assert list(tmp_path.glob(".keras-vae-*")) == left[:1]
+    # Folders older than a day are stale; newer ones may be in use by another machine.
+    assert list(tmp_path.glob(".keras-vae-*")) == leftovers[:1]
     assert (tmp_path / "next").is_dir()
 
 
@@ -50,10 +52,10 @@ def vae():
 def test_a_failed_export_leaves_nothing(vae, tmp_path, monkeypatch):
     vae.export(tmp_path / "1", names=["decode"])
 
-    def full(*_):
+    def raise_no_space(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", full)
+    monkeypatch.setattr(os, "rename", raise_no_space)
     with pytest.raises(OSError, match="No space"):
         vae.export(tmp_path / "2", names=["decode"])
     monkeypatch.undo()
@@ -62,9 +64,9 @@ def test_a_failed_export_leaves_nothing(vae, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["1", "m.tflite"])
-def test_what_is_whole_stays_when_it_is_interrupted(tmp_path, monkeypatch, name):
+def test_a_complete_artefact_remains_after_an_interruption(tmp_path, monkeypatch, name):
     def stop(path):
-        if path == tmp_path:  # after all was put in place
+        if path == tmp_path:  # after the final move
             raise KeyboardInterrupt
 
     monkeypatch.setattr(atomic, "sync", stop)
@@ -76,14 +78,14 @@ def test_what_is_whole_stays_when_it_is_interrupted(tmp_path, monkeypatch, name)
     assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
-def test_nothing_is_overwritten(vae, tmp_path):
+def test_an_export_does_not_overwrite_files(vae, tmp_path):
     for name, format in (("1", "tf_saved_model"), ("a.tflite", "litert"), ("o", "onnx")):
         path = tmp_path / name
         path.write_text("mine")
         with pytest.raises(ValueError, match="must not exist"):
             vae.export(path, format=format)
         assert path.read_text() == "mine"
-    # Also where it appears while the export runs: a reader never sees a mixture.
+    # Also if the path appears during the export: files are never mixed.
     late = tmp_path / "late"
     with pytest.raises(ValueError, match="made by another"), atomic.creating(late) as part:
         part.mkdir()
@@ -103,7 +105,7 @@ def test_nothing_is_overwritten(vae, tmp_path):
         assert [(p.name, p.read_text()) for p in file.parent.iterdir()] == [
             (first, "theirs")
         ]
-    # A card that was left behind, whose file went elsewhere, is somebody's too.
+    # An existing card without its file is not overwritten, either.
     (tmp_path / "c.card.json").write_text("mine")
     with pytest.raises(ValueError, match="c.card.json"):
         vae.export(tmp_path / "c.tflite", format="litert")
@@ -111,18 +113,18 @@ def test_nothing_is_overwritten(vae, tmp_path):
         vae.export(tmp_path / "folder.tflite")
 
 
-def test_a_server_can_read_what_is_written(vae, tmp_path):
+def test_exported_files_are_readable_for_other_users(vae, tmp_path):
     mask = os.umask(0o022)
     try:
         path = vae.export(tmp_path / "v" / "1", names=["decode"])
     finally:
         os.umask(mask)
-    for place in (path.parent, path, *path.rglob("*")):
-        assert place.stat().st_mode & 0o444 == 0o444, place
+    for file in (path.parent, path, *path.rglob("*")):
+        assert file.stat().st_mode & 0o444 == 0o444, file
     assert path == pathlib.Path(tmp_path, "v", "1")
 
 
-def test_a_changed_file_is_found(vae, tmp_path):
+def test_a_changed_or_missing_file_is_detected(vae, tmp_path):
     path = vae.export(tmp_path / "1", names=["decode"])
     verify.read_card(path)
     file = path / "saved_model.pb"

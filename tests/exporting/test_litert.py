@@ -1,4 +1,4 @@
-"""A LiteRT file gives what the model gives, from float32, half precision or int8."""
+"""LiteRT returns the same outputs as the model: float32, half precision, quantised."""
 
 import json
 
@@ -20,7 +20,7 @@ pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
 
 
 @parametrize_rows(COVERED)
-def test_litert(exports, name):
+def test_litert_returns_the_same_as_the_model(exports, name):
     assert_same(*exports.results("litert", run_together(name, COVERED))[name])
 
 
@@ -35,23 +35,25 @@ def test_litert_has_builtin_operators_only(exports, name):
     assert all(code.builtinCode != custom for code in model.operatorCodes)
 
 
-def test_the_same_seed_is_the_same_sample_for_users(exports):
+def test_litert_draws_the_same_sample_for_the_same_seed(exports):
     model = exports.models["conv"]
-    _, got = exports.results("litert", run_together("conv", COVERED))["conv"]
-    seeds = np.arange(SEEDS) - SEEDS // 2  # as `expected` takes them
-    np.testing.assert_array_equal(got["sample/x"], model.sample(seeds=seeds))
+    _, actual = exports.results("litert", run_together("conv", COVERED))["conv"]
+    seeds = np.arange(SEEDS) - SEEDS // 2  # as in `Exports.expected`
+    np.testing.assert_array_equal(actual["sample/x"], model.sample(seeds=seeds))
     np.testing.assert_allclose(
-        got["reconstruct/mean"][:24], model.predict(exports.x["conv"], verbose=0), atol=1e-5
+        actual["reconstruct/mean"][:24],
+        model.predict(exports.x["conv"], verbose=0),
+        atol=1e-5,
     )
     np.testing.assert_allclose(
-        got["encode/mean"][:24], model.encode(exports.x["conv"]).mean(), atol=1e-5
+        actual["encode/mean"][:24], model.encode(exports.x["conv"]).mean(), atol=1e-5
     )
 
 
-def test_a_verdict_can_be_bad(exports, tmp_path):
+def test_verify_finds_changed_weights(exports, tmp_path):
     model, x = exports.models["shared_scale"], exports.x["shared_scale"]
     path = exports.path("shared_scale", "litert")
-    assert all(one.agrees for one in verify.verify(model, path, x, rows=50))
+    assert all(d.agrees for d in verify.verify(model, path, x, rows=50))
     kernel = model.decoder.weights[0]
     before = kernel.numpy()
     kernel.assign(before * 1.001)
@@ -69,7 +71,7 @@ def test_half_precision_is_exported_in_float32(tmp_path, policy):
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(50, 6)).astype(np.float32)
 
     def build():
-        normalization = keras.layers.Normalization()  # derives state from its weights
+        normalization = keras.layers.Normalization()  # has state derived from its weights
         normalization.adapt(x)
         encoder = keras.Sequential([normalization, kv.nets.MLP([8], "tanh")])
         decoder = keras.Sequential([kv.nets.MLP([8]), keras.layers.BatchNormalization()])
@@ -82,21 +84,21 @@ def test_half_precision_is_exported_in_float32(tmp_path, policy):
         half = build()
     finally:
         keras.config.set_dtype_policy(before)
-    whole = build()
-    for one, other in zip(whole.weights, half.weights, strict=True):
+    full = build()
+    for one, other in zip(full.weights, half.weights, strict=True):
         one.assign(keras.ops.cast(other, one.dtype))
-    whole.encoder.layers[0].finalize_state()
+    full.encoder.layers[0].finalize_state()
     path = half.export(tmp_path / "m.tflite", format="litert", names=["encode", "sample"])
-    # The artefact is the model's twin that has always been in float32.
-    feeds, wanted = verify.expected(whole, verify.read_card(path), x, rows=50)
-    ((got, _),) = verify.run([{"runtime": "litert", "artefact": path, "feeds": feeds}])
-    assert_same(wanted, got)
-    # What `verify` compares with is that twin, too.
-    _, of_half = verify.expected(half, verify.read_card(path), x, rows=50)
-    assert_same(wanted, of_half)
+    # The artefact equals the same model built in float32.
+    feeds, expected = verify.expected(full, verify.read_card(path), x, rows=50)
+    ((actual, _),) = verify.run([{"runtime": "litert", "artefact": path, "feeds": feeds}])
+    assert_same(expected, actual)
+    # `verify` also compares with the model built in float32.
+    _, half_expected = verify.expected(half, verify.read_card(path), x, rows=50)
+    assert_same(expected, half_expected)
 
 
-def test_half_precision_that_cannot_be_built_anew(tmp_path):
+def test_half_precision_that_cannot_be_rebuilt_is_refused(tmp_path):
     before = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -117,8 +119,8 @@ QUANTIZED = {"float16": 0.02, "dynamic": 0.1, "int8": 0.3}
 
 
 @pytest.mark.parametrize("quantize", QUANTIZED)
-def test_quantisation_leaves_the_noise_exact(tmp_path, quantize):
-    # Of a size that is worth it: the converter leaves weights of under 1024 elements.
+def test_quantisation_keeps_the_noise_exact(tmp_path, quantize):
+    # Large enough: the converter does not quantise weights under 1024 elements.
     x = np.random.default_rng(0).uniform(size=(40, 8, 8, 1)).astype(np.float32)
     model = kv.VAE(
         kv.nets.MLP([64]),
@@ -127,14 +129,14 @@ def test_quantisation_leaves_the_noise_exact(tmp_path, quantize):
         latent_dim=16,
         seed=0,
     )
-    more = {"representative_data": x} if quantize == "int8" else {}
+    data = {"representative_data": x} if quantize == "int8" else {}
     names = ["encode", "decode", "sample"]
-    options = {"names": names, "quantize": quantize, "batch_size": 1, **more}
+    options = {"names": names, "quantize": quantize, "batch_size": 1, **data}
     path = model.export(tmp_path / "q.tflite", format="litert", **options)
     differences = verify.verify(model, path, x, rows=200)
     by_output = {(d.signature, d.output): d for d in differences}
     assert by_output["sample", "z"].agrees and by_output["sample", "z"].largest < 1e-5
-    # The rest is near, and not the same: it is quantised.
+    # The other outputs are close but not equal.
     mean = by_output["decode", "mean"]
     assert mean.agrees is None and 1e-6 < mean.largest < QUANTIZED[quantize]
     assert by_output["sample", "x"].differ < 0.02
@@ -142,18 +144,18 @@ def test_quantisation_leaves_the_noise_exact(tmp_path, quantize):
     with pytest.raises(ValueError, match="exported from other weights"):
         verify.verify(model, path, x)
     z = np.zeros((3, 16), np.float32)
-    z[1, 5] = np.nan  # stays NaN, and no number is made of it
+    z[1, 5] = np.nan  # must stay NaN
     feeds = {"decode/z": z}
-    ((got, _),) = verify.run([{"runtime": "litert", "artefact": path, "feeds": feeds}])
-    for value in got.values():
+    ((actual, _),) = verify.run([{"runtime": "litert", "artefact": path, "feeds": feeds}])
+    for value in actual.values():
         bad = np.isnan(value.reshape(3, -1))
         assert bad[1].all() and not bad[[0, 2]].any()
 
 
-def test_a_fixed_batch_is_what_it_says(exports, tmp_path):
+def test_a_fixed_batch_size_is_in_the_card_and_verified(exports, tmp_path):
     model, x = exports.models["conv"], exports.x["conv"]
     options = {"batch_size": 7, "names": ["encode", "sample", "score"], "num_samples": 3}
     path = model.export(tmp_path / "b.tflite", format="litert", **options)
     card = json.loads((tmp_path / "b.card.json").read_text())
     assert card["signatures"]["sample"]["inputs"]["seed"]["shape"] == [7]
-    assert all(one.agrees for one in verify.verify(model, path, x, rows=30))
+    assert all(d.agrees for d in verify.verify(model, path, x, rows=30))

@@ -1,4 +1,4 @@
-"""A folder of .onnx files gives what the model gives."""
+"""ONNX files return the same outputs as the model."""
 
 import pytest
 
@@ -14,5 +14,5 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 
 @parametrize_rows(COVERED_IN_ONNX)
-def test_onnx(exports, name):
+def test_onnx_returns_the_same_as_the_model(exports, name):
     assert_same(*exports.results("onnx", run_together(name, COVERED_IN_ONNX))[name])

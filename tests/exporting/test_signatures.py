@@ -1,4 +1,4 @@
-"""The functions that are exported: row by row, NaN for bad rows, the terms of the bound."""
+"""Exported functions: independent rows, NaN for bad rows, terms of the bound."""
 
 import warnings
 
@@ -10,16 +10,16 @@ import keras_vae as kv
 from keras_vae.exporting import signatures
 
 
-def test_a_part_without_a_formula_is_named(exports, tmp_path):
+def test_a_prior_that_cannot_sample_from_noise_is_refused(exports, tmp_path):
     model = exports.models["learned_prior"]
     with pytest.raises(ValueError, match="'sample' cannot.*LearnedNormal.*names="):
         model.export(tmp_path / "new")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_functions_do_not_mix_rows(exports):
+def test_signatures_do_not_mix_rows(exports):
     for name, model in exports.models.items():
-        every = signatures.build_signatures(model, 3)
+        functions = signatures.build_signatures(model, 3)
         x = model.as_float(exports.x[name][:6]).numpy()
         condition = model.example_condition(6)
         values = {
@@ -29,8 +29,8 @@ def test_the_functions_do_not_mix_rows(exports):
             **signatures.by_name(condition),
         }
         for signature in exports.names(name):
-            function = every[signature].function
-            inputs = [values[key] for key in every[signature].inputs]
+            function = functions[signature].function
+            inputs = [values[key] for key in functions[signature].inputs]
             together = function(*inputs)
             alone = function(*[value[4:5] for value in inputs])
             for key, value in together.items():
@@ -40,7 +40,7 @@ def test_the_functions_do_not_mix_rows(exports):
                 )
 
 
-def test_rows_without_a_density_are_nan_alone(exports):
+def test_only_rows_without_a_density_become_nan(exports):
     model = exports.models["bernoulli"]
     x = np.array(exports.x["bernoulli"][:4])
     x[1, 2], x[2, 0] = np.nan, 0.5  # grey="error": 0.5 has no probability
@@ -69,16 +69,16 @@ def test_one_seed_for_many_rows_is_refused(exports):
         signatures.sample(model, np.array(7))
 
 
-def test_score_is_the_terms_of_the_bound(exports):
+def test_score_returns_the_terms_of_the_bound(exports):
     model, x = exports.models["per_element_scale"], exports.x["per_element_scale"]
     one = signatures.score(model, x, np.arange(len(x)), num_samples=1)
     np.testing.assert_allclose(
         one["elbo"], one["log_likelihood"] - one["kl"], rtol=1e-6, atol=1e-6
     )
-    # With many draws: the bound of `evaluate`, and the estimate of `log_likelihood`.
+    # With many samples: the bound of `evaluate` and the estimate of `log_likelihood`.
     many = signatures.score(model, x, np.arange(len(x)), num_samples=2000)
     evaluated = model.evaluate(np.repeat(x, 50, axis=0), verbose=0, return_dict=True)
-    error = np.std(one["elbo"]) / np.sqrt(50 * len(x))  # of the fewer draws
+    error = np.std(one["elbo"]) / np.sqrt(50 * len(x))  # of the smaller number of samples
     assert abs(np.mean(many["elbo"]) - evaluated["elbo"]) < 5 * error
     exact = kv.evaluation.importance_weighted(model, x, 20_000)
     gap = np.abs(many["log_prob"] - exact.log_likelihood)

@@ -1,4 +1,4 @@
-"""The web page in a real browser, against LiteRT in Python."""
+"""The web page in a browser, compared with LiteRT in Python."""
 
 import functools
 import http.server
@@ -24,10 +24,10 @@ WEB = next(
 OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "network")
 
 
-def model_folder(tmp_path, classes=()):
-    """A folder with model.tflite, model.card.json and examples.json.
+def make_model_folder(tmp_path, classes=()):
+    """Returns a folder with model.tflite, model.card.json and examples.json.
 
-    With names of classes the model is conditional: it takes one of so many labels.
+    With names of classes, the model is conditional on their labels.
     """
     import keras
 
@@ -44,7 +44,7 @@ def model_folder(tmp_path, classes=()):
     else:
         vae = kv.VAE(encoder, decoder, likelihood, latent_dim=10, seed=0)
     vae.build((None, *shape))
-    # Without training, weights of some size: pictures must differ by more than one grey.
+    # Large weights instead of training, so that pictures differ by several grey levels.
     rng = np.random.default_rng(0)
     for network in (encoder, decoder):
         weights = network.get_weights()
@@ -78,7 +78,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
-    """A function (name, model) -> folder: the page, built as its README says."""
+    """A function (name, model) -> folder that builds the page as in its README."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm")
     source = tmp_path_factory.mktemp("web") / "source"
@@ -86,16 +86,16 @@ def build(tmp_path_factory):
     shutil.copytree(WEB, source, ignore=ignored)
     install = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=0"]
     run = functools.partial(subprocess.run, cwd=source, capture_output=True, text=True)
-    done = run(install)
-    if done.returncode and any(word in done.stderr for word in OFFLINE):
+    process = run(install)
+    if process.returncode and any(word in process.stderr for word in OFFLINE):
         pytest.skip("npm cannot reach its registry")
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
     def build(name, model=None):
         out = source.parent / "served" / name
         arguments = [str(model) if model else "", str(out)]
-        done = run(["node", "build.mjs", *arguments])
-        assert done.returncode == 0, done.stderr
+        process = run(["node", "build.mjs", *arguments])
+        assert process.returncode == 0, process.stderr
         return out
 
     return build
@@ -103,12 +103,12 @@ def build(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return model_folder(tmp_path_factory.mktemp("model"))
+    return make_model_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    return model_folder(tmp_path_factory.mktemp("labelled"), ["cat", "dog", "owl"])
+    return make_model_folder(tmp_path_factory.mktemp("labelled"), ["cat", "dog", "owl"])
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def served(build, model, labelled):
 
 
 @pytest.fixture(scope="module")
-def opened(chromium, served):
-    """The page with its model, what it logged as errors, and what it asked for."""
+def open_page(chromium, served):
+    """The page with its model, the list of its errors, and the list of its requests."""
     page = chromium.new_page(viewport={"width": 1200, "height": 800})
     errors, requests = [], []
     page.on("console", lambda line: line.type == "error" and errors.append(line.text))
@@ -148,32 +148,32 @@ def opened(chromium, served):
 
 
 @pytest.fixture
-def page(opened):
-    page, errors, _ = opened
+def page(open_page):
+    page, errors, _ = open_page
     page.set_viewport_size({"width": 1200, "height": 800})
     page.evaluate("vae.idle()")
     yield page
     assert errors == []
 
 
-def python(model, name, **inputs):
+def run_in_python(model, name, **inputs):
     runner = litert.Interpreter(str(model / "model.tflite")).get_signature_runner(name)
     return {key: value.ravel() for key, value in runner(**inputs).items()}
 
 
 def numbers(page, expression):
-    """An array of the page, once it has drawn everything."""
+    """Returns an array of the page after it has drawn everything."""
     return np.array(page.evaluate(f"vae.idle().then(() => [...{expression}])"))
 
 
 def pixels(page, canvas="#picture"):
-    """The red of each pixel of a canvas of the model's size."""
+    """Returns the red channel of a canvas with the size of the model's images."""
     context = f"document.querySelector('{canvas}').getContext('2d')"
     return numbers(page, f"{context}.getImageData(0, 0, 8, 8).data")[::4]
 
 
-def wait(page, condition):
-    """Waits for a condition: the page's policy forbids Playwright's own way, an eval."""
+def wait_for(page, condition):
+    """Waits for a condition. The page forbids eval, which Playwright's own wait needs."""
     for _ in range(500):
         if page.evaluate(condition):
             return
@@ -181,26 +181,26 @@ def wait(page, condition):
     raise AssertionError(f"not after 10 s: {condition}")
 
 
-def sample(page, seed):
+def draw_sample(page, seed):
     page.fill("#seed", str(seed))
     page.click("text=New sample")
-    wait(page, f"vae.state.caption.startsWith('Sample of seed {seed}:')")
+    wait_for(page, f"vae.state.caption.startsWith('Sample of seed {seed}:')")
 
 
-def test_loads_its_model_from_its_own_server_alone(opened, served):
-    page, errors, requests = opened
+def test_the_page_loads_its_model_only_from_its_own_server(open_page, served):
+    page, errors, requests = open_page
     assert page.get_attribute("body", "data-state") == "ready", page.inner_text("#status")
     assert errors == []
     assert page.inner_text("#about").startswith("noise · 8 × 8 grey · 10 latent units")
     assert len(pixels(page)) == 64
-    own = (f"{served}/page/", "data:", "blob:")
-    assert [url for url in requests if not url.startswith(own)] == []
+    own_urls = (f"{served}/page/", "data:", "blob:")
+    assert [url for url in requests if not url.startswith(own_urls)] == []
 
 
-def test_a_seed_gives_the_sample_that_it_gives_in_python(page, model):
+def test_a_seed_gives_the_same_sample_as_in_python(page, model):
     for seed in (7, -3, 2**31 - 1):
-        expected = python(model, "sample", seed=np.array([seed], np.int32))
-        sample(page, seed)
+        expected = run_in_python(model, "sample", seed=np.array([seed], np.int32))
+        draw_sample(page, seed)
         np.testing.assert_allclose(numbers(page, "vae.state.z"), expected["z"], atol=1e-5)
         np.testing.assert_array_equal(numbers(page, "vae.state.sample.x"), expected["x"])
         np.testing.assert_array_equal(pixels(page, "#draw canvas"), 255 * expected["x"])
@@ -209,22 +209,22 @@ def test_a_seed_gives_the_sample_that_it_gives_in_python(page, model):
         np.testing.assert_allclose(pixels(page), 255 * expected["mean"], atol=0.501)
 
 
-def test_a_new_sample_is_new_and_a_seed_that_is_none_is_refused(page):
-    sample(page, 7)
+def test_a_new_sample_has_the_next_seed_and_bad_seeds_are_refused(page):
+    draw_sample(page, 7)
     page.click("text=New sample")
-    wait(page, "vae.state.sample.seed === 8")
+    wait_for(page, "vae.state.sample.seed === 8")
     assert page.input_value("#seed") == "8"
     for text in ("seven", "1.5", "2147483648", ""):
         page.fill("#seed", text)
         page.click("text=New sample")
         assert "whole number" in page.inner_text("#seed-error")
         assert page.evaluate("vae.state.sample.seed") == 8
-    sample(page, 7)
+    draw_sample(page, 7)
     assert page.inner_text("#seed-error") == ""
 
 
 def test_a_slider_moves_its_unit_and_the_picture(page):
-    sample(page, 7)
+    draw_sample(page, 7)
     before, z = pixels(page), numbers(page, "vae.state.z")
     unit = page.evaluate("vae.state.order[0]")
     page.get_by_label(f"Latent unit {unit}", exact=True).fill("2.5")
@@ -234,7 +234,7 @@ def test_a_slider_moves_its_unit_and_the_picture(page):
     assert (pixels(page) != before).any()
 
 
-def test_the_units_of_the_largest_kl_come_first(page, model):
+def test_units_are_sorted_by_kl(page, model):
     kl = json.loads((model / "examples.json").read_text())["kl_per_unit"]
     assert page.evaluate("vae.state.order") == np.argsort(kl)[::-1].tolist()
     assert page.locator(".unit:visible").count() == 8
@@ -243,28 +243,28 @@ def test_the_units_of_the_largest_kl_come_first(page, model):
     assert not page.is_visible("#more")
 
 
-def test_dragging_over_the_map_moves_two_units(page):
-    sample(page, 7)
+def test_dragging_on_the_map_changes_two_units(page):
+    draw_sample(page, 7)
     before, z = pixels(page), numbers(page, "vae.state.z")
     page.locator("#plane").scroll_into_view_if_needed()
     box = page.locator("#plane").bounding_box()
 
-    def at(x, y):
+    def position(x, y):
         return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
-    page.mouse.move(*at(0.3, 0.3))
+    page.mouse.move(*position(0.3, 0.3))
     page.mouse.down()
-    page.mouse.move(*at(0.5, 0.5))
-    page.mouse.move(*at(0.75, 0.25))
+    page.mouse.move(*position(0.5, 0.5))
+    page.mouse.move(*position(0.75, 0.25))
     page.mouse.up()
-    page.mouse.move(*at(0.1, 0.1))  # not a drag any more
+    page.mouse.move(*position(0.1, 0.1))  # the drag has ended
     axes = [int(page.input_value(name)) for name in ("#across", "#up")]
     after = numbers(page, "vae.state.z")
     np.testing.assert_allclose(after[axes], [1.5, 1.5], atol=0.05)
     np.testing.assert_array_equal(np.delete(after, axes), np.delete(z, axes))
     assert (pixels(page) != before).any()
     side = page.evaluate("document.querySelector('#plane canvas').width")
-    middles = [round(side * (place + 0.5) / 11) for place in range(11)]
+    middles = [round(side * (i + 0.5) / 11) for i in range(11)]
     alpha = page.evaluate(
         "middles => {"
         "  const context = document.querySelector('#plane canvas').getContext('2d');"
@@ -282,7 +282,7 @@ def test_an_image_is_encoded_as_in_python(page, model, tmp_path):
     grey = np.random.default_rng(1).integers(0, 256, (8, 8), np.uint8)
     image.fromarray(grey).save(tmp_path / "grey.png")
     page.set_input_files("#file", tmp_path / "grey.png")
-    wait(page, "vae.state.caption.includes('grey.png')")
+    wait_for(page, "vae.state.caption.includes('grey.png')")
     seed = np.array([0], np.int32)
     x = (grey / np.float32(255)).reshape(1, 8, 8, 1)
     first = "vae.state.encoded.x[0]"
@@ -290,38 +290,38 @@ def test_an_image_is_encoded_as_in_python(page, model, tmp_path):
         if inverted:
             before = page.evaluate(first)
             page.check("#invert")
-            wait(page, f"{first} !== {before}")
+            wait_for(page, f"{first} !== {before}")
             x = 1 - x
-        expected = python(model, "encode", x=x, seed=seed)
+        expected = run_in_python(model, "encode", x=x, seed=seed)
         for name in ("mean", "stddev"):
             actual = numbers(page, f"vae.state.encoded.{name}")
             np.testing.assert_allclose(actual, expected[name], atol=1e-4)
         z = numbers(page, "vae.state.z")
         np.testing.assert_allclose(z, expected["mean"], atol=1e-4)
-        decoded = python(model, "decode", z=expected["mean"][None])["mean"]
+        decoded = run_in_python(model, "decode", z=expected["mean"][None])["mean"]
         np.testing.assert_allclose(pixels(page, "#output"), 255 * decoded, atol=0.6)
     page.uncheck("#invert")
 
 
-def test_an_image_of_another_size_and_a_file_that_is_none(page, tmp_path):
+def test_images_are_resized_and_other_files_are_refused(page, tmp_path):
     image = pytest.importorskip("PIL.Image")
     image.new("RGB", (301, 200), (255, 0, 0)).save(tmp_path / "red.png")
     page.set_input_files("#file", tmp_path / "red.png")
-    wait(page, "vae.state.caption.includes('red.png')")
+    wait_for(page, "vae.state.caption.includes('red.png')")
     np.testing.assert_allclose(numbers(page, "vae.state.encoded.x"), 0.299, atol=1e-6)
     (tmp_path / "words.png").write_text("no image")
     page.set_input_files("#file", tmp_path / "words.png")
     page.wait_for_selector("#encode-error:has-text('words.png could not be encoded')")
     page.click("[aria-label='Encode example 2']")
-    wait(page, "vae.state.caption.includes('example 2')")
+    wait_for(page, "vae.state.caption.includes('example 2')")
     assert page.inner_text("#encode-error") == ""
 
 
-def test_between_two_begins_at_a_and_ends_at_b(page):
-    sample(page, 7)
+def test_interpolation_starts_at_a_and_ends_at_b(page):
+    draw_sample(page, 7)
     a, picture_a = numbers(page, "vae.state.z"), pixels(page)
     page.click("text=Keep as A")
-    sample(page, 9)
+    draw_sample(page, 9)
     b, picture_b = numbers(page, "vae.state.z"), pixels(page)
     page.click("text=Keep as B")
     ends = [(0, a, picture_a), (1, b, picture_b)]
@@ -333,7 +333,7 @@ def test_between_two_begins_at_a_and_ends_at_b(page):
     np.testing.assert_allclose(numbers(page, "vae.state.z"), (a + b) / 2, atol=1e-6)
 
 
-def test_a_label_is_picked(chromium, served, labelled):
+def test_a_label_can_be_selected(chromium, served, labelled):
     page = chromium.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -341,36 +341,38 @@ def test_a_label_is_picked(chromium, served, labelled):
     page.wait_for_selector("body[data-state=ready], body[data-state=failed]")
     assert page.get_attribute("body", "data-state") == "ready", page.inner_text("#status")
     assert page.inner_text("#label").split() == ["cat", "dog", "owl"]
-    sample(page, 7)
+    draw_sample(page, 7)
     z, first = numbers(page, "vae.state.z"), pixels(page)
     page.select_option("#label", "owl")
     condition = np.array([2], np.int32)
-    decoded = python(labelled, "decode", z=z[None].astype(np.float32), condition=condition)
+    decoded = run_in_python(
+        labelled, "decode", z=z[None].astype(np.float32), condition=condition
+    )
     np.testing.assert_allclose(pixels(page), 255 * decoded["mean"], atol=0.6)
     assert (pixels(page) != first).any()
     np.testing.assert_array_equal(numbers(page, "vae.state.z"), z)
     page.select_option("#label", "dog")
-    sample(page, 8)
+    draw_sample(page, 8)
     seed = np.array([8], np.int32)
-    drawn = python(labelled, "sample", seed=seed, condition=np.array([1], np.int32))
+    drawn = run_in_python(labelled, "sample", seed=seed, condition=np.array([1], np.int32))
     np.testing.assert_array_equal(numbers(page, "vae.state.sample.x"), drawn["x"])
     page.click("[aria-label='Encode example owl']" + " >> nth=0")
-    wait(page, "vae.state.caption.includes('example owl')")
+    wait_for(page, "vae.state.caption.includes('example owl')")
     assert page.input_value("#label") == "owl"
     assert errors == []
     page.close()
 
 
-def test_nothing_is_wider_than_a_small_phone(page):
+def test_the_page_fits_a_small_phone(page):
     page.set_viewport_size({"width": 360, "height": 740})
-    page.click("[aria-label='Encode example 1']")  # with all parts open
-    wait(page, "vae.state.caption.includes('example 1')")
-    wide = page.evaluate(
+    page.click("[aria-label='Encode example 1']")  # with all sections open
+    wait_for(page, "vae.state.caption.includes('example 1')")
+    too_wide = page.evaluate(
         "[...document.querySelectorAll('body *')].filter(element => {"
         "  const { left, right } = element.getBoundingClientRect();"
         "  return left < 0 || right > 360 }).map(element => element.outerHTML.slice(0, 80))"
     )
-    assert wide == []
+    assert too_wide == []
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
@@ -378,7 +380,7 @@ def test_nothing_is_wider_than_a_small_phone(page):
     "folder, words",
     [("empty", "There is no model.tflite beside this page"), ("text", "not a LiteRT file")],
 )
-def test_says_in_words_that_there_is_no_model(chromium, served, folder, words):
+def test_a_missing_or_wrong_model_shows_a_message(chromium, served, folder, words):
     page = chromium.new_page()
     page.goto(f"{served}/{folder}/")
     page.wait_for_selector("body[data-state=failed]")
@@ -387,7 +389,7 @@ def test_says_in_words_that_there_is_no_model(chromium, served, folder, words):
     page.close()
 
 
-def test_says_in_words_that_the_runtime_does_not_start(chromium, served):
+def test_a_runtime_that_does_not_start_shows_a_message(chromium, served):
     page = chromium.new_page()
     page.route("**/*.wasm", lambda route: route.abort())
     page.goto(f"{served}/page/")
