@@ -85,7 +85,10 @@ def test_nothing_is_overwritten(vae, tmp_path):
         assert path.read_text() == "mine"
     # Also where it appears while the export runs: a reader never sees a mixture.
     late = tmp_path / "late"
-    with pytest.raises(ValueError, match="made by another"), atomic.creating(late) as part:
+    with (
+        pytest.raises(FileExistsError, match="created meanwhile"),
+        atomic.creating(late) as part,
+    ):
         part.mkdir()
         (part / "new").touch()
         late.mkdir()
@@ -94,7 +97,7 @@ def test_nothing_is_overwritten(vae, tmp_path):
     for first in ("b.tflite", "b.card.json"):
         file = tmp_path / first / "b.tflite"
         with (
-            pytest.raises(ValueError, match="made by another"),
+            pytest.raises(FileExistsError, match="created meanwhile"),
             atomic.creating(file) as part,
         ):
             part.write_text("new")
