@@ -70,7 +70,7 @@ def test_an_export_is_verified(runs, options, where):
     if options[0] == "serving":
         assert code == 0 and (run / "serving/tables/2").is_dir()
     else:
-        assert code == 2 and "nothing is overwritten" in said
+        assert code == 2 and "never overwrite" in said
 
 
 def test_the_card_says_what_was_done(runs, tmp_path):

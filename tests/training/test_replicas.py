@@ -119,7 +119,7 @@ def test_only_bad_batches_end_the_training_everywhere(reports):
     for mode in ("mirrored", "chief", "other"):
         seen = reports[mode]["all_bad"]
         assert "7 training steps in a row were skipped" in seen["error"]
-        assert "Look at, in this order: the data" in seen["error"]
+        assert "Check, in this order: the data" in seen["error"]
         assert seen["step"] == 7 and difference(seen["weights"], start) == 0
 
 
