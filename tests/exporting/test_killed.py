@@ -110,7 +110,7 @@ def test_nothing_is_overwritten(vae, tmp_path):
     (tmp_path / "c.card.json").write_text("mine")
     with pytest.raises(ValueError, match="c.card.json"):
         vae.export(tmp_path / "c.tflite", format="litert")
-    with pytest.raises(ValueError, match=r"ends with \.tflite"):
+    with pytest.raises(ValueError, match=r"`filepath` must .*\.tflite"):
         vae.export(tmp_path / "folder.tflite")
 
 
