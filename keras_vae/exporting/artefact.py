@@ -40,7 +40,7 @@ def new_path(filepath: Any, file: bool) -> pathlib.Path:
     if path.exists() or path.is_symlink():
         raise ValueError(
             "`filepath` must not exist: exports never overwrite. Received: "
-            f"{path}, an existing {'folder' if path.is_dir() else 'file'}"
+            f"{path}, a {'folder' if path.is_dir() else 'file'} that exists"
         )
     cards = [p for p in card.paths(path) if file and p.exists()]
     if cards:

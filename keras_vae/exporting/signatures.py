@@ -162,7 +162,7 @@ class Signature(NamedTuple):
     """One of the functions above, for one model.
 
     Attributes:
-        function: tensors, by the names of `inputs` or in their order -> dict of tensors.
+        function: tensors, by name or in the order of `inputs` -> dict of tensors.
         inputs: (dtype, shape of a row) by name; the dtype of a seed is `"int"`.
         meaning: str, describes the result.
         outputs: the meaning of each output, by name; for `decode` without the parameters of
@@ -200,7 +200,8 @@ def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
         inputs = {name: specs[name] for name in names} | conditions
 
         def call(*values, **kwargs):
-            kwargs = dict(zip(inputs, values, strict=False)) | kwargs
+            positional = [name for name in inputs if name not in kwargs]
+            kwargs |= zip(positional, values, strict=True)
             if conditions and "condition" not in conditions:
                 kwargs["condition"] = {name: kwargs.pop(name) for name in conditions}
             return function(model, **kwargs)

@@ -123,7 +123,7 @@ class ResumableModel(ExactSaving, DataModel):
         }
 
     def default_jit_compile(self) -> bool:
-        """Returns what `jit_compile="auto"` means: as in Keras; on a CPU if it is faster."""
+        """Returns the meaning of `jit_compile="auto"`: as in Keras; on a CPU if it pays."""
         if self.distribute_strategy.num_replicas_in_sync > 1:
             return False
         if not tf.config.list_physical_devices("GPU") and chunks.slow_in_xla(self):

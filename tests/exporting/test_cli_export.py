@@ -70,7 +70,7 @@ def test_an_export_is_verified(runs, options, path):
     if options[0] == "serving":
         assert code == 0 and (run / "serving/tables/2").is_dir()
     else:
-        assert code == 2 and "nothing is overwritten" in output
+        assert code == 2 and "never overwrite" in output
 
 
 def test_the_card_describes_training_and_preprocessing(runs, tmp_path):

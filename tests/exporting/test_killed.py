@@ -87,7 +87,10 @@ def test_an_export_does_not_overwrite_files(vae, tmp_path):
         assert path.read_text() == "mine"
     # Also if the path appears during the export: files are never mixed.
     late = tmp_path / "late"
-    with pytest.raises(ValueError, match="made by another"), atomic.creating(late) as part:
+    with (
+        pytest.raises(FileExistsError, match="created meanwhile"),
+        atomic.creating(late) as part,
+    ):
         part.mkdir()
         (part / "new").touch()
         late.mkdir()
@@ -96,7 +99,7 @@ def test_an_export_does_not_overwrite_files(vae, tmp_path):
     for first in ("b.tflite", "b.card.json"):
         file = tmp_path / first / "b.tflite"
         with (
-            pytest.raises(ValueError, match="made by another"),
+            pytest.raises(FileExistsError, match="created meanwhile"),
             atomic.creating(file) as part,
         ):
             part.write_text("new")
@@ -109,7 +112,7 @@ def test_an_export_does_not_overwrite_files(vae, tmp_path):
     (tmp_path / "c.card.json").write_text("mine")
     with pytest.raises(ValueError, match="c.card.json"):
         vae.export(tmp_path / "c.tflite", format="litert")
-    with pytest.raises(ValueError, match=r"ends with \.tflite"):
+    with pytest.raises(ValueError, match=r"`filepath` must .*\.tflite"):
         vae.export(tmp_path / "folder.tflite")
 
 

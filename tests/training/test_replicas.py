@@ -119,7 +119,7 @@ def test_repeated_batches_with_nan_stop_all_workers(reports):
     for mode in ("mirrored", "chief", "other"):
         report = reports[mode]["all_bad"]
         assert "7 training steps in a row were skipped" in report["error"]
-        assert "Look at, in this order: the data" in report["error"]
+        assert "Check, in this order: the data" in report["error"]
         assert report["step"] == 7 and difference(report["weights"], start) == 0
 
 
