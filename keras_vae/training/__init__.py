@@ -1,1 +1,1 @@
-"""Training that resumes exactly: what Keras lacks around a step. Knows nothing of VAEs."""
+"""Training that resumes exactly, independent of VAEs."""

@@ -1,4 +1,4 @@
-"""Arrays as `fit` and the other methods take them: checked, read as NumPy, split."""
+"""Checks and conversion of the arrays that are passed to `fit` and other methods."""
 
 import numbers
 from collections.abc import Callable
@@ -19,14 +19,14 @@ def yields_batches(data: Any) -> bool:
 
 
 def is_mapped(value: Any) -> bool:
-    """Returns True if `value` is an array that is mapped from a file, or a slice of one."""
+    """Returns True if `value` is a memory-mapped array, or a slice of one."""
     return isinstance(value, np.memmap) and value.filename is not None
 
 
 def as_array(value: Any, name: str) -> np.ndarray | RowsOnDisk:
     """Returns an array as NumPy (bool, an integer type or float32), or as `RowsOnDisk`.
 
-    `RowsOnDisk` are returned unchanged; an array that is mapped from a file becomes such.
+    `RowsOnDisk` are returned unchanged. A memory-mapped array becomes `RowsOnDisk`.
 
     Args:
         value: array of any library that NumPy understands.
@@ -47,7 +47,7 @@ def as_array(value: Any, name: str) -> np.ndarray | RowsOnDisk:
     array = np.asarray(value)
     checks.dtype(array.dtype, name)
     if array.dtype.kind not in "bui":
-        with np.errstate(over="ignore"):  # too large for float32: infinite
+        with np.errstate(over="ignore"):  # too large values become infinite
             array = array.astype(np.float32, copy=False)
     if not array.size:
         raise ValueError(f"`{name}` is empty. Received: shape {array.shape}")
@@ -115,11 +115,11 @@ def split_last(data: Any, fraction: float) -> tuple[Any, Any]:
     Raises:
         ValueError: if the fraction is out of range or leaves one side empty.
     """
-    inside = isinstance(fraction, (int, float)) and 0 < fraction < 1
-    checks.require(inside, "validation_split", "between 0 and 1", fraction)
+    in_range = isinstance(fraction, (int, float)) and 0 < fraction < 1
+    checks.require(in_range, "validation_split", "between 0 and 1", fraction)
     rows = len(tf.nest.flatten(data)[0])
-    at = int(rows * (1 - fraction))
-    if at in (0, rows):
+    boundary = int(rows * (1 - fraction))
+    if boundary in (0, rows):
         raise ValueError(
             f"`validation_split` leaves one side of the {rows} rows empty. "
             f"Received: validation_split={fraction}"
@@ -130,7 +130,7 @@ def split_last(data: Any, fraction: float) -> tuple[Any, Any]:
             lambda a: a.part(rows) if isinstance(a, RowsOnDisk) else a[rows], data
         )
 
-    return part(slice(at)), part(slice(at, None))
+    return part(slice(boundary)), part(slice(boundary, None))
 
 
 def map_arrays(function: Callable, data: Any) -> Any:

@@ -11,15 +11,15 @@ from keras_vae.training import keras_private
 
 
 def check_augmentation(layers: Any) -> list:
-    """Returns Keras layers that transform images as a list, or raises a ValueError.
+    """Returns the augmentation layers as a list, or raises a ValueError.
 
-    None is no layer at all.
+    None becomes an empty list.
     """
     if layers is None:
         return []
     layers = list(layers) if isinstance(layers, (list, tuple)) else [layers]
     for layer in layers:
-        # Layers inside a layer (RandAugment, RandomColorJitter) draw from their own seeds.
+        # Sublayers (of RandAugment, RandomColorJitter) would draw from their own seeds.
         checks.require(
             hasattr(layer, "get_random_transformation")
             and not keras_private.has_sublayers(layer),
@@ -36,7 +36,7 @@ def augment(layers: Sequence, x: tf.Tensor, seeds: keras.random.SeedGenerator) -
 
     Args:
         layers: list of Keras' image preprocessing layers. They draw from `seeds`, not from
-            generators of their own, whose state would have to be saved.
+            their own generators, whose state would have to be saved.
         x: `[batch, height, width, channels]`.
         seeds: `keras.random.SeedGenerator`.
 

@@ -1,6 +1,7 @@
-"""The batches of an epoch as a `tf.data.Dataset`: shuffled by index, gathered.
+"""The batches of an epoch as a `tf.data.Dataset`, gathered by shuffled indices.
 
-uint8 stays uint8 until it is inside the training step: a quarter of the memory traffic.
+uint8 is converted to float only inside the training step, because it needs a quarter of
+the memory traffic.
 """
 
 import functools
@@ -17,7 +18,7 @@ from keras_vae.datasets.rows import RowsOnDisk
 from keras_vae.training.arrays import map_arrays
 from keras_vae.training.augmentation import augment
 
-# An array of more bytes stays in the memory of the host.
+# Larger arrays, in bytes, stay in the memory of the host.
 ON_DEVICE = 2**31
 
 
@@ -31,12 +32,12 @@ def batches(
     augmentation: Sequence = (),
     replicas: tuple[int, int, int] | None = None,
 ) -> tf.data.Dataset:
-    """Makes a dataset of the batches of an epoch, in an order given by its number.
+    """Makes a dataset of the batches of an epoch, in an order fixed by the epoch number.
 
-    Batches are counted over all epochs. Each pass over the data has an order of its own, an
-    index shuffle, which is a pure function of (seed, pass): there is no buffer and no state
-    to restore, and one worker or many see the same order. Epoch e has the batches e * steps
-    to (e + 1) * steps - 1, wherever passes begin and end.
+    Batches are counted over all epochs. Each pass over the data has its own permutation of
+    the rows, a pure function of (seed, pass). So there is no shuffle buffer and no state to
+    restore, and the order does not depend on the number of workers. Epoch e has the batches
+    e * steps to (e + 1) * steps - 1, which may belong to several passes.
 
     Args:
         data: structure of arrays or `RowsOnDisk` with equal numbers of rows, or None.
@@ -45,13 +46,13 @@ def batches(
         seed: int.
         shuffle: bool; False for the order of the arrays.
         epoch: function without arguments that returns the number of the epoch (int64).
-            Each iterator over the dataset calls it once, when it is first read. None: the
-            epoch is one pass at most.
+            Each iterator over the dataset calls it once, before the first batch. With None
+            the epoch is at most one pass.
         augmentation: list of Keras' image preprocessing layers for the first array, with
             seeds that are a function of (seed, pass, batch).
-        replicas: (first, last, all), or None. The elements are the shares of the replicas
-            first to last - 1, of so many, in each batch, one after the other, and go on
-            after the epoch without end. A share may be empty.
+        replicas: (first, last, total), or None. Each element is then the share of one
+            replica in a batch, for the replicas first to last - 1 of `total` in turn. A
+            share may be empty. The dataset is infinite: it does not stop after the epoch.
 
     Returns:
         `tf.data.Dataset` of structures like `data`, `[batch, ...]`. The last batch of a
@@ -68,7 +69,7 @@ def batches(
     def gather(numbers):
         return map_arrays(lambda gatherer: gatherer(numbers), gatherers)
 
-    @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes time
+    @tf.autograph.experimental.do_not_convert  # not needed, and slow
     def batch(k):
         k, replica = k // local, first + k % local
         number, i = k // count, k % count
@@ -77,7 +78,7 @@ def batches(
         low, high = replica * size // total, (replica + 1) * size // total
         if not augmentation:
             return gather(index(number, begin + low, begin + high))
-        # The whole batch: a layer draws for all its rows as it does on one device.
+        # Augments the whole batch, so that a row is augmented as on one device.
         x, *rest = tf.nest.flatten(gather(index(number, begin, begin + size)))
         x = augment(augmentation, x, random.KeyedSeeds(seed, number, i))
         augmented = tf.nest.pack_sequence_as(gatherers, [x, *rest])
@@ -105,10 +106,10 @@ def batches(
 
 
 def _index_function(seed, rows, shuffle):
-    """A function of (pass, begin, end): the numbers of these rows in the pass's order."""
+    """Makes a function (pass, begin, end) -> row numbers, in the order of the pass."""
 
-    # Kept in Python between the batches of a pass. A dataset of the passes, with one of
-    # their batches inside, would keep it too, but takes 0.1 s of an epoch to be made.
+    # Cached in Python for the batches of a pass. A nested dataset, of passes and then of
+    # their batches, would cache it too, but takes 0.1 s per epoch to create.
     @functools.lru_cache(maxsize=2)
     def order(number):
         with tf.device("CPU"):
@@ -117,7 +118,7 @@ def _index_function(seed, rows, shuffle):
     lock = threading.Lock()
 
     def shuffled(number, begin, end):
-        with lock:  # two batches of a new pass compute its order once
+        with lock:  # parallel batches of a new pass compute its order only once
             numbers = order(number)
         return numbers[begin:end].astype(np.int64)
 
@@ -141,9 +142,9 @@ def _options():
 
 
 def steps_per_epoch(steps: int | None, count: int, epoch: Callable | None) -> int:
-    """The batches of an epoch: `steps`, or the `count` batches of a pass.
+    """Returns the number of batches of an epoch: `steps`, or the `count` of a pass.
 
-    Warns if an epoch of one pass at most (`epoch` is None) has fewer than `steps`.
+    Without `epoch`, an epoch is at most one pass. Warns if that has fewer than `steps`.
     """
     if epoch is None and steps and steps > count:
         warnings.warn(
@@ -154,18 +155,18 @@ def steps_per_epoch(steps: int | None, count: int, epoch: Callable | None) -> in
 
 
 def row_gatherer(data: Any) -> Callable:
-    """Makes a function of int64 `[n]` that returns those rows of an array, as a tensor."""
+    """Makes a function: int64 row numbers `[n]` -> these rows of an array, as a tensor."""
     if isinstance(data, RowsOnDisk):
         return data.gather
-    # Gathered there, not in the step: XLA takes minutes to compile a function with a
-    # constant of the size of the data.
+    # Gathered outside the step: XLA takes minutes to compile a function with a constant
+    # of the size of the data.
     large = np.asarray(data).nbytes > ON_DEVICE
-    place = "CPU" if large else None  # None: where TensorFlow computes
-    with tf.device(place):
+    device = "CPU" if large else None  # None: the default device
+    with tf.device(device):
         tensor = tf.convert_to_tensor(data)
 
     def gather(index):
-        with tf.device(place):
+        with tf.device(device):
             return tf.gather(tensor, index)
 
     return gather

@@ -1,9 +1,9 @@
 """Execution of the steps of `fit` and `evaluate`: compiled, many steps in one call.
 
-Keras calls a function for each execution, with an iterator of `tf.data`. For arrays it is
-called here with a `Part` of a `Chunk` instead: batches that were gathered together and lie
-on the device. A loop over them, inside what XLA compiles, keeps the weights in place, and
-is faster than a loop around a compiled step.
+Keras calls a function for each execution, with a `tf.data` iterator. For arrays, this
+module passes a `Part` of a `Chunk` instead: batches that were gathered together and are in
+the memory of the device. XLA compiles a loop over these batches. This keeps the weights in
+place, and is faster than a loop that calls a compiled step.
 """
 
 import collections
@@ -24,13 +24,13 @@ from keras_vae.training import keras_private, replicas
 from keras_vae.training.arrays import map_arrays
 from keras_vae.training.batches import row_gatherer, steps_per_epoch
 
-# Seconds that an execution should take: callbacks, progress bars and Ctrl-C are served
-# between executions, and each costs about a millisecond of Python.
+# Seconds that an execution should take. Callbacks, progress bars and Ctrl-C are handled
+# between executions, and each execution has an overhead of about a millisecond in Python.
 SHORTEST, LONGEST = 0.1, 0.4
-# Bytes of a chunk, at most: little beside a model, and enough that its steps outweigh the
-# cost of gathering it.
+# Largest size of a chunk in bytes: small compared with a model, but large enough that the
+# steps of the chunk take longer than gathering it.
 CHUNK_BYTES = 2**22
-# Errors that XLA raises for what it cannot compile.
+# Errors that XLA raises for operations that it cannot compile.
 NOT_COMPILED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
 
@@ -43,8 +43,8 @@ class Pace:
             a callback other than Keras' own is called for each batch.
 
     Attributes:
-        steps: int, of the next execution.
-        most: int, the largest number that `steps` can become.
+        steps: int, the number of steps of the next execution.
+        most: int, the largest possible value of `steps`.
     """
 
     def __init__(self, steps: int | str, callbacks: Any = None):
@@ -54,9 +54,9 @@ class Pace:
         self.most = 512 if self.adapts else self.steps
 
     def record(self, seconds: float, steps: int) -> None:
-        """Adapts to the time that an execution of `steps` steps took."""
+        """Adapts `self.steps` to the time that an execution of `steps` steps took."""
         if not self.adapts or steps < self.steps:
-            return  # the last execution of a chunk or an epoch tells nothing
+            return  # a short execution, at the end of a chunk, is not representative
         if seconds < SHORTEST:
             self.steps = min(2 * self.steps, self.most)
         elif seconds > LONGEST:
@@ -74,12 +74,12 @@ def _watches_batches(callback):
 
 
 class Chunk(NamedTuple):
-    """Batches `[steps or more, batch, ...]`, of which the first `steps` count.
+    """Batches `[steps or more, batch, ...]`, of which only the first `steps` are used.
 
     Attributes:
         batches: structure of tensors.
         steps: int.
-        is_rest: bool, whether it is the smaller last batch of the data.
+        is_rest: bool, True for the smaller last batch of the data.
     """
 
     batches: Any
@@ -88,14 +88,14 @@ class Chunk(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some batches of a chunk: `steps` of them, beginning with batch `first`.
+    """Consecutive batches of a chunk: `steps` batches, the first of which is `first`.
 
     Attributes:
         batches: structure of tensors `[steps, batch, ...]`.
         first: int.
         steps: int.
-        is_rest: bool, whether it is the smaller last batch of the data, which occurs too
-            rarely to be worth a compilation by XLA of its own.
+        is_rest: bool, True for the smaller last batch of the data. XLA does not compile
+            it, because it is too rare to be worth another compilation.
     """
 
     batches: Any
@@ -105,10 +105,10 @@ class Part(NamedTuple):
 
 
 class Chunks(keras_private.DataAdapter):
-    """The batches of `batches`, several at once: what one device trains on.
+    """The same batches as in `batches`, several at a time, for training on one device.
 
     The batches of a chunk are gathered together, from the memory of the device if the data
-    fit into it, and the next chunk is gathered while this one is used.
+    fit into it. The next chunks are prefetched.
 
     Args:
         pace: `Pace`, whose `most` limits the batches of a chunk.
@@ -144,7 +144,7 @@ class Chunks(keras_private.DataAdapter):
         return self.steps
 
     def get_tf_dataset(self) -> "Chunks":
-        return self  # Keras hands it through to its epoch iterator
+        return self  # Keras passes it unchanged to its epoch iterator
 
     def __iter__(self) -> Iterator[Chunk]:
         ahead: collections.deque = collections.deque()
@@ -166,13 +166,13 @@ class Chunks(keras_private.DataAdapter):
         return Chunk(gathered.result(), steps, is_rest)
 
     def _plan(self):
-        """The chunks of an epoch: pass, first and last row in its order, and steps."""
+        """Yields the chunks of an epoch: (pass, first row, end row, steps)."""
         k = int(self.epoch()) * self.steps
         end = k + self.steps
         full = self.rows // self.size
         while k < end:
             number, i = divmod(k, self.count)
-            # 1: the smaller last batch of a pass.
+            # `or 1`: the smaller last batch of a pass.
             steps = min(self.chunk_steps, full - i, end - k) or 1
             begin = i * self.size
             yield number, begin, min(begin + steps * self.size, self.rows), steps
@@ -182,11 +182,11 @@ class Chunks(keras_private.DataAdapter):
         return random.order(self.seed, number, self.rows)
 
     def _gather(self, number, begin, end):
-        """Rows `[steps, batch, ...]`, with the shape of a full chunk unless a pass ends."""
+        """Gathers rows `[steps, batch, ...]`, padded to a full chunk within a pass."""
         rows = self.order(number)[begin:end] if self.shuffle else np.arange(begin, end)
         batch = min(self.size, len(rows))
         steps = self.chunk_steps if batch == self.size else 1
-        # XLA compiles for each shape: gathering unused rows costs less.
+        # XLA compiles each shape separately. Gathering unused rows is cheaper.
         rows = np.pad(rows, (0, steps * batch - len(rows)))
 
         def gather(gatherer):
@@ -196,7 +196,7 @@ class Chunks(keras_private.DataAdapter):
         return map_arrays(gather, self.gatherers)
 
     def parts(self) -> Iterator[tuple[int, int, Part]]:
-        """The executions of an epoch: (first step, last step, `Part`)."""
+        """Yields the executions of an epoch: (first step, last step, `Part`)."""
         done = 0
         for chunk in self:
             first = 0
@@ -213,7 +213,7 @@ class Chunks(keras_private.DataAdapter):
 
 
 def execution_function(model: keras_private.Model, step: Callable) -> Callable:
-    """Makes what Keras calls for each execution: a function of an iterator or a `Part`.
+    """Makes the function that Keras calls for each execution: of an iterator or a `Part`.
 
     Args:
         model: compiled `ResumableModel`.
@@ -242,10 +242,10 @@ def loop(step: Callable, jit_compile: bool, eager: bool = False) -> Callable:
     Args:
         step: function of a batch that returns a dict of scalars.
         jit_compile: bool, whether XLA compiles the loop.
-        eager: bool, whether to run without any graph.
+        eager: bool, whether to run without a graph.
 
     Returns:
-        Function of a `Part` that returns what the last step returned.
+        Function of a `Part` that returns the result of the last step.
     """
     if eager:
         return functools.partial(_eager_loop, step)
@@ -283,15 +283,15 @@ def _compiled_loop(step, jit_compile):
 
 
 def try_xla(model: keras.Model, run: Callable[[bool], Any], required: bool) -> Any:
-    """Calls `run(model.jit_compile)`, and once more without XLA if XLA cannot compile it.
+    """Calls `run(model.jit_compile)`; retries without XLA if XLA cannot compile it.
 
     Args:
         model: Keras model; its `jit_compile` becomes False if XLA failed.
-        run: function of a bool that changes nothing if XLA cannot compile it.
-        required: bool, whether the error of XLA is raised.
+        run: function of a bool, which has no side effect if XLA cannot compile it.
+        required: bool, whether to raise the error of XLA instead of a retry.
 
     Returns:
-        What `run` returned.
+        The result of `run`.
     """
     xla = model.jit_compile
     try:
@@ -310,7 +310,7 @@ def try_xla(model: keras.Model, run: Callable[[bool], Any], required: bool) -> A
 
 
 def slow_in_xla(model: keras.Model) -> bool:
-    """Returns True if a built model has layers that XLA is slow with on a CPU.
+    """Returns True if a built model has layers that are slow with XLA on a CPU.
 
     XLA's convolutions are slower than oneDNN's, and its loops over time are slower than
     TensorFlow's (measured: docs/speed.md).

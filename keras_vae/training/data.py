@@ -1,4 +1,4 @@
-"""The data of a model: checked, and turned into what Keras iterates over."""
+"""Checks of the data of a model, and their conversion to batches for Keras."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from keras_vae.training.step import StepModel
 
 
 class DataModel(StepModel):
-    """Model that checks arrays before it trains, and gathers their batches by index.
+    """Model that checks arrays before training, and gathers their batches by index.
 
     Args:
         seed: see `StepModel`.
@@ -22,7 +22,7 @@ class DataModel(StepModel):
 
     _requested: dict[str, Any] = {"steps_per_execution": "auto", "jit_compile": "auto"}
 
-    # What a subclass writes.
+    # Methods that a subclass implements.
 
     def check_data(self, x: Any, name: str = "x", augmentation: Any = ()) -> Any:
         """Returns data as a NumPy array or `RowsOnDisk`, or raises a ValueError."""
@@ -33,11 +33,11 @@ class DataModel(StepModel):
         raise NotImplementedError
 
     def unpack(self, data: Any) -> tuple[Any, Any, Any]:
-        """Splits a batch, as `fit` gets it, into (observed, condition, weight)."""
+        """Splits a batch of `fit` into (observed, condition, weight)."""
         raise NotImplementedError
 
     def check_labels(self, y: Any, rows: int, name: str) -> Any:
-        """Returns the second argument of `fit`, checked; only its rows count here."""
+        """Returns the labels of `fit`; checks here only that each row of x has one."""
         check_labels(y, rows, name)
         return y
 
@@ -62,7 +62,7 @@ class DataModel(StepModel):
         )
 
     def _check_own_batches(self, x, name, layers=()):
-        """Checks data that yield batches by themselves, as far as their spec is known."""
+        """Checks data that yield batches: of these, only `tf.data.Dataset` has a spec."""
         if layers:
             raise ValueError(
                 "`augmentation` is for arrays: map the layers over a tf.data.Dataset "
@@ -77,7 +77,7 @@ class DataModel(StepModel):
         self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
         class_weight=None, callbacks=None, fit=False,
     ):  # fmt: skip
-        """Checks arrays; returns them as batches, and `steps` if those have no end."""
+        """Checks arrays; returns (batches, steps), with steps None for finite batches."""
         packed, rows = self._packed(*self._checked(x, y, weight, prefix, layers))
         if batch_size is None:
             batch_size = -(-rows // steps) if steps else 32  # as in Keras
@@ -95,8 +95,8 @@ class DataModel(StepModel):
         options["augmentation"] = layers
         if not replicas.several_workers(strategy):
             return batches(**options), None
-        # Each worker reads its own share. Without an end, because TensorFlow asks all
-        # workers before each step whether one has reached it.
+        # Each worker reads its own share. The dataset is infinite: with a finite one,
+        # TensorFlow asks all workers before each step whether one has reached the end.
         count = -(-rows // batch_size)
         steps = (steps or count) if fit else min(steps or count, count)
         dataset = strategy.distribute_datasets_from_function(
@@ -105,15 +105,15 @@ class DataModel(StepModel):
         return dataset, steps
 
     def _packed(self, x, y, weight):
-        """Checked arrays as one structure for `batches`, and the number of rows."""
+        """Packs checked arrays for `batches`; returns the structure and the row count."""
         rows = len(tf.nest.flatten(x)[0])
         y = tf.nest.map_structure(lambda a: None if a is None else np.asarray(a), y)
         kinds = {getattr(a, "dtype", np.dtype(bool)).kind for a in tf.nest.flatten(y)}
         if self.jit_compile and kinds - set("buif"):
-            # XLA has no strings: labels are left out unless the model reads them.
+            # XLA does not support strings: drops labels that the model does not read.
             y = y if self.unpack((x, y, weight))[1] is not None else None
-        # Not Keras' own packing, which drops weights without labels. No None, which a
-        # distributed dataset does not accept.
+        # Not Keras' own packing, which drops weights without labels. Nor with None, which
+        # a distributed dataset does not accept.
         if weight is None:
             return (x if y is None else (x, y)), rows
         return (x, np.zeros(rows, bool) if y is None else y, weight), rows

@@ -20,7 +20,7 @@ from keras_vae.training.arrays import as_array, is_mapped, yields_batches
 
 
 def data_facts(**arguments: Any) -> dict[str, str]:
-    """Describes arguments of `fit` that determine the weights; arrays by checksum."""
+    """Describes arguments of `fit` that affect the weights; arrays by checksum."""
     return {
         name: ", ".join(_describe(part) for part in tf.nest.flatten(value))
         for name, value in arguments.items()
@@ -28,18 +28,18 @@ def data_facts(**arguments: Any) -> dict[str, str]:
 
 
 def model_facts(model: keras.Model) -> dict[str, str]:
-    """Describes a compiled model and how it is trained: a value for each option's name."""
+    """Describes a compiled model and its training: a dict of strings by option."""
     config = keras.saving.serialize_keras_object(model)
     compiled = config.pop("compile_config")
     for name in ("optimizer", "objective", "global_clipnorm"):
         config[name] = compiled[name]
-    # Names that Keras counts up, dense_3, differ between two models in one process.
+    # Keras numbers the names of layers (dense_3), so equal models may differ in them.
     text = re.sub(r'_[0-9]+"', '"', json.dumps(config))
     return dict(_flat(json.loads(text)))
 
 
 def fingerprint(model: keras.Model) -> str:
-    """SHA-256 of all weights of a model and of its optimizer, in hexadecimal."""
+    """Computes the SHA-256 of all weights of a model and its optimizer, in hexadecimal."""
     digest = hashlib.sha256()
     for variable in (*model.variables, *model.optimizer.variables):
         digest.update(np.ascontiguousarray(variable).tobytes())
@@ -69,7 +69,7 @@ def _describe(value):
         array = array.astype(str) if array.dtype.hasobject else array
         crc = zlib.crc32(array.reshape(-1).view(np.uint8).data)
         return f"{array.dtype} {array.shape}, checksum {crc:08x}"
-    if isinstance(value, keras.layers.Layer):  # without its name, which Keras counts up
+    if isinstance(value, keras.layers.Layer):  # without its name, which Keras numbers
         config = keras.saving.serialize_keras_object(value)["config"]
         return f"{type(value).__name__} {config | {'name': None}}"
     return type(value).__name__ if yields_batches(value) else repr(value)

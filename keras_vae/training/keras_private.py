@@ -1,7 +1,7 @@
 """Every private name of Keras that this package uses, with the reason.
 
-All were read in Keras 3.14 and 3.15. tests/training/test_keras_private.py fails when one
-of them is gone or its source has changed.
+They were checked in Keras 3.14 and 3.15. tests/training/test_keras_private.py fails when
+one of them is missing or its source has changed.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ __all__ = [
     "untrack",
 ]
 
-# What Keras' callbacks know at the end of an epoch, beside their arguments. They have no
-# method that returns it.
+# Attributes that hold the state of Keras' callbacks at the end of an epoch. Keras has no
+# method that returns this state.
 CALLBACK_STATE: dict[type, tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: (
         "wait", "stopped_epoch", "best", "best_epoch", "best_weights",
@@ -44,7 +44,7 @@ class Model(keras.Model):
     """`keras.Model` with public names for the internals that a subclass needs."""
 
     def default_jit_compile(self) -> bool:
-        """Returns what `jit_compile="auto"` means. Keras has no public hook for it."""
+        """Returns the value of `jit_compile="auto"`. Keras has no public hook for it."""
         return super()._resolve_auto_jit_compile()
 
     def _resolve_auto_jit_compile(self) -> bool:
@@ -60,9 +60,9 @@ class Model(keras.Model):
         self.prepare_epochs(iterator)
 
     def set_epoch_parts(self, iterator: Any, parts: Callable[[], Iterator]) -> None:
-        """Lets an epoch iterator go over parts of any number of steps.
+        """Makes an epoch iterator yield parts with any number of steps.
 
-        Keras' own loop cuts an epoch into executions of one size.
+        Keras' own loop splits an epoch into executions of one size.
 
         Args:
             iterator: what `prepare_epochs` received.
@@ -77,7 +77,7 @@ class Model(keras.Model):
     def iterator_function(self, step: Callable) -> Callable:
         """Returns Keras' function of an iterator that runs a step.
 
-        `make_train_function` makes it of `train_step` only.
+        `make_train_function` does this only for `train_step`.
         """
         return self._make_function(step)
 
@@ -88,19 +88,19 @@ class Model(keras.Model):
 
 
 def flatten_layers(layer: keras.layers.Layer, include_self: bool = True) -> list:
-    """All layers inside a layer, at any depth. `Model.layers` has the outer ones only."""
+    """Returns all layers inside a layer, at any depth, unlike `Model.layers`."""
     return layer._flatten_layers(include_self=include_self)
 
 
 def has_sublayers(layer: keras.layers.Layer) -> bool:
-    """Returns True if a layer consists of other layers. Only `Model` has `layers`."""
+    """Returns True if a layer contains other layers. Only `Model` has `layers`."""
     return bool(layer._layers)
 
 
 def moving_variables(layer: keras.layers.Layer) -> list:
-    """Variables that a forward pass may update, such as BatchNormalization's averages.
+    """Returns variables that a forward pass may update, such as BatchNormalization's.
 
-    Not `non_trainable_weights`: that also holds the weights of frozen layers.
+    Unlike `non_trainable_weights`, this excludes the weights of frozen layers.
     """
     variables = {
         id(variable): variable
@@ -117,7 +117,7 @@ def check_slots(optimizer: keras.optimizers.Optimizer, variables: Sequence) -> N
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
-    """Sets the first epoch of a `fit` that has begun, as Keras' BackupAndRestore does."""
+    """Sets the first epoch of a running `fit`, as Keras' BackupAndRestore does."""
     model._initial_epoch = epoch
 
 
@@ -138,19 +138,19 @@ def untrack(layer: keras.layers.Layer, value: Any) -> None:
 
 @contextlib.contextmanager
 def summed_gradients(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Applies gradients that are summed over the replicas already.
+    """Makes an optimizer apply gradients that are already summed over the replicas.
 
-    Keras would sum them once more. It has no argument against that.
+    Keras would sum them again, and has no option to disable this.
     """
     optimizer._all_reduce_sum_gradients = list
     try:
         yield
     finally:
-        # Another replica, in its own thread, may have been faster.
+        # `pop`: another replica, in its own thread, may have removed it already.
         optimizer.__dict__.pop("_all_reduce_sum_gradients", None)
 
 
 def loops_on_cpu(strategy: tf.distribute.Strategy) -> bool:
-    """Returns True if the replicas of a strategy can meet inside a loop on the CPU."""
+    """Returns True if the replicas of a strategy can synchronise in a loop on the CPU."""
     operations = getattr(strategy.extended, "_cross_device_ops", None)
     return isinstance(operations, tf.distribute.ReductionToOneDevice)

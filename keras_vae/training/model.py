@@ -1,10 +1,10 @@
 """A Keras model that resumes exactly: training depends on its weights and its seed alone.
 
-This is what Keras lacks for that, and it knows nothing of VAEs: the counters that key noise
-and order are weights; arrays are shuffled by (seed, epoch); the state of seed generators is
-saved; a step whose gradients are not finite changes nothing; and evaluation knows the
-position of a row in the data. So a resumed run continues exactly where an uninterrupted one
-would be, and replicas train as one device does.
+The module is independent of VAEs. It adds to Keras: the counters that key noise and order
+are weights; arrays are shuffled by (seed, epoch); the state of seed generators is saved; a
+step whose gradients are not finite changes nothing; the key of the noise in evaluation is
+the position of a row in the data. So a resumed run continues exactly where it stopped, and
+several replicas train like one device.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ from keras_vae.training.step import guarded_callbacks
 
 
 class BuiltWhenMade(type(keras.Model)):  # type: ignore[misc]
-    """Metaclass: builds a model once the constructor, also a subclass's, has returned.
+    """Metaclass that builds a model after its constructor, and a subclass's, returned.
 
-    All shapes are known then: wrong parts fail at once, `summary` and `save` work on a
-    model that has seen no data, and loading finds every weight and optimizer slot.
+    All shapes are known then. So wrong parts fail at once, `summary` and `save` work before
+    the first batch, and loading finds every weight and optimizer slot.
     """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -49,8 +49,8 @@ class BuiltWhenMade(type(keras.Model)):  # type: ignore[misc]
 class ResumableModel(ExactSaving, DataModel):
     """Base of the models: `fit`, `evaluate` and `predict` on arrays, resumed exactly.
 
-    A subclass writes `train_step` and `test_step` with `step_noise`, `row_noise`, `update`
-    and `report`, names what it reports in `reported`, and checks data in `check_data`.
+    A subclass implements `train_step` and `test_step` with `step_noise`, `row_noise`,
+    `update` and `report`, lists its metrics in `reported`, and checks data in `check_data`.
 
     Args:
         seed: int of 32 bits, the root of all noise and of the order of the data.
@@ -58,7 +58,7 @@ class ResumableModel(ExactSaving, DataModel):
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Raises:
-        ValueError: if the seed is no such int.
+        ValueError: if the seed is not an int of 32 bits.
     """
 
     # Compilation.
@@ -82,9 +82,9 @@ class ResumableModel(ExactSaving, DataModel):
                 a row `fit` raises an error.
             global_clipnorm: float, the largest norm of all gradients together, summed over
                 the replicas; larger gradients are scaled down to it. Default: no limit.
-            steps_per_execution: int, or "auto": an execution on arrays takes a tenth of a
-                second or more, or one step if a callback is called for each batch. It is 1
-                for other data.
+            steps_per_execution: int, or "auto": an execution takes a tenth of a second or
+                more. "auto" is 1 for data other than arrays, and if a callback is called
+                for each batch.
             jit_compile: bool, or "auto": XLA, except for convolutions and recurrent layers
                 on a CPU, which are faster without it, and under several replicas.
             **kwargs: `run_eagerly` and `auto_scale_loss` of `keras.Model.compile`.
@@ -98,7 +98,7 @@ class ResumableModel(ExactSaving, DataModel):
         if global_clipnorm is not None:
             global_clipnorm = checks.positive(global_clipnorm, "global_clipnorm")
         strategy = self.distribute_strategy
-        # XLA compiles a whole step, but not one in which replicas synchronise.
+        # XLA cannot compile a whole step in which replicas synchronise.
         self._nested_xla = jit_compile is True and strategy.num_replicas_in_sync > 1
         requested = 1 if steps_per_execution == "auto" else int(steps_per_execution)
         steps = replicas.steps_per_execution(strategy, requested)
@@ -123,7 +123,7 @@ class ResumableModel(ExactSaving, DataModel):
         }
 
     def default_jit_compile(self) -> bool:
-        """Returns the meaning of `jit_compile="auto"`: as in Keras; on a CPU if it pays."""
+        """Returns the value of `jit_compile="auto"`: as in Keras, unless XLA is slower."""
         if self.distribute_strategy.num_replicas_in_sync > 1:
             return False
         if not tf.config.list_physical_devices("GPU") and chunks.slow_in_xla(self):
@@ -143,24 +143,24 @@ class ResumableModel(ExactSaving, DataModel):
         }
 
     def in_xla(self, function: Callable) -> Callable:
-        """Compiles a part of a step, if XLA was requested but cannot compile all of it."""
+        """Compiles a part of a step with XLA, if XLA cannot compile the whole step."""
         return tf.function(function, jit_compile=True) if self._nested_xla else function
 
     def try_xla(self, run: Callable[[bool], Any]) -> Any:
-        """Calls `run(jit_compile)`; without XLA if it fails and was chosen by "auto"."""
+        """Calls `run(jit_compile)`; retries without XLA, unless the user set it to True."""
         required = self.compiled and self._requested["jit_compile"] is True
         return chunks.try_xla(self, run, required)
 
     def compiled_once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Returns `make()`, called once for each key: for compiled functions of the model.
+        """Returns the cached result of `make()`, a compiled function, for a key.
 
-        They are kept with the model, as Keras keeps its own, and are not saved.
+        The cache belongs to the model and is not saved.
         """
-        # Not by `setattr`, with which Keras would track what is kept.
-        kept = self.__dict__.setdefault("_compiled_once", {})
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
+        # Not with `setattr`: Keras would track the cache.
+        cache = self.__dict__.setdefault("_compiled_once", {})
+        if key not in cache:
+            cache[key] = make()
+        return cache[key]
 
     def make_train_function(self, force: bool = False) -> None:
         if force or getattr(self, "train_function", None) is None:
@@ -186,37 +186,37 @@ class ResumableModel(ExactSaving, DataModel):
         validation_steps: int | None = None, validation_batch_size: int | None = None,
         validation_freq: Any = 1, augmentation: Any = None,
     ) -> keras.callbacks.History:  # fmt: skip
-        """`keras.Model.fit`, with arrays in an order that is a function of (seed, epoch).
+        """Trains like `keras.Model.fit`; the order of arrays depends on (seed, epoch) only.
 
         Arrays are checked before training starts. With `steps_per_epoch`, an epoch has that
         many batches, and the next epoch continues in the data where this one ended. Noise,
         schedules and order continue where the last `fit`, or the saved model, ended.
 
-        Under `tf.distribute.MultiWorkerMirroredStrategy` all workers call `fit` alike, each
-        reads its share of the batches, and only the chief shows a progress bar.
+        Under `tf.distribute.MultiWorkerMirroredStrategy` all workers make the same call of
+        `fit`. Each reads its share of the batches; only the chief shows a progress bar.
 
         Args:
             x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
                 `keras.utils.PyDataset` or generator; or rows on disk, which are read when
                 they are needed: `np.load(path, mmap_mode="r")`, `keras_vae.Shards`,
                 `keras_vae.TFRecords`, `keras_vae.ImageFiles`.
-            y: labels, which a VAE ignores: `(x, y)` pairs train unchanged.
+            y: labels, which a VAE ignores, so that `(x, y)` pairs can be passed.
             sample_weight: array `[rows]`, a factor of the loss of each example.
             batch_size: int. Default: 32.
             validation_data: x, `(x, y)` or `(x, y, sample_weight)`.
             augmentation: Keras' image preprocessing layer or a list of them, such as
                 `keras.layers.RandomTranslation(0.1, 0.1)`, for the batches of an array.
-                Their random numbers are a function of (seed, epoch, batch), too. Layers
-                that change the size (`RandomCrop`) take larger x than the likelihood has;
-                validation data must have the likelihood's size.
+                Their random numbers are a function of (seed, epoch, batch), too. With
+                layers that reduce the size (`RandomCrop`), x is larger than the event of
+                the likelihood; validation data must have the event's size.
             epochs: int; this and the other arguments are those of `keras.Model.fit`.
 
         Returns:
             `keras.callbacks.History`.
 
         Raises:
-            ValueError: for data that do not fit the likelihood, and for workers that
-                differ in what they train.
+            ValueError: for data that do not fit the likelihood, and if workers differ in
+                model, data or options.
             RuntimeError: after `max_skipped` steps in a row without finite gradients.
         """
         self.require_compiled("fit")
@@ -235,7 +235,7 @@ class ResumableModel(ExactSaving, DataModel):
             steps_per_epoch=steps_per_epoch, shuffle=shuffle,
             validation_split=validation_split, validation_steps=validation_steps,
             validation_freq=validation_freq,
-            class_weight=repr(class_weight),  # its keys count, too
+            class_weight=repr(class_weight),  # with its keys
         )  # fmt: skip
         self._check_workers(facts, class_weight)
         if validation_split and validation_data is None and not yields_batches(x):
@@ -293,7 +293,7 @@ class ResumableModel(ExactSaving, DataModel):
                         stack.enter_context(callback.around_fit(listed, facts))
                 yield
         finally:
-            if step == self.step.numpy():  # refused before the first step
+            if step == self.step.numpy():  # failed before the first step
                 self.epochs_begun.assign(begun)
 
     def evaluate(
@@ -306,10 +306,10 @@ class ResumableModel(ExactSaving, DataModel):
         steps: int | None = None,
         **kwargs: Any,
     ) -> Any:
-        """`keras.Model.evaluate`: the loss and the terms of the bound, in nats.
+        """Computes the loss and the terms of the bound, in nats.
 
-        Deterministic for given weights: noise is keyed by the position of a row in the
-        data, and so does not depend on the batch size either.
+        Deterministic for fixed weights: the key of the noise is the position of a row in
+        the data. So the values do not depend on the batch size.
 
         Raises:
             ValueError: for data that do not fit the likelihood.
@@ -331,7 +331,7 @@ class ResumableModel(ExactSaving, DataModel):
             )
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        self.reset_metrics()  # Keras does so itself since 3.15
+        self.reset_metrics()  # Keras 3.15 and later do this, too
         return super().train_on_batch(*args, **kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
@@ -348,7 +348,7 @@ class ResumableModel(ExactSaving, DataModel):
             self._evaluating = False
 
     def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> np.ndarray:
-        """`keras.Model.predict`: reconstructions, a NumPy array `[rows, *event]`."""
+        """Computes reconstructions, a NumPy array `[rows, *event]`."""
         checks.positive_ints_or_none(batch_size=batch_size)
         if yields_batches(x):
             self._check_own_batches(x, "x")

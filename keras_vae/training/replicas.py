@@ -1,9 +1,9 @@
-"""Functions that make several replicas and workers train as one device does.
+"""Functions that make several replicas and workers train like one device.
 
-Keras sums gradients over replicas and does not rescale a custom loss, so a step divides
-its local sum by the rows of the *global* batch: exact for any split, an empty share
-included (but layers that average over their rows, such as BatchNormalization, need some).
-With one replica these functions cost nothing.
+Keras sums gradients over replicas and does not rescale a custom loss. So a step divides its
+local sum by the number of rows of the *global* batch. This is exact for any split, also
+with empty shares, except for layers with batch statistics, such as BatchNormalization. With
+one replica these functions have no overhead.
 """
 
 import math
@@ -25,12 +25,12 @@ _PARAMETER_SERVER = (
 
 
 def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: Any) -> None:
-    """Raises a ValueError for options that several replicas cannot follow exactly.
+    """Raises a ValueError for options that several replicas cannot implement exactly.
 
     Args:
         strategy: `tf.distribute.Strategy`.
         optimizer: Keras optimizer.
-        objective: of `keras_vae.objectives`, or a function.
+        objective: from `keras_vae.objectives`, or a function.
     """
     checks.require(
         not isinstance(strategy, _PARAMETER_SERVER),
@@ -41,7 +41,7 @@ def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: A
     if strategy.num_replicas_in_sync == 1:
         return
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    clip = "compile(global_clipnorm=...) clips the sum over the replicas; Keras each share"
+    clip = "compile(global_clipnorm=...) clips the summed gradient; Keras clips each share"
     alternatives = {
         "clipnorm": clip,
         "clipvalue": clip,
@@ -56,23 +56,23 @@ def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: A
     checks.require(
         not getattr(objective, "compares_rows", False),
         "objective",
-        "one that does not compare rows, under several replicas: each sees only its own",
+        "one that does not compare rows: a replica has only its own rows",
         objective,
     )
 
 
 def steps_per_execution(strategy: tf.distribute.Strategy, steps: int) -> int:
-    """The steps per execution that a strategy supports: `steps`, or 1.
+    """Returns the steps per execution that a strategy supports: `steps`, or 1.
 
-    It is 1 for several workers, and for replicas whose collectives run on the CPU, where
-    TensorFlow cannot place them in a loop.
+    It is 1 for several workers, and for replicas whose collectives run on the CPU, because
+    TensorFlow does not support those in a loop.
     """
     if steps == 1 or strategy.num_replicas_in_sync == 1:
         return steps
     devices = strategy.extended.worker_devices
     on_cpu = all("CPU" in device.upper() for device in devices)
-    loops = keras_private.loops_on_cpu(strategy)
-    if several_workers(strategy) or (on_cpu and not loops):
+    can_loop = keras_private.loops_on_cpu(strategy)
+    if several_workers(strategy) or (on_cpu and not can_loop):
         return 1
     return steps
 
@@ -83,7 +83,7 @@ def several_workers(strategy: tf.distribute.Strategy) -> bool:
 
 
 def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
-    """Returns True if this process writes the files of all workers, as one worker does."""
+    """Returns True for the chief, the worker that writes files, or for the only worker."""
     strategy = strategy or tf.distribute.get_strategy()
     tasks, resolver = _workers(strategy), strategy.cluster_resolver
     return len(tasks) < 2 or (resolver.task_type, resolver.task_id) == tasks[0]
@@ -105,7 +105,7 @@ def _workers(strategy):
 
 
 def pipeline_replicas(context: tf.distribute.InputContext) -> tuple[int, int, int]:
-    """The replicas that an input pipeline feeds: (first, last, all), see `batches`."""
+    """Returns the replicas of an input pipeline: (first, last, total), see `batches`."""
     count = context.num_replicas_in_sync
     local = count // context.num_input_pipelines
     first = context.input_pipeline_id * local
@@ -118,17 +118,17 @@ def check_same(
     """Raises a ValueError, on every worker, unless the facts of all workers are equal.
 
     Args:
-        facts: dict of str by name, with equal names on all workers.
+        facts: dict of str by name. All workers must have the same names.
         strategy: `tf.distribute.Strategy`. Default: the one in scope.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if not several_workers(strategy):
         return
     words = [_hash(f"{name}={value}") for name, value in facts.items()]
-    here = tf.constant([len(facts), *words], tf.int32)
+    hashes = tf.constant([len(facts), *words], tf.int32)
 
     def gather():
-        return tf.distribute.get_replica_context().all_gather(here[None], axis=0)
+        return tf.distribute.get_replica_context().all_gather(hashes[None], axis=0)
 
     seen = strategy.run(tf.function(gather))
     seen = strategy.experimental_local_results(seen)[0].numpy()
@@ -194,20 +194,20 @@ def apply_if(
     """
     context = tf.distribute.get_replica_context()
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # It skips the step by itself, and lowers its scale.
+        # With NaN this optimizer skips the step itself, and lowers the loss scale.
         gradients = [g if g is None else tf.where(flag, g, math.nan) for g in gradients]
         with keras_private.summed_gradients(optimizer.inner_optimizer):
             optimizer.apply(gradients, variables)
     elif context.num_replicas_in_sync == 1:
         tf.cond(flag, lambda: _apply(optimizer, gradients, variables), lambda: False)
     else:
-        # `apply` synchronises the replicas, which is impossible inside a conditional of
-        # one replica: the conditional is around all of them.
+        # `apply` synchronises the replicas, which fails inside a conditional of a single
+        # replica. So one conditional contains the calls of all replicas.
         def all_apply(strategy, flag, gradients):
-            each = strategy.extended.call_for_each_replica
+            call_all = strategy.extended.call_for_each_replica
             tf.cond(
                 strategy.experimental_local_results(flag)[0],
-                lambda: each(_apply, (optimizer, gradients, variables)) is None,
+                lambda: call_all(_apply, (optimizer, gradients, variables)) is None,
                 lambda: False,
             )
 
@@ -224,7 +224,7 @@ def step_function(strategy: tf.distribute.Strategy, step: Callable) -> Callable:
     """Makes a train or test function for several workers, in place of Keras' own.
 
     Keras' `reduce_per_replica` averages metrics over `axis=0`, which a scalar does not
-    have. No collective is needed here: Keras reads the metrics once an epoch is over.
+    have. No collective is needed here: Keras reads the metrics at the end of an epoch.
 
     Args:
         strategy: `tf.distribute.Strategy`.

@@ -10,7 +10,7 @@ from keras_vae import atomic
 
 
 class ExactSaving(keras.Model):
-    """Mixin: saves the state of seed generators, and never leaves half a file or a load."""
+    """Mixin: saves the state of seed generators; saving and loading are atomic."""
 
     def save(
         self,
@@ -19,9 +19,9 @@ class ExactSaving(keras.Model):
         zipped: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """`keras.Model.save`, atomic: an existing file stays until the new one is complete.
+        """Saves the model atomically: only a complete file replaces an existing one.
 
-        Remote paths, folders and other formats are left to Keras.
+        Remote paths, folders and other formats are saved by Keras, not atomically.
         """
         path = pathlib.Path(filepath)
         local_file = "://" not in str(filepath) and not path.is_dir()
@@ -32,7 +32,7 @@ class ExactSaving(keras.Model):
             super().save(part, True, zipped, **kwargs)
 
     def load_weights(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """`keras.Model.load_weights`; weights that do not fit leave the model unchanged."""
+        """Loads weights. If they do not fit, the model is unchanged."""
         variables = [*self.variables, *(self.optimizer.variables if self.compiled else [])]
         before = [v.numpy() for v in variables]
         try:

@@ -1,4 +1,4 @@
-"""A training step: its noise, its guarded update of the weights, and its metrics."""
+"""The parts of a training step: noise, the update of the weights, metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ _LOSS_SCALING = keras.optimizers.LossScaleOptimizer
 class StepModel(keras_private.Model):
     """Model whose step is a function of its weights, its seed and the batch.
 
-    The counters that key the noise are weights, so that every way of saving keeps them. A
-    step whose gradients are not finite changes nothing and is counted.
+    The counters that key the noise are weights, so they are always saved. A step whose
+    gradients are not finite changes nothing and is counted.
 
     Args:
         seed: int of 32 bits, the root of all noise and of the order of the data.
@@ -24,10 +24,10 @@ class StepModel(keras_private.Model):
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Raises:
-        ValueError: if the seed is no such int.
+        ValueError: if the seed is not an int of 32 bits.
     """
 
-    # What `fit` and `evaluate` report beside the loss.
+    # Metrics that `fit` and `evaluate` report in addition to the loss.
     reported: tuple[str, ...] = ()
     max_skipped = 20
     global_clipnorm: float | None = None
@@ -56,11 +56,11 @@ class StepModel(keras_private.Model):
     # Noise.
 
     def step_noise(self, rows: tf.Tensor, offset: Any = 0) -> random.Draw:
-        """Noise of a training step, for this replica's rows of the global batch.
+        """Makes the noise of a training step, for this replica's rows of the global batch.
 
         Args:
             rows: int32 scalar tensor, the number of rows of this replica.
-            offset: int32 scalar tensor, where they begin in the global batch.
+            offset: int32 scalar tensor, the position of the first one in the global batch.
 
         Returns:
             Function `draw`, see `keras_vae.random.step_noise`.
@@ -69,12 +69,12 @@ class StepModel(keras_private.Model):
         return random.step_noise(self.seed, step, rows, offset)
 
     def next_positions(self, rows: tf.Tensor) -> tf.Tensor:
-        """Positions of the next rows in the evaluated data, int32 `[rows]`."""
+        """Counts the next evaluated rows; returns their positions, int32 `[rows]`."""
         offset, total = replicas.share(rows)
         return tf.cast(self._rows_seen.count(total), tf.int32) + offset + tf.range(rows)
 
     def row_noise(self, position: tf.Tensor, xla: bool = False) -> random.Draw:
-        """Noise of evaluation, keyed by the seed and the position of a row in the data.
+        """Makes the noise of evaluation, keyed by the seed and the position of a row.
 
         Args:
             position: int32 `[rows]`, the position of each row in the evaluated data.
@@ -93,10 +93,10 @@ class StepModel(keras_private.Model):
     # The update.
 
     def moving_state(self) -> list:
-        """Non-trainable state that a forward pass updates, with its values.
+        """Returns the non-trainable state that a forward pass updates.
 
         Returns:
-            List of (variable, value): what `update` restores if the step is skipped.
+            List of (variable, value), which `update` restores if the step is skipped.
         """
         return [(v, tf.identity(v)) for v in keras_private.moving_variables(self)]
 
@@ -106,22 +106,22 @@ class StepModel(keras_private.Model):
         """Applies one step of the optimizer if the loss and all gradients are finite.
 
         Args:
-            loss: scalar tensor, this replica's part.
+            loss: scalar tensor, this replica's part of the loss.
             gradients: list of tensors (or None), one for each trainable variable; they are
-                summed over the replicas.
-            moving_state: what `moving_state` returned before the forward pass.
+                summed over the replicas here.
+            moving_state: the result of `moving_state` before the forward pass.
 
         Returns:
-            bool scalar tensor, equal on all replicas: whether the step was applied.
+            bool scalar tensor, equal on all replicas: True if the step was applied.
         """
         loss, *gradients = replicas.sum_over_replicas([loss, *gradients])
         finite = _all_finite([loss, *gradients])
         if self.global_clipnorm is not None:
-            # Rows of an embedding that occur twice count once, as their sum.
+            # Sums repeated rows of an embedding, before the norm is computed.
             gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
             # Gradients are multiplied by the loss scale, and so is the limit.
-            longest = self.optimizer.scale_loss(self.global_clipnorm)
-            gradients, _ = tf.clip_by_global_norm(gradients, longest)
+            limit = self.optimizer.scale_loss(self.global_clipnorm)
+            gradients, _ = tf.clip_by_global_norm(gradients, limit)
         variables = self.trainable_variables
         if self.jit_compile and not isinstance(self.optimizer, _LOSS_SCALING):
             # XLA fuses a choice between old and new values into the loop that computes
@@ -155,9 +155,9 @@ class StepModel(keras_private.Model):
 
         Args:
             losses: `[batch]`.
-            terms: dict by the names of `reported`, each `[batch]`.
+            terms: dict with the names of `reported` as keys, each `[batch]`.
             weight: `[batch]` or None; metrics are weighted means, the loss is a mean.
-            finite: what `update` returned, in training.
+            finite: the result of `update`, or None in evaluation.
 
         Returns:
             dict of scalars by name; in training `skipped_steps` is one of them.
@@ -178,7 +178,7 @@ class StepModel(keras_private.Model):
 
     @property
     def metrics(self) -> list:
-        # Exactly what a step returns, or Keras takes one replica's values for all.
+        # Must be exactly what a step returns: Keras uses one replica's values otherwise.
         means = list(self._means.values())
         return means if self._evaluating else [*means, self._skipped_steps]
 
@@ -188,21 +188,21 @@ class StepModel(keras_private.Model):
 
 
 class _Mean(keras.metrics.Mean):
-    """Mean that is NaN, not 0, while there is nothing to average."""
+    """Mean that is NaN, not 0, if it has no values."""
 
     def result(self):
         return tf.math.divide(self.total, self.count)
 
 
 class _RowCount(keras.metrics.Metric):
-    """Number of rows that an evaluation has seen on all replicas; resets as metrics do."""
+    """Number of rows evaluated so far on all replicas; reset with the metrics."""
 
     def __init__(self, name):
         super().__init__(name=name)
         self.rows = self.add_variable((), "zeros", dtype="int64", name="rows")
 
     def count(self, rows):
-        """Adds `rows` and returns the number before."""
+        """Adds `rows`; returns the previous number."""
         before = tf.convert_to_tensor(self.rows)
         self.rows.assign_add(tf.cast(rows, tf.int64))
         return before
@@ -215,9 +215,9 @@ class _RowCount(keras.metrics.Metric):
 
 
 class _Guard(keras.callbacks.Callback):
-    """Counts the epochs begun, and stops a `fit` that skips every step."""
+    """Counts the epochs that have begun, and stops a `fit` that skips every step."""
 
-    async_safe = True  # reads one weight, in whatever thread
+    async_safe = True  # reads one weight, in any thread
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.epochs_begun.assign_add(1)
@@ -245,7 +245,7 @@ class _Guard(keras.callbacks.Callback):
 
 
 def guarded_callbacks(callbacks: Any, model: StepModel) -> Any:
-    """The callbacks of a `fit` with the guard first, and History and backups last."""
+    """Returns the callbacks of a `fit`: the guard first, History and backups last."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         if not any(isinstance(c, _Guard) for c in callbacks.callbacks):
             guard = _Guard()
@@ -265,8 +265,8 @@ def _rank(callback):
 
 
 def _all_finite(tensors):
-    # By the sum, which is NaN or infinite if any element is: one pass over each. Along the
-    # first axis first: XLA adds up in the order of the axes, and is vectorised only so.
+    # Checks the sum, which is NaN or infinite if any element is: one pass over each tensor.
+    # Sums over the first axis first: XLA vectorises the sum only in this order.
     tensors = [getattr(t, "values", t) for t in tensors if t is not None]
     sums = [tf.reduce_sum(tf.reduce_sum(t, 0) if t.shape.rank else t) for t in tensors]
     return tf.math.is_finite(tf.add_n([tf.cast(s, tf.float64) for s in sums]))
