@@ -13,22 +13,22 @@ from keras_vae.objectives import ELBO, IWAE, Hybrid, Reconstruction
 
 @keras.saving.register_keras_serializable("keras_vae")
 class Autoencoder(VAE):
-    """Autoencoder: the networks and the likelihood of a VAE, with a point as the posterior.
+    """Autoencoder: networks and likelihood of a VAE, and a point mass as the posterior.
 
     It minimises `reconstruction`, -log p(x|z) in nats per example. With
-    `IndependentNormal` and a fixed scale, that is the squared error up to a factor and a
+    `IndependentNormal` and a fixed scale, this is the squared error up to a factor and a
     constant. It has no prior, so it has no `kl` and no `elbo`, and cannot be sampled.
 
     Args:
         encoder: Keras layer or model, x `[batch, *event]` -> features.
         decoder: Keras layer or model, z `[batch, latent_dim]` -> features.
         likelihood: head of p(x|z).
-        latent_dim: int, the size of the code.
+        latent_dim: int, the number of latent units.
         seed: int of 32 bits, see `VAE`.
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Raises:
-        ValueError: if a part is of the wrong kind or does not fit the others.
+        ValueError: if a part has the wrong type or does not fit the others.
     """
 
     reported = ("reconstruction",)

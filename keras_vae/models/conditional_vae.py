@@ -129,8 +129,8 @@ class ConditionalVAE(VAE):
             return self._checked_condition(self._conditions, condition, rows, name)
         values = self._by_name(condition, name)
         return {
-            key: self._checked_condition(one, values.get(key), rows, f"{name}[{key!r}]")
-            for key, one in self._conditions.items()
+            key: self._checked_condition(part, values.get(key), rows, f"{name}[{key!r}]")
+            for key, part in self._conditions.items()
         }
 
     def _by_name(self, condition, name):
@@ -164,7 +164,7 @@ class ConditionalVAE(VAE):
 
     def embed(self, condition: Any) -> Any:
         optional = self.condition_dropout > 0
-        return self._map(lambda one, value: one.embed(value, optional), condition)
+        return self._map(lambda part, value: part.embed(value, optional), condition)
 
     def terms(
         self, x: Any, draw: random.Draw, condition: Any = None, num_samples: int = 1,
@@ -174,7 +174,7 @@ class ConditionalVAE(VAE):
             count = len(tf.nest.flatten(self._conditions))
             noise = draw("uniform", (count,), random.CONDITION)[0]
             kept = iter(tf.unstack(noise >= self.condition_dropout, axis=1))
-            condition = self._map(lambda one, value: one.keep(value, next(kept)), condition)
+            condition = self._map(lambda c, value: c.keep(value, next(kept)), condition)
         return super().terms(x, draw, condition, num_samples, training)
 
     def _map(self, function: Callable, *values: Any) -> Any:
@@ -204,10 +204,10 @@ class ConditionalVAE(VAE):
         checks.require(names, "guidance", expected, guidance)
         # `embed` turns a missing condition into zeros.
         missing = tf.nest.map_structure(tf.zeros_like, condition)
-        without = self.generate(z, missing)
+        unconditional = self.generate(z, missing)
         for name in names:
-            difference = params[name] - without[name]
-            params = {**params, name: without[name] + guidance * difference}
+            base = unconditional[name]
+            params = {**params, name: base + guidance * (params[name] - base)}
         return params
 
     def sample(

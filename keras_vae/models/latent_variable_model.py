@@ -16,7 +16,7 @@ from keras_vae.training.model import ResumableModel
 
 
 class LatentVariableModel(ResumableModel):
-    """Base of the models: methods that use `posterior`, `prior` and `likelihood`.
+    """Base class of the models: methods that use `posterior`, `prior` and `likelihood`.
 
     A subclass sets these three attributes and implements `embed`, `infer` and `generate`;
     see `VAE`.
@@ -36,7 +36,7 @@ class LatentVariableModel(ResumableModel):
     def check_data(self, x: Any, name: str = "x", augmentation: Any = ()) -> Any:
         """Returns data as a NumPy array or `RowsOnDisk` that the likelihood accepts.
 
-        The layers of `augmentation` must return the shape `[rows, *event]`.
+        The layers of `augmentation` must return images of the shape `[rows, *event]`.
 
         Raises:
             ValueError: for another shape, no rows, a dtype that is not numeric, or values
@@ -66,7 +66,7 @@ class LatentVariableModel(ResumableModel):
         return self.likelihood.as_float(x)
 
     def _checked_tensor(self, x):
-        """Checks x unless it is symbolic. Keeps a tensor, so that gradients pass."""
+        """Checks x unless it is symbolic. A tensor stays one, so that gradients flow."""
         if tf.is_symbolic_tensor(x):
             return x
         array = self.check_data(x)
@@ -139,7 +139,7 @@ class LatentVariableModel(ResumableModel):
     ) -> tf.Tensor:  # fmt: skip
         """Draws x from the model: z from the prior, x from p(x|z).
 
-        The same seed gives the same draw in every process and every export format.
+        The same seed returns the same sample in every process and every export format.
 
         Args:
             n: int, the number of rows.
@@ -185,8 +185,8 @@ class LatentVariableModel(ResumableModel):
 
         The functions are `encode`, `encode_mean`, `decode`, `sample`, `reconstruct` (the
         default signature of a server) and `score`: see `keras_vae.signatures`.
-        Rows are independent, and a seed gives the same sample in every format. The export
-        includes a model card.
+        Rows are independent, and a seed returns the same sample in every format. The export
+        is atomic and includes a model card.
 
         Args:
             filepath: path that does not exist yet.
@@ -198,11 +198,11 @@ class LatentVariableModel(ResumableModel):
                 `representative_data`, `about`: see `keras_vae.exporting.export`.
 
         Returns:
-            `pathlib.Path` of the export, which is atomic.
+            `pathlib.Path` of the export.
 
         Raises:
             ValueError: for a path that exists, invalid options, or a signature that the
-                model cannot have.
+                model does not support.
         """
         from keras_vae import exporting
 

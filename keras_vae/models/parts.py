@@ -16,7 +16,7 @@ _HEAD = "a head, such as keras_vae.distributions.IndependentNormal((20,))"
 def check_parts(
     encoder: Any, decoder: Any, likelihood: Any, posterior: Any, prior: Any
 ) -> None:
-    """Raises a ValueError for the first part that is of the wrong kind."""
+    """Raises a ValueError for the first part that has the wrong type."""
     for name, network in (("encoder", encoder), ("decoder", decoder)):
         is_network = isinstance(network, keras.layers.Layer) and not isinstance(
             network, (Head, Prior)
@@ -53,7 +53,7 @@ def trace_parts(
     network: keras.layers.Layer,
     function: Callable,
 ) -> None:
-    """Builds a network and its head by a call with a symbolic tensor.
+    """Builds a network and its head, by calling them with a symbolic tensor.
 
     `layer.build` is not enough: it marks a layer without a `build` method as built, but
     creates no weights of the layers inside it.
@@ -82,7 +82,7 @@ def trace_parts(
 
 
 def symbolic(tensor: Any) -> Any:
-    """Makes a symbolic tensor with the shape of another and any number of rows, or None."""
+    """Makes a symbolic tensor like `tensor`, with any number of rows. None stays None."""
     return None if tensor is None else keras.KerasTensor((None, *tensor.shape[1:]))
 
 

@@ -28,8 +28,8 @@ class SemiSupervisedVAE(ConditionalVAE):
 
     With few labels, training in three stages is faster: first the classifier on the labels,
     then encoder and decoder on its predictions, then all parts together
-    (tests/benchmarks/semi_supervised.py), with networks that the label modulates
-    (`nets.FiLM`).
+    (tests/benchmarks/semi_supervised.py), with networks that are modulated by
+    the label (`nets.FiLM`).
 
     Args:
         encoder: Keras layer or model, (x, label) -> features, see `ConditionalVAE`.
@@ -103,7 +103,7 @@ class SemiSupervisedVAE(ConditionalVAE):
     def compile(
         self, optimizer: Any = "adam", objective: Callable | None = None, **kwargs: Any
     ) -> None:
-        """Calls `VAE.compile`. It needs an objective of the reconstruction and the KL."""
+        """Calls `VAE.compile`. The objective may use only reconstruction and KL."""
         other_terms = isinstance(objective, (objectives.IWAE, objectives.Hybrid))
         other_terms = other_terms or bool(getattr(objective, "free_bits", 0))
         expected = "a function of the reconstruction and the KL, such as ELBO(beta=2.0)"
@@ -136,7 +136,7 @@ class SemiSupervisedVAE(ConditionalVAE):
         tiled = tile_rows(x, classes)  # [classes * batch, *event], class by class
 
         def draw_tiled(kind, shape, stream, num_samples=1):
-            # The same noise for every label: q(y|x) learns from differences of the bounds.
+            # The same noise for every label, because q(y|x) learns from their differences.
             noise = draw(kind, shape, stream, num_samples)
             return tf.concat([noise] * classes, axis=1)
 
@@ -162,8 +162,8 @@ class MarginalTerms(Terms):
     """The terms of rows with or without a label, computed from the terms for every label.
 
     The weights w_y are the one-hot label if it is known, else q(y|x). Then
-    `kl = sum_y w_y kl_y + KL(w || p(y))`. The bound is that of log p(x, y) for a known
-    label, else that of log p(x): equations 6 and 7 of Kingma et al. (2014) in one formula.
+    `kl = sum_y w_y kl_y + KL(w || p(y))`. The bound is a bound on log p(x, y) for a
+    known label, else on log p(x): equations 6 and 7 of Kingma et al. (2014) in one formula.
 
     Args:
         per_label: `Terms` of `[classes * batch]` rows, class by class.
@@ -179,7 +179,7 @@ class MarginalTerms(Terms):
 
     @functools.cached_property
     def label_weights(self) -> tf.Tensor:
-        """w_y, `[classes, batch]`."""
+        """The weights w_y, `[classes, batch]`."""
         unknown = (1.0 - self.is_known)[:, None]
         return tf.transpose(self.label + unknown * tf.nn.softmax(self.logits))
 

@@ -1,6 +1,6 @@
 """The variational autoencoder: three distributions, two networks, one objective.
 
-Read this file first. A batch passes these stages, and each of them can be replaced:
+Read this file first. A batch passes through these stages. Each can be replaced:
 
     x            [batch, *event]            data; uint8 is divided by 255
     features     [batch, ...]               encoder(x): any Keras layer or model
@@ -11,7 +11,7 @@ Read this file first. A batch passes these stages, and each of them can be repla
     terms        nats, [samples, batch]     log p(x|z), log p(z), log q(z|x), the KL
     loss         nats, [batch]              objective(terms, step), objectives.py
 
-Layers pass tensors. A distribution is made from its parameters where it is needed.
+Layers pass tensors. Distributions are made from their parameters where needed.
 """
 
 from collections.abc import Callable
@@ -111,7 +111,7 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
     # The stages of a batch. Variants override these methods.
 
     def example_condition(self, rows: int) -> Any:
-        """Makes a condition of arrays `[rows, ...]`, or a dict of them; None for a VAE."""
+        """Makes an example: an array `[rows, ...]` or a dict of arrays; None for a VAE."""
 
     def check_condition(self, condition: Any, rows: int, name: str = "condition") -> Any:
         """Returns a condition as arrays `[rows, ...]` or a dict, or raises a ValueError."""
@@ -156,7 +156,7 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         self, x: tf.Tensor, q_params: dict, draw: random.Draw, condition: Any = None,
         num_samples: int = 1, training: bool = False,
     ) -> Terms:  # fmt: skip
-        """Computes the terms of an observed x, its posterior and an embedded condition."""
+        """Computes the terms from an observed x, its posterior and embedded condition."""
         q, latent = self.posterior, self.posterior.event_shape
         tiled = tile_rows(condition, num_samples)
         prior = self.prior.distribution(condition)
@@ -224,24 +224,24 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
     def differentiate(
         self, x: Any, condition: Any, weight: Any, offset: Any, total: Any
     ) -> tuple[tf.Tensor, dict, tf.Tensor, list]:
-        """Runs the forward and backward pass: the part of a step local to a replica.
+        """Runs the forward and backward pass, the part of a step without communication.
 
         Args:
             x: `[rows, *event]`, the rows of this replica.
             condition: the condition of a conditional model, or None.
             weight: `[rows]` or None.
             offset: int32 scalar, the position of its first row in the global batch.
-            total: int32 scalar, the rows of the global batch.
+            total: int32 scalar, the number of rows of the global batch.
 
         Returns:
             (losses, terms, loss, gradients): the losses `[rows]`; the `reported` terms by
-            name, each `[rows]`; this replica's part of the loss; a list of its gradients.
+            name, each `[rows]`; the replica's part of the loss; the list of its gradients.
         """
         draw = self.step_noise(tf.shape(x)[0], offset)
         with tf.GradientTape() as tape:
             terms = self.terms(x, draw, condition, self._num_samples, training=True)
             losses = self.example_losses(terms, weight)
-            # Divides by the rows of the global batch: gradients are summed over replicas.
+            # Divides by the global number of rows: gradients are summed over replicas.
             loss = tf.reduce_sum(losses) / tf.cast(total, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
