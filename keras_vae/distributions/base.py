@@ -99,7 +99,7 @@ class Head(keras.layers.Layer):
     def observe(self, x: tf.Tensor, draw: random.Draw) -> tf.Tensor:
         """Returns the observed value of float32 x, whose density the model computes.
 
-        A value without a density becomes NaN: the training step is skipped and counted.
+        A value without a density becomes NaN, so that the training step is skipped.
         """
         return x
 
@@ -243,7 +243,7 @@ class Prior(keras.layers.Layer):
         self.built = True
 
     def call(self, condition: Any) -> Any:
-        """Computes what `distribution` needs of a condition. The first call builds it."""
+        """Computes the input of `distribution` from a condition. Builds the prior."""
         return condition
 
     def distribution(self, condition: Any = None) -> Any:

@@ -22,8 +22,8 @@ class IndependentBernoulli(Head):
 
     Args:
         event_shape: tuple of ints.
-        grey: how to treat values strictly between 0 and 1, which have no probability
-            under a Bernoulli:
+        grey: the treatment of values strictly between 0 and 1, which have no
+            probability under a Bernoulli:
 
             * `"binarize"`: the value is the probability of a 1. The 1 or 0 is drawn in
               each training step, and with fixed noise in evaluation (Salakhutdinov and
