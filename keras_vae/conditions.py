@@ -131,7 +131,7 @@ def parse(condition: Any) -> Any:
         `LabelCondition` or `NumberCondition`, or a dict of them.
 
     Raises:
-        ValueError: for any other value, and for a name that a model uses already.
+        ValueError: for any other value, and for a reserved name.
     """
     if isinstance(condition, dict):
         reserved = {"x", "z", "seed", "condition"}

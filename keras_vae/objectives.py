@@ -6,7 +6,7 @@ works with every posterior, prior, likelihood and network. Three attributes are 
 
 * `num_samples`: int, the number of posterior samples per example (default 1);
 * `compares_rows`: bool, True if the loss of an example depends on other rows. Such an
-  objective is refused under several replicas;
+  objective raises an error under several replicas;
 * `trainable_weights`: an objective with weights is a Keras layer. Its weights are trained
   and saved with the model.
 """
@@ -24,7 +24,7 @@ from keras_vae.terms import Terms
 
 
 class Objective:
-    """Base class of the objectives: checks and keeps the number of samples.
+    """Base class of the objectives: checks and stores the number of samples.
 
     Args:
         num_samples: int, posterior samples per example.
@@ -63,12 +63,12 @@ class ELBO(Objective):
         beta: number or schedule, the weight of the KL (Higgins et al., 2017, equation 4).
             With 1.0 the loss is the negative bound. A schedule that rises to 1 is KL
             annealing.
-        free_bits: float, the lowest KL of a latent unit in the loss, in nats:
+        free_bits: float, the lower limit of the KL of a unit in the loss, in nats:
             `sum_j max(free_bits, kl_j)`. Kingma et al. (2016), appendix C.8, average over
             the minibatch before the maximum. Here the maximum is per example, as in Li et
             al. (2019): the loss of a row does not depend on other rows or on the replicas.
         capacity: number or schedule C in nats, or None. The KL term becomes
-            `beta * |kl - C|` (Burgess et al., 2018, equation 8). Excludes `free_bits`.
+            `beta * |kl - C|` (Burgess et al., 2018, equation 8). Not with `free_bits`.
         num_samples: int, posterior samples per example; the terms are averaged over them.
 
     Raises:
@@ -154,8 +154,8 @@ class Hybrid(Objective):
 
     `loss = alpha * -ELBO + (1 - alpha) * -E_p(z|c) log p(x|z,c)`; Sohn et al. (2015),
     equation 9. A conditional model predicts with z from the prior; the second part trains
-    it with the same z. It is the Gaussian stochastic neural network of equation 8, which
-    has no encoder; `alpha=0` is that network alone.
+    it with such z. This part is the Gaussian stochastic neural network of equation 8, which
+    has no encoder; with `alpha=0` only this network is trained.
 
     Args:
         alpha: float in [0, 1], the weight of the bound.

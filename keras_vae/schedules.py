@@ -2,8 +2,8 @@
 
 A schedule is a pure function that runs inside the graph. It needs no callback, no second
 `compile` and no state in a checkpoint: the step is saved, so a resumed run continues at the
-right value. All classes here are `keras.optimizers.schedules.LearningRateSchedule`s, and
-any other schedule of that class can be used in their place.
+right value. All classes here are subclasses of Keras' `LearningRateSchedule`, and any other
+subclass can be used in their place.
 """
 
 import math
@@ -71,7 +71,7 @@ class _Ramp(Schedule):
         return {"start": self.start, "end": self.end, "steps": self.steps}
 
     def _shape(self, progress: tf.Tensor) -> tf.Tensor:
-        """Maps the progress from 0 to 1 to the part of the way from `start` to `end`."""
+        """Maps the progress, from 0 to 1, to the weight of `end`, from 0 to 1."""
         raise NotImplementedError
 
 

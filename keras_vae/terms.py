@@ -14,7 +14,7 @@ class Terms:
     """The terms of the bound for one batch. Each is computed on first access.
 
     Args:
-        x: `[batch, *event]`, the data as the likelihood observes them.
+        x: `[batch, *event]`, the data as returned by `observe` of the likelihood.
         z: `[samples, batch, *latent]`, samples of the posterior.
         posterior: `tfd.Distribution` q(z|x), batch `[batch]`.
         prior: `tfd.Distribution` p(z), batch `[]` or `[batch]`.
@@ -67,7 +67,7 @@ class Terms:
     def log_weight(self) -> tf.Tensor:
         """Log importance weights log p(x, z) - log q(z|x) in nats, `[samples, batch]`.
 
-        Their mean over the samples estimates the ELBO, their log-mean-exp log p(x).
+        Their mean over the samples estimates the ELBO; their log-mean-exp, log p(x).
         """
         return self.log_likelihood + self.log_prior - self.log_posterior
 
