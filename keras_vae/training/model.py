@@ -147,7 +147,7 @@ class ResumableModel(ExactSaving, DataModel):
         return tf.function(function, jit_compile=True) if self._nested_xla else function
 
     def try_xla(self, run: Callable[[bool], Any]) -> Any:
-        """Calls `run(jit_compile)`; retries without XLA, unless the user set it to True."""
+        """Calls `run(jit_compile)`; retries without XLA, unless `jit_compile=True`."""
         required = self.compiled and self._requested["jit_compile"] is True
         return chunks.try_xla(self, run, required)
 
