@@ -1,4 +1,4 @@
-"""Builds what the options of a run describe: the data, the model, the objective."""
+"""Builds the data, the model and the objective of a run from its options."""
 
 import functools
 from typing import Any, NoReturn
@@ -116,10 +116,10 @@ def _resolve_condition(options, data):
 
 def _resolve_network(options, data):
     """Sets the default of `network`, or raises a ValueError."""
-    images = len(data.event_shape) == 3
+    has_images = len(data.event_shape) == 3
     if options.network is None:
-        options.network = "conv" if images else "mlp"
-    if options.network == "conv" and not images:
+        options.network = "conv" if has_images else "mlp"
+    if options.network == "conv" and not has_images:
         _refuse("network", "mlp for data that are not images", "conv")
     if options.network == "mlp" and options.filters != FILTERS:
         _refuse("filters", "left out unless the network is conv", options.filters)
@@ -187,7 +187,7 @@ def _in_unit_interval(data):
 
 
 def likelihood(options: Options, data: Dataset) -> Head:
-    """Makes the likelihood head, whose mean starts at the mean of the data."""
+    """Makes the likelihood head. Its initial mean is the mean of the data."""
     # The mean of each channel for convolutions, otherwise of each element.
     mean = data.mean((0, 1, 2) if options.network == "conv" else 0)
     if options.likelihood == "bernoulli":
@@ -208,7 +208,7 @@ def build_model(options: Options, data: Dataset) -> Any:
     """Makes the compiled model that the options describe.
 
     Args:
-        options: from `resolve`.
+        options: the result of `resolve`.
         data: the data set of the run.
 
     Raises:
@@ -257,7 +257,7 @@ def build_model(options: Options, data: Dataset) -> Any:
 
 
 def objective(options: Options) -> Any:
-    """Makes the objective of the options; None stands for the model's default."""
+    """Makes the objective of the options; None means the model's default."""
     if not _has_bound(options):
         return None
     if options.objective == "iwae":

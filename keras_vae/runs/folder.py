@@ -35,7 +35,7 @@ from keras_vae.models import VAE
 from keras_vae.runs.build import load_data
 from keras_vae.runs.options import Options
 
-FORMAT = 1  # of run.json and the other files
+FORMAT = 1  # version of run.json and the other files
 
 
 class Run:
@@ -99,7 +99,7 @@ class Run:
         return run
 
     def start(self, command: str, data: Dataset) -> None:
-        """Makes the folder and writes run.json, which makes it a run."""
+        """Makes the folder and writes run.json, which marks it as a run."""
         packages = ("keras", "tensorflow", "tensorflow-probability", "numpy")
         versions = {name: importlib.metadata.version(name) for name in packages}
         self.info = {
@@ -175,7 +175,7 @@ class Run:
         return {"condition": data.class_numbers(part)[rows]} if self.conditional else {}
 
     def write_info(self) -> None:
-        """Writes run.yaml, then run.json, with the options as they are now."""
+        """Writes run.yaml, then run.json, with the current options."""
         self.info["options"] = options = self.options.to_dict()
         listed = {name: value for name, value in options.items() if value not in (None, [])}
         text = yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)

@@ -1,6 +1,6 @@
 """The options of a run, declared once: the command line, run.json, run.yaml and the report.
 
-No slow import here: `keras-vae train --help` shows these declarations.
+This module has no slow imports, so that `keras-vae train --help` answers at once.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import typer
 from keras_vae.runs import parsers
 
 MAX_INT = 2**31 - 1
-FILTERS = [32, 64]  # default
+FILTERS = [32, 64]  # default of `filters`
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -55,7 +55,7 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 class Options:
     """The options of a run, in the order of its report.
 
-    None stands for a default that depends on the data, see `keras_vae.runs.build.resolve`.
+    None means a default that depends on the data, see `keras_vae.runs.build.resolve`.
     """
 
     data: Annotated[
@@ -165,18 +165,18 @@ class Options:
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
     beta_schedule: Annotated[
         BetaSchedule,
-        option("Objective", "Schedule by which beta grows from 0 to its value."),
+        option("Objective", "Schedule of beta: constant, or growth from 0 to its value."),
     ] = "constant"
     beta_steps: Annotated[
         int | None,
         count(
             "Objective",
-            "Number of steps of the growth of beta, or of a cycle. Default: a tenth of "
+            "Steps until beta reaches its value, or steps of a cycle. Default: a tenth of "
             "all steps.",
         ),
     ] = None
     free_bits: Annotated[
-        float, real("Objective", "Nats of KL of each latent unit that are not penalised.")
+        float, real("Objective", "Nats of KL per latent unit that are not penalised.")
     ] = 0.0
     epochs: Annotated[
         int | None,
@@ -195,7 +195,7 @@ class Options:
         LearningRateSchedule,
         option(
             "Training",
-            "Schedule of the learning rate: cosine falls to a hundredth over all epochs.",
+            "Schedule of the learning rate: cosine lowers it to 1 % over all epochs.",
         ),
     ] = "constant"
     seed: Annotated[

@@ -1,4 +1,4 @@
-"""Training of a run: its callbacks, and the files that each backup publishes."""
+"""Training of a run: its callbacks, and the files that it writes at each backup."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from keras_vae.training import replicas
 
 
 def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
-    """Trains to the last epoch; publishes the model and the metrics of each backup.
+    """Trains to the last epoch; writes the model and the metrics at each backup.
 
     Args:
         run: the run, whose newest backup is resumed.
@@ -39,7 +39,7 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
             path.unlink(missing_ok=True)
         condition = run.condition_kwargs(data, part, slice(8))
         used += [*_image_callbacks(run, data, x, condition), *watchers]
-    if model.generative:  # first: the other callbacks write its logs
+    if model.generative:  # comes first, because other callbacks write its logs
         patience = max(3, epochs // 10)  # many runs collapse at first, then recover
         condition = run.condition_kwargs(data, part, slice(500))
         collapse = callbacks.PosteriorCollapse(x[:500], patience=patience, **condition)
@@ -73,7 +73,7 @@ def _image_callbacks(run, data, x, condition) -> Iterator[keras.callbacks.Callba
 
 
 class RunBackup(callbacks.Backup):
-    """Backs up a run, and publishes the files that other commands read.
+    """Backs up a run, and writes the files that other commands read.
 
     Args:
         run: the run.

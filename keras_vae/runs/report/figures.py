@@ -24,7 +24,7 @@ COLOURS = ["#3b82f6", "#f97316", "#10b981", "#ef4444", "#a855f7", "#a16207", "#e
 
 
 def draw(run: Run, model: VAE, data: Dataset) -> dict[str, list[pathlib.Path]]:
-    """Draws the figures that apply to the model and the data, in the folder `figures`.
+    """Draws the figures that suit the model and the data, in the folder `figures`.
 
     Returns:
         Dict: name -> list of files: one for a picture, light and dark for a chart.
@@ -92,7 +92,7 @@ def _spread(rows, count):
 
 
 class Pictures:
-    """Rows of the data as images: images as they are, vectors as strips of colour.
+    """Rows of the data as pictures: images unchanged, vectors as strips of colour.
 
     Args:
         event_shape: ints, the shape of a row.
@@ -121,7 +121,7 @@ class Pictures:
 
 
 def class_samples(model: VAE, labels: np.ndarray, count: int = 6) -> np.ndarray:
-    """Draws each label with the same seeds: `[count * labels, *event]`, a seed per row."""
+    """Samples each label with the same seeds: `[count * labels, *event]`, by seed."""
     seeds = np.repeat(np.arange(1, count + 1), len(labels))
     condition = np.tile(labels, count)
     return model.sample(seeds=seeds, condition=condition, mean=True).numpy()
@@ -152,7 +152,7 @@ def traversals(
     condition: dict[str, Any],
     steps: int = 11,
 ) -> np.ndarray:
-    """Decodes one unit over its range on the data, the others fixed at a typical row.
+    """Varies one latent unit at a time, starting from a typical row, and decodes.
 
     Args:
         model: `VAE`.
@@ -214,7 +214,8 @@ def curves(metrics: dict[str, list[float]]) -> Any:
                 axis.plot(epochs, metrics[key], label=label, marker=marker)
                 shown += metrics[key][len(epochs) // 20 :]
         later = np.array(shown)[np.isfinite(shown)]
-        if len(epochs) > 5 and len(later):  # the first epochs would set the scale
+        # Otherwise the first epochs would determine the scale.
+        if len(epochs) > 5 and len(later):
             margin = 0.05 * np.ptp(later) + 1e-9
             axis.set_ylim(later.min() - margin, later.max() + margin)
         axis.set(title=name.upper() if name in ("elbo", "kl") else name, xlabel="epoch")
@@ -274,10 +275,14 @@ def kl_bars(kl: np.ndarray) -> Any:
 def marginals(columns: Sequence[str], real: np.ndarray, drawn: np.ndarray) -> Any:
     """Plots histograms of each column: test rows and samples."""
     count = min(len(columns), 16)
-    wide = min(count, 4)
-    deep = -(-count // wide)
+    ncols = min(count, 4)
+    nrows = -(-count // ncols)
     figure, axes = plt.subplots(
-        deep, wide, figsize=(2.4 * wide, 1.9 * deep), layout="constrained", squeeze=False
+        nrows,
+        ncols,
+        figsize=(2.4 * ncols, 1.9 * nrows),
+        layout="constrained",
+        squeeze=False,
     )
     for i, axis in enumerate(axes.flat):
         if i >= count:

@@ -16,7 +16,7 @@ from keras_vae.runs.report import figures
 def saver(
     run: Run, model: VAE, path: pathlib.Path | None, name: str, overwrite: bool
 ) -> Callable[[dict[str, Any]], pathlib.Path]:
-    """Checks the output path, before anything is computed, and returns a save function.
+    """Checks the output path before any computation, and returns a save function.
 
     Args:
         run: the run.
@@ -27,7 +27,7 @@ def saver(
         overwrite: bool, whether to replace an existing file.
 
     Returns:
-        Function: dict of arrays `[rows, *event]` by name -> the path that was written.
+        Function: dict of arrays `[rows, *event]` by name -> the written path.
 
     Raises:
         ValueError: if the file exists, or its suffix is not possible for the data.
@@ -82,7 +82,7 @@ def _save_npz(path, arrays, run):
 
 
 def _save_png(path, arrays, run):
-    """Saves a grid; rows of several arrays are below each other."""
+    """Saves a grid; the same row of several arrays is shown one below the other."""
     x = np.stack(list(arrays.values()), axis=1)  # [rows, arrays, *event]
     rows, kinds, *shape = x.shape
     columns = min(16, rows)

@@ -62,7 +62,7 @@ def evaluate(
 
 def _likelihood(model, data, num_samples, nll_rows, condition):
     """Estimates the NLL, its errors and bits per dimension."""
-    # Spread over the test set, which may be sorted.
+    # Evenly spaced rows, because the test set may be sorted.
     rows = np.linspace(0, len(data.x_test) - 1, min(nll_rows, len(data.x_test))).astype(int)
     estimate = evaluation.importance_weighted(
         model,
@@ -73,7 +73,7 @@ def _likelihood(model, data, num_samples, nll_rows, condition):
     nll = -estimate.log_likelihood.astype(np.float64)
     numbers = {
         "test_nll": nll.mean(),
-        # The error over test sets; below, the error over importance samples.
+        # The error due to the choice of test rows; below, that of the importance samples.
         "test_nll_standard_error": nll.std(ddof=min(1, len(nll) - 1)) / math.sqrt(len(nll)),
         "effective_sample_size": np.median(estimate.effective_sample_size),
     }
@@ -115,8 +115,8 @@ def compare(
         run: the run.
         model: the model of the run.
         data: the data set of the run.
-        numbers: from `evaluate`.
-        latents: latent sizes of the baselines; sizes above that of the data are left out.
+        numbers: the result of `evaluate`.
+        latents: latent sizes of the baselines; sizes above that of a row are left out.
         show: function (text, done, total) that displays the progress.
 
     Returns:
@@ -184,14 +184,14 @@ BASELINES = {
 
 
 def _start(data):
-    """Starts the bias of a likelihood head at the mean of the data."""
+    """Returns arguments of a head: the initial bias is the mean of the data."""
     return {"bias_initializer": keras.initializers.Constant(data.mean(0).tolist())}
 
 
 def _train(model, data):
     rate = keras.optimizers.schedules.CosineDecay(3e-3, STEPS, alpha=0.01)
     model.compile(keras.optimizers.Adam(rate), jit_compile=True, steps_per_execution=100)
-    # Repeats few rows, because each epoch has an overhead.
+    # Repeats small data sets, because each epoch has an overhead.
     x = np.concatenate([data.x_fit] * -(-100 * BATCH // len(data.x_fit)))
     model.fit(x, batch_size=BATCH, epochs=STEPS // 100, steps_per_epoch=100, verbose=0)
     return model

@@ -1,4 +1,4 @@
-"""report.html, a page without external files."""
+"""Writes report.html, a self-contained page."""
 
 import base64
 import importlib.resources
@@ -27,14 +27,17 @@ CAPTIONS = {
     "samples": ("Samples", "Means of p(x|z), with z drawn from the prior (seed 1)."),
     "classes": (
         "Samples of each class",
-        "Means of p(x|z, label): a column for each label. The z of a row have the same "
+        "Means of p(x|z, label), one column per label. All samples in a row have the same "
         "seed.",
     ),
     "transfer": (
         "Another label",
         "Test rows (top), and below them the same z decoded with each label.",
     ),
-    "marginals": ("Columns", "Test rows and 2,000 samples, in the units of the data."),
+    "marginals": (
+        "Columns",
+        "Histograms of test rows and of 2,000 samples, in the units of the data.",
+    ),
     "latent": (
         "The latent map",
         "Posterior means of test rows, coloured by label if the data have labels.",
@@ -54,8 +57,8 @@ CAPTIONS = {
     ),
 }
 STRIPS = (
-    " Each coloured strip is a row, its columns from left to right: white is the "
-    "middle of the value range, blue is below it, red above."
+    " Each coloured strip is a row, with its columns from left to right. White is the "
+    "middle of the value range, blue is lower, red is higher."
 )
 TILES = {
     "test_elbo": ("test ELBO", "nats"),
@@ -82,8 +85,8 @@ def write(
         run: the run.
         model: the model of the run.
         data: the data set of the run.
-        numbers: from `evaluate`.
-        table: from `compare`.
+        numbers: the result of `evaluate`.
+        table: the result of `compare`.
 
     Returns:
         `pathlib.Path` of the page.
@@ -112,7 +115,7 @@ def write(
 
 
 def _figures(run, model, data):
-    """Draws the figures; returns what the template shows of each."""
+    """Draws the figures; returns the values that the template shows for each."""
     files = figures.draw(run, model, data)
     strips = len(data.event_shape) != 3
     shown = []
