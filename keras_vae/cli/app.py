@@ -110,11 +110,11 @@ def _with_option_names(message: str) -> str:
         if flag.startswith("--")
     }
 
-    def typed(match):
+    def option_name(match):
         name = match[1]
         if name in _ARGUMENTS:
             return name.upper()
         name = _RENAMED.get(name, name)
         return f"--{name.replace('_', '-')}" if name in flags else match[0]
 
-    return re.sub(r"`(\w+)`", typed, message)
+    return re.sub(r"`(\w+)`", option_name, message)

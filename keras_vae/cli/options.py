@@ -13,8 +13,8 @@ from keras_vae.runs import parsers
 from keras_vae.runs.options import Options, count, option
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-NumSamples = Annotated[int, count("Report", "Importance samples for each row.")]
-NllRows = Annotated[int, count("Report", "Largest number of test rows for the NLL.", low=2)]
+NumSamples = Annotated[int, count("Report", "Importance samples per row, for the NLL.")]
+NllRows = Annotated[int, count("Report", "Maximum number of test rows for the NLL.", low=2)]
 Latents = Annotated[
     str,
     option(

@@ -26,7 +26,7 @@ def progress_bar() -> progress.Progress:
 
 
 def print_numbers(numbers: dict[str, float]) -> None:
-    """Prints numbers by name, one a line."""
+    """Prints numbers with their names, one per line."""
     for name, value in numbers.items():
         out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
 

@@ -72,12 +72,12 @@ def train(
     """Train on DATA and write a run: model, metrics, figures, report.
 
     Without a test split, 20 % of the rows are held out.
-    Ctrl-C or a crash leaves a run that --resume continues exactly.
+    After Ctrl-C or a crash, --resume continues the run exactly.
     """
     launcher.end_with_launcher()
-    # Before and after `fit`, which has its own handler.
+    # This handler is active before and after `fit`, which has its own.
     former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(launcher.PREEMPTED))
-    restored = former or signal.SIG_DFL  # None: it was not installed by Python
+    restored = former or signal.SIG_DFL  # None: Python did not install it
     context.call_on_close(lambda: signal.signal(signal.SIGTERM, restored))
     folder = run_folder(options.data, folder, resume)
     start_tensorflow()
@@ -120,13 +120,13 @@ def launch(
         list[str],
         typer.Argument(
             metavar="COMMAND",
-            help="Command of all workers, after --: train DATA and its options.",
+            help="Command that each worker runs, after --: train DATA and its options.",
         ),
     ],
     workers: Annotated[int, count(None, "Number of workers.", "--workers", high=1000)],
     restarts: Annotated[
         int,
-        count(None, "Largest number of restarts when a worker dies.", low=0),
+        count(None, "Maximum number of restarts after a worker dies.", low=0),
     ] = 3,
     timeout: Annotated[
         float, real(None, _TIMEOUT, exclusive=True, high=1e6)
@@ -138,8 +138,8 @@ def launch(
     """Train with several workers on this host, and resume when one of them dies.
 
     The workers share the CPUs. For several GPUs of one host, use `train` alone.
-    On several hosts, a scheduler starts the workers, each with `train`, which
-    finds the other workers.
+    On several hosts, a scheduler starts one `train` per worker, which finds the
+    other workers.
     """
     name, *arguments = command
     if name != "train":
@@ -160,11 +160,11 @@ def launch(
 
 
 def run_folder(data: str, folder: pathlib.Path | None, resume: bool) -> pathlib.Path:
-    """Checks the folder of a run before anything slow is done, and returns it."""
+    """Checks the folder of a run before any slow step, and returns it."""
     if resume and folder is None:
         raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
     folder = _new_folder(data) if folder is None else folder
-    # A process that is killed while it starts a run leaves these files.
+    # A process that was killed while it started a run may leave these files.
     leftovers = ("scaler.json", "run.yaml")
     paths = folder.iterdir() if folder.is_dir() else ()
     used = any(path.name not in leftovers and path.name[0] != "." for path in paths)
@@ -237,7 +237,7 @@ def _is_finished(run, done):
 
 
 def _describe(run: Any, data: Any, model: Any) -> None:
-    """Prints the data, the model and the training, with the defaults."""
+    """Prints the data, the model and the options of the training."""
     options = run.options
     held_out = "" if data.x_val is None else f", {len(data.x_val):,} validation"
     shape = " x ".join(map(str, data.event_shape))

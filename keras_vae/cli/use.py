@@ -39,7 +39,7 @@ def sample(
     n: Annotated[int, count(None, "Number of samples.", "-n", high=10**6)] = 64,
     seed: Annotated[
         int,
-        count(None, "Seed; equal seeds give equal samples.", low=-(2**63), high=2**63 - 1),
+        count(None, "Seed. Equal seeds give equal samples.", low=-(2**63), high=2**63 - 1),
     ] = 0,
     mean: Annotated[
         bool, typer.Option("--mean", help="Write the means of p(x|z). Default: draws.")
@@ -61,7 +61,7 @@ def sample(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw samples: a picture, an array, or a table in the units of the data."""
+    """Draw samples; write a picture, an array, or a table in the units of the data."""
     run = _open(folder)
     from keras_vae.runs import report
 
@@ -90,7 +90,7 @@ def reconstruct(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Reconstruct the first test rows: originals and the means of p(x|z)."""
+    """Reconstruct the first test rows; write them with the originals."""
     run = _open(folder)
     from keras_vae.runs import report
 
@@ -113,7 +113,7 @@ def report(
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
     run = _open(folder)
-    run.model()  # raises its errors before the data are loaded
+    run.model()  # raises errors before the data are loaded
     write_report(run, run.data(), num_samples, nll_rows, baselines)
 
 
@@ -146,10 +146,10 @@ def export(
         count(None, "Fixed number of rows of a call, for litert. Default: any number."),
     ] = None,
     score_samples: Annotated[
-        int, count(None, "Draws of z per row in the signature score.", high=10_000)
+        int, count(None, "Samples of z per row in the signature score.", high=10_000)
     ] = 16,
 ) -> None:
-    """Export a run as functions of tensors, which need neither Keras nor this package."""
+    """Export a run as functions of tensors that run without Keras and this package."""
     for option_name, value, target in (
         ("quantize", quantize, "litert"),
         ("batch_size", batch_size, "litert"),
@@ -182,15 +182,15 @@ def export(
 def verify(
     path: Annotated[
         pathlib.Path,
-        typer.Argument(metavar="ARTEFACT", help="Path that keras-vae export printed."),
+        typer.Argument(metavar="ARTEFACT", help="Path of an export."),
     ],
     folder: Folder,
     rows: Annotated[int, count(None, "Number of rows and seeds.", "-n", high=10**6)] = 1000,
 ) -> None:
     """Compare an exported artefact with the model of its run, in a separate process.
 
-    Each signature must return the same as the model. Of a quantised artefact, only the z
-    of sample must be equal; other differences are printed.
+    Each signature must return the same values as the model. If the artefact is quantised,
+    only the z of sample must be equal; other differences are printed.
     """
     run = _open(folder)
     from keras_vae.exporting.verify import verify as compare
