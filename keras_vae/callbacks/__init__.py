@@ -1,7 +1,7 @@
 """Callbacks of `fit`: backups, image grids, a warning about posterior collapse.
 
-The terms of the bound need nothing of their own: `keras.callbacks.TensorBoard` and
-`CSVLogger` write all that `fit` reports.
+The terms of the bound need no special callback: `keras.callbacks.TensorBoard` and
+`CSVLogger` write all metrics of `fit`.
 """
 
 from keras_vae.callbacks.backup import Backup, Preempted

@@ -59,13 +59,13 @@ class Backup(keras.callbacks.Callback):
     same batches in each epoch as without the interruption; one that continues over epochs
     (`steps_per_epoch`) starts again.
 
-    With several workers all of them must see the folder; the chief writes.
+    With several workers, all need access to the folder; only the chief writes.
 
     Args:
-        folder: path of a local or mounted folder, for this training alone. Delete it to
-            start again.
-        share: number above 0, the largest share of the time that saving may take. If
-            epochs are too short for it, some are not saved; the last one always is.
+        folder: path of a local or mounted folder, used only by this training. Delete it
+            to start again.
+        share: number above 0, the maximum share of the time that saving may take. If
+            epochs are too short, some are not saved, but the last one always is.
             `math.inf` saves every epoch.
 
     Raises:
@@ -94,7 +94,7 @@ class Backup(keras.callbacks.Callback):
     [0, 1, 2, 3]
     """
 
-    async_safe = True  # at batches it only reads a flag
+    async_safe = True  # its batch methods only read a flag
 
     def __init__(self, folder: str | os.PathLike, share: float = 0.1):
         super().__init__()
@@ -109,7 +109,7 @@ class Backup(keras.callbacks.Callback):
         is_number = isinstance(share, numbers.Real) and not isinstance(share, bool)
         checks.require(is_number and share > 0, "share", "a number above 0", share)
         self.share = share
-        # The backup that was restored or written last, and why a later one was not.
+        # The backup that was restored or written last, and the error of a later one.
         self.newest: pathlib.Path | None = None
         self.failed: OSError | None = None
         self.hint = "Start the same training again to resume from it"
@@ -134,7 +134,7 @@ class Backup(keras.callbacks.Callback):
         self._callbacks, self._data_facts = callbacks, facts
         self._terminated = False
         in_main_thread = threading.current_thread() is threading.main_thread()
-        former = signal.signal(signal.SIGTERM, self._on_sigterm) if in_main_thread else None
+        before = signal.signal(signal.SIGTERM, self._on_sigterm) if in_main_thread else None
         try:
             yield
         except Exception as error:  # such as the error of a lost worker
@@ -142,8 +142,8 @@ class Backup(keras.callbacks.Callback):
                 raise self._preempted() from error
             raise
         finally:
-            if in_main_thread:  # None: the handler was not installed by Python
-                signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
+            if in_main_thread:  # None: Python did not install the handler
+                signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
             if self.model is not None:
                 set_initial_epoch(self.model, None)
             self._callbacks, self._data_facts = [], dict  # releases the data
@@ -185,7 +185,7 @@ class Backup(keras.callbacks.Callback):
         self._saved, self._cost = time.monotonic(), 0.0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Stops after SIGTERM. Not at the end of a batch, which may be in a thread."""
+        """Stops after SIGTERM. The hook of the end of a batch may run in another thread."""
         self._stop_if_terminated()
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -272,14 +272,15 @@ class Backup(keras.callbacks.Callback):
         return None if newest is None else _epoch(newest)
 
     def _backups(self):
-        """The folders of all backups, damaged ones too, the newest first."""
+        """Returns the folders of all backups, also damaged ones, the newest first."""
         found = self.folder.glob("epoch-*")
         folders = [p for p in found if re.fullmatch(r"epoch-[0-9]{6,}", p.name)]
         return sorted(folders, key=_epoch, reverse=True)
 
     def _state(self, epoch):
         history = self.model.history
-        # The learning rate is a weight, and part of the optimizer's configuration.
+        # Some facts change in training: the learning rate is a weight, but also part of the
+        # optimizer's config.
         now = identity.model_facts(self.model).items()
         states = [snapshot.callback_state(callback) for callback in self._with_state]
         return {
@@ -292,11 +293,11 @@ class Backup(keras.callbacks.Callback):
         }
 
     def _check(self, folder, state):
-        was, now, moved = state["facts"], self.facts, state["moved"]
+        old, now, moved = state["facts"], self.facts, state["moved"]
         changed = [
-            f"{name} was {checks.short(was.get(name))} and is {checks.short(now.get(name))}"
-            for name in sorted({*was, *now})
-            if now.get(name) not in (was.get(name), moved.get(name, was.get(name)))
+            f"{name} was {checks.short(old.get(name))} and is {checks.short(now.get(name))}"
+            for name in sorted({*old, *now})
+            if now.get(name) not in (old.get(name), moved.get(name, old.get(name)))
         ]
         if changed:
             more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -24,7 +24,7 @@ class PosteriorCollapse(keras.callbacks.Callback):
         condition: the condition of these rows, for a conditional model.
 
     Attributes:
-        active: bool `[*latent]`, which units were active after the last epoch.
+        active: bool `[*latent]`, True for units that were active after the last epoch.
         kl: float32 `[*latent]`, KL(q || p) of each unit in nats, with the current weights,
             or None if it has no closed form.
 
@@ -84,9 +84,7 @@ class PosteriorCollapse(keras.callbacks.Callback):
             logs["active_units"] = float(self.active.sum())
         below = self.active.mean() < self.min_active
         self.epochs_below = self.epochs_below + 1 if below else 0
-        if (
-            self.epochs_below == self.patience
-        ):  # warns once, and again only after a recovery
+        if self.epochs_below == self.patience:  # warns again only after a recovery
             warnings.warn(self._message(epoch), stacklevel=2)
 
     @property

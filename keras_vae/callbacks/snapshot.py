@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.training.keras_private import CALLBACK_STATE
 
-FORMAT = 1  # of a backup's files
+FORMAT = 1  # version of a backup's files
 
 
 def callback_state(callback: keras.callbacks.Callback) -> dict | None:
@@ -24,7 +24,7 @@ def callback_state(callback: keras.callbacks.Callback) -> dict | None:
 
 
 def set_callback_state(callback: keras.callbacks.Callback, state: dict) -> None:
-    """Restores what `callback_state` returned."""
+    """Restores a state that `callback_state` returned."""
     if hasattr(callback, "set_state"):
         callback.set_state(state)
     else:
