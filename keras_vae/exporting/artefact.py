@@ -15,11 +15,11 @@ _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
 def new_path(filepath: Any, file: bool) -> pathlib.Path:
-    """Checks the path of an export, before anything slow is done.
+    """Checks the path of an export, before any slow step.
 
     Args:
         filepath: path that must not exist.
-        file: bool, whether the export is a .tflite file rather than a folder.
+        file: bool, True for a .tflite file, False for a folder.
 
     Returns:
         `pathlib.Path` to write to.

@@ -16,8 +16,8 @@ from keras_vae import checks
 from keras_vae.exporting.signatures import Shapes, Signature
 from keras_vae.models import VAE
 
-FORMAT = 1  # of the card
-# Entries that the card has itself, which `about` cannot replace.
+FORMAT = 1  # version of the card
+# Reserved entries, which `about` cannot replace.
 OWN = (
     "card_format", "format", "warmup", "batch_size", "quantize", "num_samples",
     "serving_default", "signatures", "model", "versions", "files",
@@ -125,7 +125,7 @@ def fingerprint(model: VAE) -> str:
 
 
 def _part(layer):
-    """The config of a head or prior, without entries that only Keras uses."""
+    """Returns the config of a head or prior, without entries that only Keras uses."""
     config = layer.get_config()
     for key in ("name", "trainable", "dtype", "bias_initializer", "projection"):
         config.pop(key, None)
@@ -133,7 +133,7 @@ def _part(layer):
 
 
 def default_signature(chosen: dict[str, Signature]) -> str:
-    """Returns the signature that a server runs if a request names none: as `predict`."""
+    """Returns the signature that a server runs for requests without a signature name."""
     return "reconstruct" if "reconstruct" in chosen else next(iter(chosen))
 
 
@@ -153,7 +153,7 @@ def write(card: dict[str, Any], part: pathlib.Path, path: pathlib.Path) -> None:
     """Adds the checksums of all files to a card, and writes it as JSON and as Markdown.
 
     Args:
-        card: dict, from `describe`.
+        card: dict, the result of `describe`.
         part: temporary path of the artefact.
         path: its final path.
     """

@@ -40,7 +40,7 @@ def export(
             entries.
         **options: options of the format.
 
-            * `"tf_saved_model"`: `warmup`, str: the model's name in TF Serving. If given,
+            * `"tf_saved_model"`: `warmup`, str: the model's name in TF Serving. If set,
               warm-up requests are written, which the server runs before it serves the
               version; needs tensorflow-serving-api.
             * `"litert"`: `batch_size`, int: the fixed number of rows of a call (default:
@@ -49,7 +49,7 @@ def export(
               activations are calibrated on up to 200 of its rows.
 
     Returns:
-        `pathlib.Path` of what was written.
+        `pathlib.Path` of the export.
 
     Raises:
         ValueError: for a path that exists, for options of another format, for a signature

@@ -17,9 +17,9 @@ from keras_vae.models import VAE
 from keras_vae.training.arrays import select_rows
 
 QUANTIZE = ("float16", "dynamic", "int8")
-ROWS = 200  # of the representative data, at most, that are used for calibration
+ROWS = 200  # maximum number of rows that are used for calibration
 
-# The operators that int8 quantises: they hold the weights and take most of the time. All
+# The operators that int8 quantises. They have the weights and take most of the time. All
 # others stay in float32, so that a seed returns the same noise as in float32.
 _QUANTIZED = {
     "FULLY_CONNECTED",
@@ -109,18 +109,18 @@ def write(
                 '`format` must not be "litert" for this model: LiteRT has no builtin '
                 f"operators for a part of it. Received: {_missing_operators(error)}"
             ) from error
-    foreign = {name for name in operators(content) if name.startswith("CUSTOM")}
-    if foreign:
+    custom = {name for name in operators(content) if name.startswith("CUSTOM")}
+    if custom:
         raise ValueError(
             '`format` must not be "litert" for this model: LiteRT has no builtin '
-            f"operators for a part of it. Received: {sorted(foreign)}"
+            f"operators for a part of it. Received: {sorted(custom)}"
         )
     path.write_bytes(content)
     return shapes
 
 
 def _missing_operators(error):
-    """Finds the unsupported operators in the converter's message of several pages."""
+    """Finds the unsupported operators in the converter's long message."""
     text = str(error)
     found = sorted(set(re.findall(r"'(tf\.\w+)' op", text)))
     return ", ".join(found) or text[:400]
@@ -141,8 +141,8 @@ def _strict(signature, batch_size):
 
 def _checked(value, batch_size):
     """Returns the value unchanged, through operators that fail for a wrong shape."""
-    # A concatenation fails unless all other axes are equal, and the converter does not
-    # optimise it away, as it would a reshape or an addition of zero.
+    # A concatenation fails unless all other axes are equal. The converter does not remove
+    # it, unlike a reshape or an addition of zero.
     zero = tf.zeros((1, *value.shape[1:]), value.dtype)
     value = tf.concat([zero, value], axis=0)[1:]
     if batch_size is not None:  # checks the number of rows
@@ -193,7 +193,7 @@ def _representative(model, chosen, x, batch_size):
             "z": signatures.encode_mean(model, batch, condition)["mean"].numpy(),
             **signatures.by_name(condition),
         }
-        if step % 2 and "sample" in chosen:  # the decoder sees posterior and prior
+        if step % 2 and "sample" in chosen:  # calibrates on z of posterior and prior
             values["z"] = signatures.sample(model, values["seed"], condition)["z"].numpy()
         for name, signature in chosen.items():
             yield name, {key: values[key] for key in signature.inputs}

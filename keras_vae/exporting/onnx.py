@@ -43,7 +43,8 @@ def write(model: VAE, chosen: dict[str, Signature], path: pathlib.Path) -> Shape
     import onnx
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # the checker reports it
+    # Missing operators are reported by the checker below.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     handlers: dict = {
         "BroadcastArgs": (_broadcast_args, []),
         "Expm1": (_expm1, []),

@@ -1,4 +1,4 @@
-"""A script that runs exported signatures in a separate process; not to be imported.
+"""A script that runs exported signatures in a separate process.
 
     python runtimes.py JOBS.json
 
@@ -30,9 +30,9 @@ PART = 100  # rows of a call, unless the artefact fixes the number
 
 
 Arrays = dict[str, np.ndarray]
-# Each loader yields twice: None once its library is imported, and then, by the name of the
-# signature, (function of arrays by name, fixed number of rows or None, names of inputs,
-# object that must be kept alive).
+# Each loader yields twice: None after the import of its library, then a dict from the names
+# of signatures to (function of arrays by name, fixed number of rows or None, names of
+# inputs, object that must be kept alive).
 Loader = Iterator[Any]
 
 
@@ -108,7 +108,7 @@ def call(run: Callable, rows: int, arrays: Arrays) -> Arrays:
 def measure(
     run: Callable, rows: int | None, arrays: Arrays, repeat: int
 ) -> dict[str, float]:
-    """Measures the first call and the median of later ones, in ms: one row or `rows`."""
+    """Measures the time of the first call and the median of later ones, in ms."""
     index = np.arange(rows or 1) % len(next(iter(arrays.values())))
     batch = {name: value[index] for name, value in arrays.items()}
     times = []

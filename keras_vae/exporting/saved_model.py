@@ -46,8 +46,8 @@ def write(
     functions, shapes = {}, {}
     for name, signature in chosen.items():
         _, functions[name], shapes[name] = artefact.trace(signature, seed_dtype, batch_size)
-    # A bare module with the variables that the functions read. Keras' own archive stores
-    # them twice, and layers would need their classes when they are loaded.
+    # A plain module with the variables that the functions read. Keras' own archive stores
+    # them twice, and layers could not be loaded without their classes.
     module = tf.Module()
     variables = {v.ref(): v for f in functions.values() for v in f.graph.variables}
     module.read = list(variables.values())

@@ -3,7 +3,7 @@
 The folder that a server reads:
 
     DIR/models.config        the models that the server loads
-    DIR/batching.config      how it combines simultaneous requests into batches
+    DIR/batching.config      combines simultaneous requests into batches
     DIR/monitoring.config    exports the server's counters to Prometheus
     DIR/NAME/1/              a version: a SavedModel with its card and warm-up requests
     DIR/NAME/2/              the next version, which the server loads automatically
@@ -59,7 +59,7 @@ def export(
 
     Args:
         model: `keras_vae.VAE`.
-        folder: path, DIR above; existing versions and files are kept.
+        folder: path of DIR above; existing versions and files are kept.
         name: str, of the model: letters, digits, `_` and `-`.
         **options: options of `keras_vae.exporting.export`, except `format` and `warmup`.
 
@@ -160,7 +160,7 @@ def write_warmup(path: pathlib.Path, name: str, shapes: Shapes) -> None:
     Args:
         path: of the SavedModel.
         name: str, of the model.
-        shapes: for each signature (inputs, outputs), dicts of `tf.TensorSpec`.
+        shapes: (inputs, outputs) of each signature, dicts of `tf.TensorSpec`.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 

@@ -32,7 +32,7 @@ def encode(model: Any, x: Any, seed: Any, condition: Any = None) -> Tensors:
         model: `keras_vae.VAE`.
         x: float32 `[rows, *event]`.
         seed: int32 or int64 `[rows]`, one seed per row.
-        condition: what a conditional model conditions on, `[rows, ...]`, or a dict.
+        condition: the condition of a conditional model, `[rows, ...]`, or a dict.
 
     Returns:
         Dict: `"mean"`, `"stddev"` of q(z|x) and `"z"`, a draw, each `[rows, *latent]`.
@@ -221,7 +221,7 @@ def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
         }
     posterior = "the approximate posterior q(z|x), and a draw from it"
     draw = "a draw from the model: z from the prior, x from p(x|z)"
-    reconstruction = "the reconstruction of x, what `predict` returns"
+    reconstruction = "the reconstruction of x, as `predict` returns it"
     scoring = functools.partial(score, num_samples=num_samples)
     signatures = {
         "encode": make(encode, ["x", "seed"], posterior, mean | z),
@@ -231,7 +231,9 @@ def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
         "reconstruct": make(
             reconstruct, ["x"], reconstruction, {"mean": "mean of p(x | E[z|x])"}
         ),
-        "score": make(scoring, ["x", "seed"], "how likely x is under the model", nats),
+        "score": make(
+            scoring, ["x", "seed"], "the log-likelihood of x and its bound", nats
+        ),
     }
     if not model.generative:
         del signatures["encode"], signatures["sample"]
@@ -250,7 +252,7 @@ def parts_without_formula(model: Any, name: str) -> list:
 
     Args:
         model: `keras_vae.VAE`.
-        name: str, of a signature.
+        name: str, the name of a signature.
 
     Returns:
         List of layers whose `noise` is `"seed"`: they use TFP's own samplers, whose numbers
@@ -285,7 +287,7 @@ def sample_rows(
         guidance: number, see `keras_vae.ConditionalVAE.sample`.
 
     Raises:
-        ValueError: unless either `n` or `seeds` is given, and for seeds that are not ints.
+        ValueError: unless exactly one of `n` and `seeds` is set; if seeds are not ints.
     """
     if (n is None) == (seeds is None) or (seed is not None and seeds is not None):
         raise ValueError(
@@ -310,7 +312,7 @@ def sample_rows(
     condition = model.check_condition(condition, len(seeds))
     if len(seeds) <= _BLOCK:
         return sample(model, seeds, condition, guidance)[name]
-    # XLA compiles blocks of one shape once; the surplus rows are cut off.
+    # All blocks have one shape, so XLA compiles once. Surplus rows are removed below.
     count = -(-len(seeds) // _BLOCK)
     rows = np.resize(np.arange(len(seeds)), (count, _BLOCK))
 
@@ -338,7 +340,8 @@ def _noise(seed, x=None, xla=False):
     seed = tf.ensure_shape(seed, (None,))
     if x is not None:
         # A wrong number of seeds must fail in every runtime: one seed would broadcast.
-        # TensorFlow's optimiser removes the reshape, the converters remove the assertion.
+        # Both are needed: TensorFlow's optimiser removes the reshape, the converters remove
+        # the assertion.
         rows = tf.shape(x)[0]
         tf.debugging.assert_equal(
             tf.shape(seed)[0], rows, "`seed` must hold one seed for each row of x"
@@ -349,7 +352,7 @@ def _noise(seed, x=None, xla=False):
 
 
 def _checked_x(model, x):
-    """Returns x as float32, and whether all values of a row have a density: `[rows]`."""
+    """Returns (x in float32, bool `[rows]`: True if all values have a density)."""
     x = model.as_float(x)
     return x, _all(model.likelihood.supported(x))
 
@@ -371,7 +374,7 @@ def _all(values):
 
 def _where(valid, outputs):
     """Sets the outputs to NaN in the rows that are not valid."""
-    # By arithmetic: LiteRT's int8 quantiser would calibrate on the NaN of a `tf.where`.
+    # Not with `tf.where`: LiteRT's int8 quantiser would calibrate on its NaN.
     nan_or_0 = tf.sqrt(tf.cast(valid, tf.float32) - 1.0)  # 0 or NaN, [rows]
 
     def mark(value):

@@ -18,11 +18,11 @@ from keras_vae.exporting.precision import in_float32
 from keras_vae.exporting.runtimes import Arrays
 from keras_vae.models import VAE
 
-# Two runtimes sum float32 in different orders. Relative for values above 1, such as sums of
-# log-densities.
+# Runtimes sum float32 in different orders. The tolerance is relative for values above 1,
+# such as sums of log-densities.
 TOLERANCE = 1e-5
-# The share of drawn binary pixels that may differ, because they are at a threshold; at
-# least one may.
+# The share of sampled binary pixels that may differ, because they are at a threshold. One
+# pixel may always differ.
 FLIPS = 1e-5
 
 
@@ -51,7 +51,7 @@ def verify(
 
     Args:
         model: `keras_vae.VAE` that was exported.
-        path: of a SavedModel (folder), a .tflite file, or a folder of .onnx files.
+        path: path of a SavedModel (folder), a .tflite file, or a folder of .onnx files.
         x: array of data, `[n, *event]`.
         rows: int, number of rows and seeds.
 
@@ -223,7 +223,7 @@ def run(
             artefact_path = str(job["artefact"])
             tasks.append({**job, **paths, "artefact": artefact_path, "repeat": repeat})
         (folder / "jobs.json").write_text(json.dumps(tasks))
-        # -P: not to import this package's onnx.py, next to the script, in place of onnx.
+        # -P: otherwise `import onnx` would find this package's onnx.py, next to the script.
         process = subprocess.run(
             [sys.executable, "-P", str(script), str(folder / "jobs.json")],
             capture_output=True,
