@@ -116,7 +116,7 @@ def compare(
         model: the model of the run.
         data: the data set of the run.
         numbers: the result of `evaluate`.
-        latents: latent sizes of the baselines; sizes above that of a row are left out.
+        latents: latent sizes of the baselines; sizes above the size of a row are left out.
         show: function (text, done, total) that displays the progress.
 
     Returns:
