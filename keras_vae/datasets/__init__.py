@@ -1,4 +1,4 @@
-"""Data sets: named ones, and the user's own files."""
+"""Data sets: by name, or from the user's own files."""
 
 from keras_vae.datasets.dataset import Dataset, center
 from keras_vae.datasets.image_files import ImageFiles

@@ -23,8 +23,8 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: str, the name or path that was loaded.
-        x_train: array `[rows, *event]`, or a `RowsOnDisk` where an array would
-            take too much memory.
+        x_train: array `[rows, *event]`, or a `RowsOnDisk` if an array would take too
+            much memory.
         x_test: array `[rows, *event]`, or `RowsOnDisk`.
         x_val: array `[rows, *event]` or `RowsOnDisk` for validation, or None.
         y_train: labels `[rows]`, or None.
@@ -62,7 +62,7 @@ class Dataset(NamedTuple):
 
     @property
     def x_fit(self) -> np.ndarray:
-        """`x_seen` at the size of an event: where training crops images, their centre."""
+        """`x_seen`, cropped to the event shape if training crops images at random."""
         return center(self.x_seen, self.event_shape)
 
     def mean(self, axis: int | tuple[int, ...]) -> np.ndarray:
@@ -77,7 +77,7 @@ class Dataset(NamedTuple):
 
     @property
     def _unit(self):
-        """The raw value that is 1 to the model, which divides uint8 by 255."""
+        """The raw value that corresponds to 1 in model units: 255 for uint8."""
         return 255 if self.x_train.dtype == np.uint8 else 1
 
     @property
@@ -115,7 +115,7 @@ class Dataset(NamedTuple):
         is returned unchanged.
 
         Args:
-            fraction: float in [0, 1), of the training rows.
+            fraction: float in [0, 1), the share of the training rows.
 
         Raises:
             ValueError: if no training row would be left.
@@ -163,7 +163,7 @@ class Dataset(NamedTuple):
         unknown = np.unique(y[self.classes[numbers] != y])
         if len(unknown):
             raise ValueError(
-                f"`data` must have in y_{part} only labels that y_train has. "
+                f"`data` must have no labels in y_{part} that are not in y_train. "
                 f"Received: {unknown[:5].tolist()}"
             )
         return numbers.astype(np.int32)
@@ -193,7 +193,7 @@ def center(x: Any, event_shape: Sequence[int]) -> Any:
 
 
 def permuted(rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits `range(rows)` at random, always in the same way: (rows - count, count)."""
+    """Splits `range(rows)` with a fixed seed: (rows - count numbers, count numbers)."""
     order = np.random.RandomState(0).permutation(rows)
     return np.sort(order[count:]), np.sort(order[:count])
 
@@ -208,7 +208,7 @@ def with_test_rows(
         x: array `[rows, *event]`, or `RowsOnDisk`, of which at most 10,000 rows are held
             out.
         y: labels `[rows]`, or None.
-        fraction: float, of the rows that become the test split.
+        fraction: float, the share of the rows that becomes the test split.
         **fields: other fields of `Dataset`.
 
     Raises:
@@ -239,5 +239,5 @@ def _select(x, rows):
 
 @functools.lru_cache(maxsize=1)
 def _sample(x):
-    """Reads evenly spaced rows of a `RowsOnDisk`, as many as may be copied to memory."""
+    """Reads evenly spaced rows of a `RowsOnDisk`, as many as memory limits allow."""
     return x[np.linspace(0, len(x) - 1, _rows_in_memory(x, len(x))).astype(np.int64)]

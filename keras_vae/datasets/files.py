@@ -1,4 +1,4 @@
-"""Data sets of NumPy files and of folders of images."""
+"""Data sets from NumPy files and from folders of images."""
 
 import math
 import pathlib
@@ -20,12 +20,12 @@ def load_arrays(
     disk, unless its values are scaled.
 
     Args:
-        path: of the file.
+        path: path of the file.
         value_range: (low, high), which is scaled to [0, 1]; None leaves the values
             unchanged.
 
     Raises:
-        ValueError: for a file that cannot be read, and for arrays of another kind.
+        ValueError: for a file that cannot be read, and for unsuitable arrays.
     """
     if path.suffix.lower() == ".npy" and too_large(path.stat().st_size):
         x = read_arrays(path, mmap_mode="r")["x"]
@@ -38,7 +38,7 @@ def load_arrays(
     if value_range is None and all(
         x.dtype == np.uint8 and x.max(initial=0) <= 1 for x in xs
     ):
-        # Binary data, not two of 256 grey values.
+        # Only 0 and 1: binary data, not grey values.
         arrays |= {name: x.astype(bool) for name, x in arrays.items() if name[0] == "x"}
     if "x" in names and not names & {"x_train", "x_test"}:
         x = _array(arrays["x"], f"x of {path.name}", value_range)
@@ -76,14 +76,14 @@ def load_images(path: pathlib.Path, resize: tuple[int, int] | None = None) -> Da
     """Loads a folder of images, uint8.
 
     The images are in the folder itself, or in subfolders, whose names are then the labels.
-    Subfolders `train`, `test` and optionally `val` are such folders themselves. If all
+    Subfolders `train`, `test` and optionally `val` have the same structure. If all
     images are grey, one channel is loaded, otherwise RGB; transparency is lost. Images that
     do not fit into memory are read when they are needed, and have no labels.
 
     Args:
-        path: of the folder.
-        resize: (height, width) to which all images are resized, or None if they have one
-            size.
+        path: path of the folder.
+        resize: (height, width) to which all images are resized, or None if all have the
+            same size.
 
     Raises:
         ValueError: for a folder without images, and for images of several sizes.
@@ -109,7 +109,7 @@ def read_arrays(path: pathlib.Path, mmap_mode: Any = None) -> dict[str, np.ndarr
     """Reads the arrays of a .npy or .npz file by name; the array of a .npy file is `x`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         mmap_mode: as for `np.load`.
 
     Raises:
@@ -121,14 +121,14 @@ def read_arrays(path: pathlib.Path, mmap_mode: Any = None) -> dict[str, np.ndarr
             source = path if mmap_mode else file
             loaded = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
             return {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # damaged files raise many kinds
+    except Exception as error:  # damaged files raise many kinds of errors
         raise ValueError(
             f"`data` must be a readable NumPy file of numbers. Received: {path}: {error}"
         ) from error
 
 
 def _as_rows(x, name):
-    """Returns x `[rows, *event]`, with a channel axis for images, or raises."""
+    """Returns x `[rows, *event]`, with a channel axis, or raises a ValueError."""
     if x.dtype.kind not in "buif":
         raise ValueError(f"`data` must hold numbers. Received: {name} of dtype {x.dtype}")
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
@@ -213,6 +213,6 @@ def _read_images(folders, resize):
 
 
 def _size_and_grey(path):
-    """Reads ((height, width), whether it is grey) of an image."""
+    """Reads ((height, width), True if it is grey) of an image."""
     with image_files.open_image(path, "data") as image:
         return image.size[::-1], image.mode in ("1", "L", "LA")

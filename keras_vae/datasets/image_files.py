@@ -16,7 +16,7 @@ IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class ImageFiles(RowsOnDisk):
-    """Rows of image files, decoded when they are needed, several at a time.
+    """Image files as rows, decoded when they are needed, several at a time.
 
     Args:
         paths: list of paths, in the order of the rows; or a folder, for the images in it
@@ -70,7 +70,7 @@ class ImageFiles(RowsOnDisk):
 
 
 def images_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The paths of the images in a folder and in its subfolders, sorted."""
+    """Returns the paths of the images in a folder and in its subfolders, sorted."""
     return sorted(
         p
         for p in (*folder.glob("*"), *folder.glob("*/*"))
@@ -83,8 +83,8 @@ def open_image(path: pathlib.Path, name: str) -> Iterator[Any]:
     """Opens an image with PIL, which decodes the pixels only when they are used.
 
     Args:
-        path: of the image.
-        name: str, the argument's name for errors, also for errors of decoding.
+        path: path of the image.
+        name: str, the argument's name for errors.
 
     Raises:
         ValueError: for a file that is not an image of 8 bits per channel.

@@ -30,7 +30,7 @@ def load(
             * a `.npy` file of rows, or a `.npz` file with `x`, or with `x_train`, `x_test`
               and optionally `y_train`, `y_test`. A channel axis is added to grey images
               without one;
-            * a folder of images of one size. Its subfolders are classes, or are named
+            * a folder of images of one size. Its subfolders are classes, or
               `train` and `test`;
             * a `.csv`, `.csv.gz` or `.parquet` table of numbers, which is standardised.
 
@@ -44,7 +44,7 @@ def load(
         `Dataset`.
 
     Raises:
-        ValueError: for data that do not exist, cannot be read or are of another kind, and
+        ValueError: for data that do not exist, cannot be read or are not supported, and
             for an option that does not apply to them.
 
     Example:

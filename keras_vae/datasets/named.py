@@ -27,7 +27,7 @@ def mnist() -> Dataset:
 
 
 def fashion_mnist() -> Dataset:
-    """Loads Fashion-MNIST: 60,000 and 10,000 pieces of clothing (Xiao et al., 2017)."""
+    """Loads Fashion-MNIST: 60,000 and 10,000 images of clothes (Xiao et al., 2017)."""
     return _published("fashion_mnist")
 
 

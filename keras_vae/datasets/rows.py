@@ -1,7 +1,7 @@
 """Rows that stay on the disk: read when a batch needs them, never all at once.
 
 Files are read, not mapped: the pages of a mapped file count as memory of the process. The
-page cache of the system keeps what was read, as far as there is free memory.
+page cache of the system keeps the data, as far as there is free memory.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from keras_vae import checks
 class RowsOnDisk:
     """Base of `Shards`, `TFRecords` and `ImageFiles`: rows that are read when needed.
 
-    `fit`, `evaluate` and the other methods of a model take it in place of an array, and
-    return the same numbers as for the array, with the same order of rows, on one device and
-    with several workers, each of which reads only its share of a batch. Only a sample of
-    the rows is checked in advance. `np.asarray` reads all rows.
+    `fit`, `evaluate` and the other methods of a model accept it in place of an array. The
+    order of the rows and the results are the same, on one device and with several workers.
+    A worker reads only its share of a batch. Only a sample of the rows is checked in
+    advance. `np.asarray` reads all rows.
 
-    A subclass sets `shape` and `dtype` and writes `rows`.
+    A subclass sets `shape` and `dtype` and implements `rows`.
 
     Attributes:
         shape: `(rows, *event)`.
@@ -99,14 +99,14 @@ class _SelectedRows(RowsOnDisk):
 
 
 class MappedRows(RowsOnDisk):
-    """Rows of an array that is mapped from a file, `np.load(path, mmap_mode="r")`.
+    """Rows of a memory-mapped array, such as `np.load(path, mmap_mode="r")`.
 
     Args:
         mapped: `np.memmap` of numbers, or a slice of one.
         name: str, the argument's name for errors.
 
     Raises:
-        ValueError: unless the file has the same values, and each row is contiguous.
+        ValueError: for copy-on-write mode, no rows, or rows that are not contiguous.
     """
 
     def __init__(self, mapped: np.memmap, name: str):
@@ -133,7 +133,8 @@ class MappedRows(RowsOnDisk):
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         size = self.stored.itemsize * int(np.prod(self.shape[1:]))
-        begins = np.diff(index, prepend=-2) != 1  # starts of runs, read in one call each
+        # The first rows of consecutive rows, which are read in one call.
+        begins = np.diff(index, prepend=-2) != 1
         begins[:: max(1, 2**30 // size)] = True  # the system's limit is 2 GiB
         if self.stride != size:
             begins[:] = True
@@ -158,8 +159,8 @@ class Shards(RowsOnDisk):
         dtype: NumPy dtype of the rows that are returned: float64 becomes float32.
 
     Raises:
-        ValueError: for no path, and unless all files have rows of one shape and dtype, in
-            C order.
+        ValueError: if there is no path, or if the files differ in dtype or shape of a row
+            or are not in C order.
 
     Example:
 
@@ -232,13 +233,13 @@ def check_paths(paths: Any, kind: str) -> list[pathlib.Path]:
 
 
 def returned_dtype(dtype: np.dtype, name: str) -> np.dtype:
-    """The dtype in which stored rows are returned, in the byte order of this machine."""
+    """Returns the dtype of returned rows, in the byte order of this machine."""
     checks.dtype(dtype, name)
     return dtype.newbyteorder("=") if dtype.kind in "bui" else np.dtype(np.float32)
 
 
 def cast(dtype: np.dtype, rows: np.ndarray) -> np.ndarray:
-    """Converts rows to the dtype in which they are returned."""
+    """Converts stored rows to the dtype of returned rows."""
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite
         return rows.astype(dtype, copy=False)
 

@@ -22,8 +22,8 @@ class Scaler(NamedTuple):
 
     @classmethod
     def fit(cls, columns: Sequence[str], x: np.ndarray) -> "Scaler":
-        """Fits a scaler: it gives the rows x `[rows, columns]` mean 0 and variance 1."""
-        varies = np.ptp(x, axis=0) > 0  # rounding makes the std of a constant not 0
+        """Makes the scaler that gives x `[rows, columns]` mean 0 and variance 1."""
+        varies = np.ptp(x, axis=0) > 0  # rounding can make the std of a constant nonzero
         mean = np.where(varies, x.mean(axis=0), x[0])
         return cls(tuple(columns), mean, np.where(varies, x.std(axis=0), 1.0))
 
@@ -41,7 +41,7 @@ class Scaler(NamedTuple):
 
     @classmethod
     def from_dict(cls, fields: dict[str, list]) -> "Scaler":
-        """Makes the scaler from what `to_dict` returned."""
+        """Makes a scaler from the result of `to_dict`."""
         mean, scale = (np.array(fields[name], np.float64) for name in ("mean", "scale"))
         return cls(tuple(fields["columns"]), mean, scale)
 
@@ -57,7 +57,7 @@ def read_table(
     """Reads the columns of a table.
 
     Args:
-        path: of a .csv, .csv.gz or .parquet file; CSV has a header.
+        path: path of a .csv, .csv.gz or .parquet file; CSV needs a header.
         label: name of a column that is not modelled, or None.
         drop: names of columns to leave out.
 

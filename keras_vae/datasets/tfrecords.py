@@ -38,7 +38,7 @@ class TFRecords(RowsOnDisk):
         dtype: NumPy dtype of the rows that are returned: float64 becomes float32.
 
     Raises:
-        ValueError: for no path, an incomplete file, or a record without such a row.
+        ValueError: for no path, an incomplete file, or a record without the feature.
 
     Example:
 
@@ -70,7 +70,7 @@ class TFRecords(RowsOnDisk):
         try:
             (first,) = self.files[0].rows(np.array([0]))
             features = tf.train.Example.FromString(first).features.feature
-        except Exception as error:  # protobuf has its own kinds
+        except Exception as error:  # protobuf raises its own exceptions
             raise ValueError(
                 "`paths` must be TFRecord files of tf.train.Example. Received: "
                 f"{self.files[0].path}: {error}"
