@@ -48,15 +48,14 @@ def launch(
         command: arguments of `keras-vae`, the first of which is "train". Restarts add
             "--resume".
         workers: int, number of workers.
-        restarts: int, maximal number of restarts.
+        restarts: int, maximum number of restarts.
         grace: float, seconds from a signal until a worker is killed.
-        program: program that is run with the arguments, with its own first arguments.
+        program: the executable and its first arguments, which `command` follows.
 
     Returns:
         The exit code: 0 if all workers finished; 130 after SIGINT, 75 after SIGTERM;
-        otherwise the exit code of the worker that failed first. Codes 2, 69, 75 and 130
-        end the launcher at once, because a restart would not help; others after the last
-        restart.
+        otherwise the exit code of the worker that failed first. After codes 2, 69, 75 and
+        130 there is no restart, because it would not help.
     """
     received: list[int] = []
     former = {
@@ -105,7 +104,7 @@ def _run(command, workers, grace, received):
             if failed or received or None not in codes:
                 break
             time.sleep(0.1)
-        # Workers that ended because another one was gone are not the cause.
+        # Workers that ended because they lost another one are not the cause.
         failed.sort(key=lambda worker: worker.process.returncode == GONE)
         _end(started, received[0] if received else signal.SIGTERM, grace, received)
         failed += [worker for worker in started if worker.process.returncode]
@@ -136,7 +135,7 @@ def _end(workers, number, grace, received):
 
 
 def _free_ports(count):
-    """Finds `count` different free ports, by opening all before closing any."""
+    """Finds `count` different free ports: all are opened before the first is closed."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
@@ -182,7 +181,7 @@ def _print(*lines):
 
 
 def end_with_launcher() -> None:
-    """Kills this process when its launcher ends, for any reason.
+    """Kills this process when its launcher ends for any reason.
 
     Does nothing in a process that `launch` did not start.
     """
@@ -195,7 +194,7 @@ def end_with_launcher() -> None:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    # On Linux the kernel does it (PR_SET_PDEATHSIG), even while Python's lock is held.
+    # On Linux the kernel does this (PR_SET_PDEATHSIG), even while Python's GIL is held.
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     threading.Thread(target=watch, daemon=True).start()

@@ -1,8 +1,9 @@
 """The rendezvous of the workers before they train together.
 
 TensorFlow's workers wait for each other without a timeout, and do not compare their
-options. So they connect here first, before TensorFlow opens the same ports: with a timeout,
-and with facts that must be equal on all workers. Only the standard library is used.
+options. So they first connect here, before TensorFlow opens the same ports. This rendezvous
+has a timeout, and compares facts that must be equal on all workers. It uses only the
+standard library.
 """
 
 import collections
@@ -13,21 +14,21 @@ import socket
 import time
 
 TIMEOUT = 300.0  # seconds that a worker waits for the others
-_LINE = 2**20  # largest number of bytes that are read from a connection
+_LINE = 2**20  # maximum number of bytes that are read from a connection
 
 
 def tf_config(text: str | None) -> tuple[list[str], int]:
-    """Reads the workers that TensorFlow's environment variable TF_CONFIG names.
+    """Reads the workers in TensorFlow's environment variable TF_CONFIG.
 
     Args:
-        text: its value, JSON; empty or None if it is not set.
+        text: the value of TF_CONFIG, JSON; empty or None if it is not set.
 
     Returns:
         (cluster, index): list of "host:port", the chief first, and this worker's index
-        in it; ([], 0) if no cluster is named.
+        in it; ([], 0) without a cluster.
 
     Raises:
-        ValueError: for JSON that TensorFlow does not read, and for other kinds of tasks.
+        ValueError: for an invalid value, and for other kinds of tasks.
     """
     try:
         config = json.loads(text or "{}")
@@ -66,9 +67,9 @@ def rendezvous(
 ) -> None:
     """Waits for all workers, and compares the facts of their training.
 
-    The chief listens on its own port, which is free again when this returns. A worker may
-    disconnect and connect again. The rendezvous ends, for all workers, at the first timeout
-    of a worker.
+    The chief listens on its own port, and closes it before this function returns. A worker
+    may disconnect and connect again. When the timeout of one worker expires, the rendezvous
+    ends for all.
 
     Args:
         cluster: list of "host:port" of all workers, the chief first, the same for all.
@@ -111,7 +112,7 @@ def _join(cluster, index, facts, deadline):
 
 
 def _serve(cluster, facts, deadline):
-    """Collects all workers on the chief; returns the answer that it sent to them."""
+    """Waits for all workers on the chief; returns the answer that it sent to them."""
     while True:
         try:
             server = _listen(cluster[0])
@@ -119,7 +120,7 @@ def _serve(cluster, facts, deadline):
         except OSError as error:
             if time.monotonic() > deadline:
                 return {"late": f"{_describe(cluster, [0])} did not get its port ({error})"}
-        # The port belongs to an earlier job that is ending, or to a second chief, which
+        # The port is used by an earlier job that is ending, or by a second chief, which
         # answers with an error.
         with contextlib.suppress(OSError):
             if answer := _ask(cluster, 0, facts, deadline, time.monotonic() + 1):
@@ -129,35 +130,37 @@ def _serve(cluster, facts, deadline):
         stack.enter_context(server)
         selector = stack.enter_context(selectors.DefaultSelector())
         selector.register(server, selectors.EVENT_READ)
-        visits: dict[socket.socket, dict] = {}  # the hello of each connected worker
-        while not (answer := _verdict(cluster, facts, deadline, visits)):
-            ends = [deadline, *(visit["ends"] for visit in visits.values())]
+        hellos: dict[socket.socket, dict] = {}  # the hello of each connected worker
+        while not (answer := _decide(cluster, facts, deadline, hellos)):
+            ends = [deadline, *(hello["ends"] for hello in hellos.values())]
             for key, _ in selector.select(max(0, min(ends) - time.monotonic())):
                 if key.data is None:
-                    visitor, _ = server.accept()
-                    stack.enter_context(visitor).setblocking(False)
-                    selector.register(visitor, selectors.EVENT_READ, (visitor, bytearray()))
-                elif not _receive(key.data[0], key.data[1], visits):
+                    connection, _ = server.accept()
+                    stack.enter_context(connection).setblocking(False)
+                    selector.register(
+                        connection, selectors.EVENT_READ, (connection, bytearray())
+                    )
+                elif not _receive(key.data[0], key.data[1], hellos):
                     selector.unregister(key.fileobj)
-        for visitor in visits:
-            visitor.settimeout(1)
+        for connection in hellos:
+            connection.settimeout(1)
             with contextlib.suppress(OSError):
-                visitor.sendall(json.dumps(answer).encode() + b"\n")
+                connection.sendall(json.dumps(answer).encode() + b"\n")
     return answer
 
 
-def _receive(visitor, received, visits):
-    """Reads from a visitor; closes it and returns false if it leaves or sends no hello."""
+def _receive(connection, received, hellos):
+    """Reads from a connection; if it ends or has no hello, closes it and returns False."""
     part = b""
     with contextlib.suppress(OSError):
-        part = visitor.recv(2**16)
+        part = connection.recv(2**16)
     received += part
-    if part and visitor not in visits and b"\n" in received:
-        visits[visitor] = _parse_hello(received)
-    if part and len(received) <= _LINE and visits.get(visitor, True):
+    if part and connection not in hellos and b"\n" in received:
+        hellos[connection] = _parse_hello(received)
+    if part and len(received) <= _LINE and hellos.get(connection, True):
         return True
-    visits.pop(visitor, None)
-    visitor.close()
+    hellos.pop(connection, None)
+    connection.close()
     return False
 
 
@@ -175,9 +178,9 @@ def _parse_hello(line):
     return None
 
 
-def _verdict(cluster, facts, deadline, visits):
+def _decide(cluster, facts, deadline, hellos):
     """Returns the chief's answer to all workers, or None while it waits."""
-    present = collections.Counter(visit["worker"] for visit in visits.values())
+    present = collections.Counter(hello["worker"] for hello in hellos.values())
     duplicates = [i for i, count in present.items() if count > 1 or i == 0]
     if duplicates:
         return {
@@ -186,13 +189,13 @@ def _verdict(cluster, facts, deadline, visits):
         }
     missing = sorted({*range(1, len(cluster))} - present.keys())
     now = time.monotonic()
-    late = now > deadline or any(now > visit["ends"] for visit in visits.values())
+    late = now > deadline or any(now > hello["ends"] for hello in hellos.values())
     if missing and not late:
         return None
     differences = [
-        _difference(cluster, facts, visit)
-        for visit in visits.values()
-        if visit["facts"] != facts
+        _difference(cluster, facts, hello)
+        for hello in hellos.values()
+        if hello["facts"] != facts
     ]
     if differences:
         listed = "; ".join(sorted(differences))
@@ -202,19 +205,19 @@ def _verdict(cluster, facts, deadline, visits):
     return {"go": True}
 
 
-def _difference(cluster, facts, visit):
+def _difference(cluster, facts, hello):
     """Describes the facts in which a worker differs from the chief."""
-    theirs = visit["facts"]
-    names = [n for n in {**facts, **theirs} if facts.get(n) != theirs.get(n)]
+    other = hello["facts"]
+    names = [n for n in {**facts, **other} if facts.get(n) != other.get(n)]
     texts = [
         ", ".join(f"`{name}` {values.get(name, 'missing')[:200]}" for name in names)
-        for values in (theirs, facts)
+        for values in (other, facts)
     ]
-    worker = _describe(cluster, [visit["worker"]])
+    worker = _describe(cluster, [hello["worker"]])
     return f"{worker} has {texts[0]}; the chief has {texts[1]}"
 
 
-def _ask(cluster, index, facts, deadline, patience):
+def _ask(cluster, index, facts, deadline, answer_deadline):
     """Sends a hello to the chief; returns its answer, or None for any other answer."""
     left = deadline - time.monotonic()
     hello = {"worker": index, "facts": facts, "left": left}
@@ -222,7 +225,7 @@ def _ask(cluster, index, facts, deadline, patience):
         chief.sendall(json.dumps(hello).encode() + b"\n")
         line = b""
         while not line.endswith(b"\n") and len(line) < _LINE:
-            chief.settimeout(max(0.01, patience - time.monotonic()))
+            chief.settimeout(max(0.01, answer_deadline - time.monotonic()))
             if not (part := chief.recv(2**16)):
                 raise ConnectionResetError("the connection was closed")
             line += part

@@ -21,9 +21,9 @@ def make_strategy(
 
     Args:
         name: "mirrored": all GPUs of this host, two or more (or its logical CPUs);
-            "multi-worker": the workers that TF_CONFIG names, or those of a Slurm job;
-            "auto": the workers that TF_CONFIG names, if there are several; otherwise all
-            GPUs, if there are several; otherwise the one device.
+            "multi-worker": the workers in TF_CONFIG, or those of a Slurm job;
+            "auto": the workers in TF_CONFIG, if there are several; otherwise all GPUs, if
+            there are several; otherwise the one device.
         facts: dict of str by name.
         timeout: float, seconds to wait for the other workers.
 
@@ -52,7 +52,7 @@ def make_strategy(
     if len(devices) < 2:
         names = ", ".join(device.name for device in devices)
         raise ValueError(f"`strategy` mirrored needs two or more GPUs. Received: {names}")
-    # None is NCCL. Without a GPU, loops of steps need a reduction that works in a loop.
+    # None means NCCL. On CPUs, a loop of steps needs a reduction that works in a loop.
     reduction = None if gpus else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy([device.name for device in devices], reduction)
 
@@ -63,7 +63,7 @@ def _slurm():
         job, node = os.environ["SLURM_JOB_ID"], os.environ["SLURMD_NODENAME"]
         # Jobs that share a node must not share ports.
         port = 10_000 + int(job) % 200 * 100
-        # Slurm assigns GPUs to tasks; these numbers keep TensorFlow from doing it, too.
+        # Slurm assigns GPUs to tasks; with these numbers TensorFlow does not, too.
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
             port_base=port, gpus_per_node=100, gpus_per_task=1, auto_set_gpu=False
         )
@@ -100,7 +100,7 @@ def _multi_worker(cluster, index, gpus, timeout):
 
 
 def wait_for_chief(strategy: tf.distribute.Strategy) -> None:
-    """Makes the other workers wait for the chief, which would report a lost worker."""
+    """Makes the other workers wait until the chief ends, so that it loses no worker."""
     if not replicas.is_chief(strategy):
         meeting.wait_until_closed(
             strategy.cluster_resolver.cluster_spec().task_address("worker", 0)
