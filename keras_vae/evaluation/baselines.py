@@ -33,7 +33,7 @@ class PCA:
         self.latent_dim = checks.positive_int(latent_dim, "latent_dim")
 
     def fit(self, x: Any) -> Self:
-        """Computes the components of the rows of x `[rows, *event]`. Returns itself."""
+        """Computes the components of the rows of x `[rows, *event]`. Returns `self`."""
         from sklearn import decomposition  # slow to import
 
         x = self.check_data(x)
