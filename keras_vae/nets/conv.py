@@ -14,7 +14,7 @@ def ConvEncoder(
     activation: Any = "relu",
     name: str | None = None,
 ) -> keras.Sequential:
-    """Convolutions of stride 2. Each halves height and width, rounded up.
+    """Makes convolutions of stride 2. Each halves height and width, rounded up.
 
     Args:
         filters: sequence of ints, the number of channels of each layer.
@@ -43,7 +43,7 @@ def ConvDecoder(
     activation: Any = "relu",
     name: str | None = None,
 ) -> keras.Sequential:
-    """A dense layer to the smallest map, then transposed convolutions of stride 2.
+    """Makes a dense layer to the smallest map, then transposed convolutions of stride 2.
 
     Any image size works: the last map is cropped if height or width are not multiples of
     `2**len(filters)`. The likelihood's head projects to the channels of the image.
@@ -61,7 +61,7 @@ def ConvDecoder(
 
     Raises:
         ValueError: if `filters` or `image_shape` is not a sequence of positive ints, or
-            `image_shape` does not have three.
+            `image_shape` does not have three elements.
     """
     filters = checks.shape(filters, "filters")
     image_shape = checks.shape(image_shape, "image_shape")

@@ -11,7 +11,7 @@ from keras_vae import checks
 def MLP(
     units: Sequence[int], activation: Any = "relu", name: str | None = None
 ) -> keras.Sequential:
-    """Dense layers on the flattened input.
+    """Makes dense layers on the flattened input.
 
     Args:
         units: sequence of ints, the width of each layer.
