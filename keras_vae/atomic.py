@@ -1,6 +1,6 @@
 """Atomic writes: a file or folder appears complete on the disk, or not at all.
 
-Everything is written beside its final path, flushed to the disk (fsync), and then renamed.
+Everything is written next to its final path, flushed to the disk (fsync), and renamed.
 A process that is killed leaves hidden files or folders, never a half-written result.
 """
 
@@ -18,12 +18,12 @@ DAY = 24 * 3600.0  # seconds
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary path; the file written there replaces `path` at the end.
+    """Yields a temporary path; the file written there replaces `path` at the end.
 
     The temporary file has the suffix of `path`. If an error is raised, `path` is unchanged.
 
     Args:
-        path: of a file that may exist, in a folder that exists.
+        path: path of a file that may exist, in a folder that exists.
     """
     part = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
@@ -43,18 +43,18 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 @contextlib.contextmanager
 def creating(path: pathlib.Path, stale_after: float = DAY) -> Iterator[pathlib.Path]:
-    """Gives a temporary path; what is written there becomes `path`, which must be new.
+    """Yields a temporary path, which is renamed to `path` at the end.
 
-    The temporary path lies in a hidden folder of its own beside `path`. Other files in that
-    folder are moved beside `path` first. Nothing is overwritten.
+    The temporary path is in its own hidden folder next to `path`. Other files in that
+    folder are moved next to `path` first. Nothing is overwritten.
 
     Args:
-        path: of a file or folder that does not exist.
+        path: path of a file or folder that does not exist.
         stale_after: float, seconds after which hidden folders of killed processes are
-            removed. Process numbers mean nothing on a disk that several hosts share.
+            removed. Process ids are not used: several hosts may share the disk.
 
     Raises:
-        FileExistsError: if something was created at `path`, or beside it, meanwhile.
+        FileExistsError: if `path`, or a file to move next to it, was created meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent, stale_after)
@@ -69,7 +69,7 @@ def creating(path: pathlib.Path, stale_after: float = DAY) -> Iterator[pathlib.P
             moved.append(path.parent / name)
         sync(path.parent)
     except BaseException:
-        if path not in moved:  # it is moved last: if it is there, all is complete
+        if path not in moved:  # it is moved last: the export is complete if it exists
             for other in moved:
                 other.unlink(missing_ok=True)
         raise
@@ -113,9 +113,9 @@ def sync(path: pathlib.Path) -> None:
     Raises:
         OSError: if a file cannot be written, such as on a full disk.
     """
-    # Some systems and disks cannot do it for a folder.
-    quiet = contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext()
-    with quiet:
+    # Some systems and disks cannot flush a folder.
+    ignored = contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext()
+    with ignored:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Checks of arguments. An error has the argument's name, the rule and the value."""
+"""Checks of arguments. An error names the argument, the rule and the value."""
 
 import contextlib
 import math
@@ -92,7 +92,7 @@ def _is_number(value: Any, kind: type) -> bool:
 
 
 def _finite(value: Any) -> float:
-    """The float of a finite real number; NaN for anything else."""
+    """Returns a finite real number as a float, and NaN for anything else."""
     if _is_number(value, numbers.Real):
         with contextlib.suppress(OverflowError):  # an int beyond the range of floats
             number = float(value)
