@@ -100,7 +100,7 @@ class PosteriorCollapse(keras.callbacks.Callback):
         nats = "" if kl is None else f", and the KL of all units is {kl.sum():.3g} nats"
         return (
             f"Posterior collapse: {active} of {units} latent units are active after epoch "
-            f"{epoch + 1}. The posterior mean of the others hardly varies with x{nats}. "
+            f"{epoch + 1}. The posterior mean of the others is almost constant{nats}. "
             "The decoder ignores them. Let beta grow from 0 (schedules.Linear), or use "
             "free bits (ELBO(free_bits=0.1)). A smaller decoder or a smaller scale of the "
             "likelihood also help. If the bound is good, use fewer latent units."

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the options of a run as those of a command."""
+"""Options that several commands share, and the options of a run for `train`."""
 
 import dataclasses
 import functools

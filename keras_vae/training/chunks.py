@@ -88,7 +88,7 @@ class Chunk(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Consecutive batches of a chunk: `steps` batches, the first of which is `first`.
+    """Consecutive batches of a chunk: `steps` batches, beginning with number `first`.
 
     Attributes:
         batches: structure of tensors `[steps, batch, ...]`.

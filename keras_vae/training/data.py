@@ -112,8 +112,8 @@ class DataModel(StepModel):
         if self.jit_compile and kinds - set("buif"):
             # XLA does not support strings: drops labels that the model does not read.
             y = y if self.unpack((x, y, weight))[1] is not None else None
-        # Not Keras' own packing, which drops weights without labels. Nor with None, which
-        # a distributed dataset does not accept.
+        # Not Keras' own packing, which drops weights without labels. Without None, which a
+        # distributed dataset does not accept.
         if weight is None:
             return (x if y is None else (x, y)), rows
         return (x, np.zeros(rows, bool) if y is None else y, weight), rows

@@ -98,7 +98,7 @@ def has_sublayers(layer: keras.layers.Layer) -> bool:
 
 
 def moving_variables(layer: keras.layers.Layer) -> list:
-    """Returns variables that a forward pass may update, such as BatchNormalization's.
+    """Returns variables that a forward pass may update, such as moving averages.
 
     Unlike `non_trainable_weights`, this excludes the weights of frozen layers.
     """

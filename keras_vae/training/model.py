@@ -33,7 +33,7 @@ from keras_vae.training.step import guarded_callbacks
 
 
 class BuiltWhenMade(type(keras.Model)):  # type: ignore[misc]
-    """Metaclass that builds a model after its constructor, and a subclass's, returned.
+    """Metaclass that builds a model after the whole constructor has returned.
 
     All shapes are known then. So wrong parts fail at once, `summary` and `save` work before
     the first batch, and loading finds every weight and optimizer slot.

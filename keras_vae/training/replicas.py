@@ -56,7 +56,7 @@ def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: A
     checks.require(
         not getattr(objective, "compares_rows", False),
         "objective",
-        "one that does not compare rows: a replica has only its own rows",
+        "one that does not compare rows: each replica has only its own rows",
         objective,
     )
 
