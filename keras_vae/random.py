@@ -7,7 +7,7 @@ functions, so no generator state has to be saved, and replicas cannot share one 
   step, the stream and the row's position in the global batch. A replica draws the numbers
   of its own rows only.
 * `row_noise` for everything else: Threefry, keyed by one seed per row. The noise of a row
-  does not depend on the other rows. For sampling it is a *file format*: every client
+  does not depend on the other rows. For sampling it is a fixed *format*: every client
   (Python, TF Serving, LiteRT, browser) draws the same numbers from the same seed.
 
 Both return a function `draw(kind, shape, stream, num_samples=1)`, which returns float32
@@ -29,8 +29,8 @@ from keras_vae import ciphers
 # draw(kind, shape, stream, num_samples=1) -> float32 `[num_samples, rows, *shape]`.
 Draw = Callable[..., tf.Tensor]
 
-# Streams of the file format: the second counter word. Sample k of a stream uses the word
-# `stream + STREAMS * k`; sample 0 is the one that the file format defines.
+# Streams of the format: the second counter word. Sample k of a stream uses the word
+# `stream + STREAMS * k`; the format defines only sample 0.
 PRIOR, POSTERIOR, OBSERVATION, TOKENS, ORDER, AUGMENTATION, CONDITION = range(7)
 STREAMS = 16
 # Added to the stream in evaluation, so that its noise differs from that of `sample`, which
@@ -127,7 +127,7 @@ def step_noise(seed: int, step: tf.Tensor, rows: tf.Tensor, offset: Any = 0) -> 
 
 
 def row_noise(low: tf.Tensor, high: tf.Tensor, xla: bool = False) -> Draw:
-    """Makes the source of base noise with one 64-bit seed per row: the file format.
+    """Makes the source of base noise with one 64-bit seed per row: the fixed format.
 
     Threefry-2x32 with 20 rounds (Salmon et al., 2011, "Parallel Random Numbers: As Easy
     as 1, 2, 3"): the key is the row's seed as two words, the counter is (block, stream).
