@@ -40,7 +40,7 @@ def importance_weighted(
     condition: Any = None,
     proposal: str = "posterior",
 ) -> ImportanceWeighted:
-    """Estimates log p(x), or log p(x | condition), with the posterior as the proposal.
+    """Estimates log p(x), or log p(x | condition), by importance sampling.
 
     `log mean_k w_k`, `w_k = p(x, z_k) / q(z_k | x)` (Burda et al., 2016, equation 8; as an
     evaluation: Rezende et al., 2014, appendix E). The key of the noise is the position of
@@ -54,8 +54,8 @@ def importance_weighted(
         batch_size: int, number of rows (examples times samples) per call of the decoder.
         condition: the condition of a conditional model.
         proposal: `"posterior"`, or `"prior"` for the Monte Carlo estimate with
-            `w_k = p(x | z_k)`, whose error is far larger (both: Sohn et al., 2015, section
-            4.1).
+            `w_k = p(x | z_k)`, whose error is far larger. Sohn et al. (2015), section 4.1,
+            describe both.
 
     Returns:
         `ImportanceWeighted`: the estimate, its standard error and the effective sample
