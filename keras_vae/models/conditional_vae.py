@@ -38,7 +38,7 @@ class ConditionalVAE(VAE):
         decoder: Keras layer or model, (z, condition) -> features.
         likelihood: head of p(x|z, c).
         latent_dim: int, see `VAE`.
-        condition: what x depends on. An int n: labels from 0 to n - 1, one-hot for the
+        condition: the condition c. An int n: labels from 0 to n - 1, one-hot for the
             networks. A tuple: the shape of the numbers of a row, `()` for one number (uint8
             is divided by 255). A dict from names to these: several conditions.
         condition_dropout: float in [0, 1), the probability that training drops a condition
@@ -217,7 +217,7 @@ class ConditionalVAE(VAE):
         """Draws x from p(x|c), like `VAE.sample`.
 
         Args:
-            n: int, the number of rows. Default: the rows of the condition.
+            n: int, the number of rows. Default: the number of rows of the condition.
             seed: int, see `VAE.sample`.
             seeds: ints `[rows]`, see `VAE.sample`.
             mean: bool, return the means of p(x|z, c) instead of draws.
