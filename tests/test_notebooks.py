@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ids = [path.stem for path in NOTEBOOKS]
-# For all notebooks but the first: compiling with XLA would take most of their time.
+# Compiling with XLA would take most of their time.
 WITHOUT_XLA = """
 from keras_vae.training.model import ResumableModel
 ResumableModel.default_jit_compile = lambda self: False
@@ -53,7 +53,7 @@ params = [
 def test_the_notebook_runs(client, path):
     notebook = nbformat.read(path, as_version=4)
     # Delete the variables of the notebook before.
-    first = "%reset -f" if path == NOTEBOOKS[0] else f"%reset -f\n{WITHOUT_XLA}"
+    first = f"%reset -f\n{WITHOUT_XLA}"
     notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
     client.nb = notebook
     for index, cell in enumerate(notebook.cells):
