@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import keras_vae
 
@@ -53,6 +54,13 @@ def imports(tree):
             package, _, rest = name.partition(".")
             if package == "keras_vae" and rest:
                 yield rest.split(".")[0], node in tree.body
+
+
+def test_contributing_lists_the_layers_in_this_order():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    table = text.split("| layer |")[1].split("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)/?` \|", table, re.MULTILINE)
+    assert listed == LAYERS
 
 
 def test_every_module_has_a_layer():
