@@ -1,6 +1,5 @@
 """Variational autoencoders for Keras 3 on TensorFlow."""
 
-import importlib
 import pkgutil
 from typing import Any
 
@@ -31,6 +30,20 @@ _PUBLIC = {
 }
 __all__ = list(_PUBLIC)
 
+# All classes that Keras saves by name.
+_SERIALIZABLE = {
+    "distributions": (
+        "Deterministic", "IndependentBernoulli", "IndependentNormal", "PriorNetwork",
+        "StandardNormal",
+    ),
+    "models": (
+        "Autoencoder", "ConditionalVAE", "SemiSupervisedVAE", "StructuredPredictor", "VAE",
+    ),
+    "nets": ("Concatenated", "FiLM", "Planes"),
+    "objectives": ("ELBO", "Hybrid", "IWAE", "Reconstruction"),
+    "schedules": ("Constant", "Cosine", "Cyclical", "Linear"),
+}  # fmt: skip
+
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
@@ -42,12 +55,8 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-@wrapt.when_imported("keras")
-def _register(keras: Any) -> None:
-    """Registers all classes as soon as Keras is imported, before or after this package.
-
-    `keras.saving.load_model` finds the class of a saved model only if it is registered.
-    """
+def check_backend(keras: Any) -> None:
+    """Raises an ImportError unless Keras uses TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise ImportError(
             "keras_vae needs the TensorFlow backend of Keras: it builds on TensorFlow "
@@ -56,4 +65,28 @@ def _register(keras: Any) -> None:
             '"tensorflow" before keras is first imported, or the "backend" in '
             "~/.keras/keras.json."
         )
-    importlib.import_module(f"{__name__}.models")
+
+
+class _Unloaded:
+    """Stands for a class in the registry of Keras until the class is imported."""
+
+    def __init__(self, module: str, name: str):
+        self._path = f"{__name__}.{module}:{name}"
+
+    @property
+    def from_config(self) -> Any:
+        return pkgutil.resolve_name(self._path).from_config
+
+
+@wrapt.when_imported("keras")
+def _register(keras: Any) -> None:
+    """Registers all classes as soon as Keras is imported, before or after this package.
+
+    `keras.saving.load_model` finds the class of a saved model only if it is registered. The
+    classes are not imported here: Keras may be imported by a module that they import.
+    """
+    check_backend(keras)
+    registry = keras.saving.get_custom_objects()
+    for module, names in _SERIALIZABLE.items():
+        for name in names:
+            registry.setdefault(f"{__name__}>{name}", _Unloaded(module, name))

@@ -1,5 +1,7 @@
 """The package loads its names on first use, and registers its classes with Keras."""
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 
@@ -27,6 +29,33 @@ def test_a_saved_model_loads_after_importing_the_package_alone(tmp_path):
     command = [sys.executable, "-c", SCRIPT, tmp_path / "vae.keras"]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.stdout == "VAE\n", process.stderr
+
+
+# Modules that import Keras, or TensorFlow, which imports Keras, before they are complete.
+@pytest.mark.parametrize("module", ["objectives", "datasets", "training.model"])
+def test_a_module_can_be_imported_first(module):
+    code = f"import keras_vae.{module}, keras; from keras_vae.models import VAE; " + (
+        "assert keras.saving.get_registered_object('keras_vae>VAE') is VAE"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+def test_all_serializable_classes_are_registered_before_they_are_imported():
+    import keras
+
+    for info in pkgutil.walk_packages(kv.__path__, "keras_vae."):
+        if not info.name.endswith("__main__"):
+            importlib.import_module(info.name)
+    registry = keras.saving.get_custom_objects()
+    names = {name for name in registry if name.startswith("keras_vae>")}
+    listed = {(m, name) for m, names in kv._SERIALIZABLE.items() for name in names}
+    assert names == {f"keras_vae>{name}" for _, name in listed}
+    for module, name in listed:
+        cls = getattr(importlib.import_module(f"keras_vae.{module}"), name)
+        assert registry[f"keras_vae>{name}"] is cls
+        assert kv._Unloaded(module, name).from_config == cls.from_config
 
 
 def test_public_names_exist():

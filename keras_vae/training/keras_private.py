@@ -12,6 +12,11 @@ import keras
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+import keras_vae
+
+# Again: TensorFlow imports Keras, and ignores the ImportError of the hook on that import.
+keras_vae.check_backend(keras)
+
 __all__ = [
     "CALLBACK_STATE",
     "DataAdapter",
