@@ -85,16 +85,38 @@ def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Pa
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # ValueError: of UTF-8, and of a date that does not exist.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise typer.BadParameter(
             f"expected a readable YAML file. Received: {path}: {error}"
         ) from error
-    names = {field.name for field in dataclasses.fields(Options)}
-    if not isinstance(values, dict) or not {*values} <= names:
-        keys = sorted(map(str, {*values} - names)) if isinstance(values, dict) else "no map"
+    fields = {field.name: field for field in dataclasses.fields(Options)}
+    if not isinstance(values, dict) or not {*values} <= {*fields}:
+        keys = "no map"
+        if isinstance(values, dict):
+            keys = str(sorted(map(str, {*values} - {*fields})))
         raise typer.BadParameter(
             f"expected a YAML map of options, such as `latent: 16`. Received: {path} with "
             f"{keys}"
         )
-    context.default_map = {key: value for key, value in values.items() if value is not None}
+    values = {key: value for key, value in values.items() if value is not None}
+    if isinstance(values.get("drop", []), str):
+        values["drop"] = [values["drop"]]
+    for name, value in values.items():
+        _check_text(fields[name], value)
+    context.default_map = values
     return path
+
+
+def _check_text(field, value):
+    """Raises a BadParameter for what Typer would turn into a text, such as a bool."""
+    (info,) = field.type.__metadata__
+    if info.parser is not None or field.name == "xla":
+        return
+    texts = value if field.name == "drop" and isinstance(value, list) else [value]
+    for text in texts:
+        if isinstance(text, (bool, dict, list, type(None))):
+            raise typer.BadParameter(
+                f"expected a text for `{field.name}`, in quotes if YAML reads it as "
+                f"something else. Received: {text!r}"
+            )

@@ -49,8 +49,8 @@ def scale(value: Any) -> str | float:
     """Parses `"shared"`, `"per_element"` or a positive number."""
     if value in ("shared", "per_element"):
         return value
-    with contextlib.suppress(ValueError, TypeError):
-        if 0 < (parsed := float(value)) < math.inf:
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        if not isinstance(value, bool) and 0 < (parsed := float(value)) < math.inf:
             return parsed
     _refuse("shared, per_element or a positive number", value)
 
@@ -68,7 +68,8 @@ def number(
     def parse(value):
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             parsed = kind(value)
-            exact = isinstance(value, str) or (value == parsed and value is not True)
+            exact = isinstance(value, str) or value == parsed
+            exact = exact and not isinstance(value, bool)
             in_range = low <= parsed <= high and abs(parsed) < math.inf
             if exact and in_range and not (exclusive and parsed == low):
                 return parsed

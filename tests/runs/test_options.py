@@ -85,6 +85,12 @@ def test_the_command_line_overrides_the_yaml_file(tmp_path):
     assert (values["data"], values["latent"], values["batch"]) == ("digits", 5, 8)
 
 
+def test_one_dropped_column_needs_no_list(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("drop: name")
+    assert parse("digits", "--config", path)["drop"] == ["name"]
+
+
 def test_defaults_are_those_of_the_options():
     defaults = Options("digits").to_dict() | {"drop": ()}
     assert parse("digits") == defaults
@@ -111,6 +117,12 @@ def test_each_option_has_a_help_text_and_a_default():
         ("hidden: [0, 4]", "0,4"),
         ("resize: 28", "28"),
         ("scale: [1]", "[1]"),
+        ("scale: true", "True"),
+        ("beta: false", "False"),
+        ("label: yes", "True"),
+        ("label: [a, b]", "['a', 'b']"),
+        ("label: 2020-13-45", "month must be in 1..12"),
+        ("drop: [null]", "None"),
         ("likelihood: foo", "foo"),
     ],
 )
