@@ -36,7 +36,8 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
     if replicas.is_chief(model.distribute_strategy):
         run.write_info()  # `epochs` may have grown
         for path in run.folder.glob(".*-*"):  # temporary files of killed processes
-            path.unlink(missing_ok=True)
+            if not path.is_dir():  # of an export, which may be under way
+                path.unlink(missing_ok=True)
         condition = run.condition_kwargs(data, part, slice(8))
         used += [*_image_callbacks(run, data, x, condition), *watchers]
     if model.generative:  # comes first, because other callbacks write its logs
