@@ -32,6 +32,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         part.replace(path)
         sync(path.parent)
     finally:
+        # Also after success: a rename to another hard link of the same file does nothing.
         part.unlink(missing_ok=True)
 
 
@@ -113,10 +114,12 @@ def sync(path: pathlib.Path) -> None:
     Raises:
         OSError: if a file cannot be written, such as on a full disk.
     """
-    # Some systems and disks cannot flush a folder.
-    ignored = contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext()
-    with ignored:
-        descriptor = os.open(path, os.O_RDONLY)
+    # Some systems and disks cannot do it for a folder, and Windows only for a file that is
+    # open for writing.
+    is_folder = path.is_dir()
+    quiet = contextlib.suppress(OSError) if is_folder else contextlib.nullcontext()
+    with quiet:
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:
