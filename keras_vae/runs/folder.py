@@ -121,6 +121,10 @@ class Run:
             },
         }
         existed = self.folder.exists()
+        # `run.yaml` may be the file that was given as --config.
+        made = [
+            name for name in ("scaler.json", "run.yaml") if not self.path(name).exists()
+        ]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if data.scaler is not None:
@@ -128,7 +132,7 @@ class Run:
             self.write_info()
         except OSError as error:
             with contextlib.suppress(OSError):
-                for name in ("scaler.json", "run.yaml"):
+                for name in made:
                     self.path(name).unlink(missing_ok=True)
                 if not existed:
                     self.folder.rmdir()
