@@ -164,10 +164,9 @@ def run_folder(data: str, folder: pathlib.Path | None, resume: bool) -> pathlib.
     if resume and folder is None:
         raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
     folder = _new_folder(data) if folder is None else folder
-    # A process that was killed while it started a run may leave these files.
-    leftovers = ("scaler.json", "run.yaml")
+    # A process that was killed while it started a run may leave scaler.json.
     paths = folder.iterdir() if folder.is_dir() else ()
-    used = any(path.name not in leftovers and path.name[0] != "." for path in paths)
+    used = any(path.name != "scaler.json" and path.name[0] != "." for path in paths)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out must be a folder. Received: {folder}, which is a file")
     if used and not resume:

@@ -121,10 +121,6 @@ class Run:
             },
         }
         existed = self.folder.exists()
-        # `run.yaml` may be the file that was given as --config.
-        made = [
-            name for name in ("scaler.json", "run.yaml") if not self.path(name).exists()
-        ]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if data.scaler is not None:
@@ -132,7 +128,7 @@ class Run:
             self.write_info()
         except OSError as error:
             with contextlib.suppress(OSError):
-                for name in made:
+                for name in ("scaler.json", "run.json"):
                     self.path(name).unlink(missing_ok=True)
                 if not existed:
                     self.folder.rmdir()
@@ -179,12 +175,12 @@ class Run:
         return {"condition": data.class_numbers(part)[rows]} if self.conditional else {}
 
     def write_info(self) -> None:
-        """Writes run.yaml, then run.json, with the current options."""
+        """Writes run.json and run.yaml with the current options."""
         self.info["options"] = options = self.options.to_dict()
+        self.write_json("run.json", self.info)
         listed = {name: value for name, value in options.items() if value not in (None, [])}
         text = yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
         self.write("run.yaml", f"# keras-vae train --config run.yaml\n{text}")
-        self.write_json("run.json", self.info)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file of the run, atomically."""
