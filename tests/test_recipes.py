@@ -132,9 +132,9 @@ def test_slurm_requeues_a_job_by_its_exit_codes(
     # As in the manual: options, one number for each task, the highest exit code.
     fake_command(
         "srun",
-        "while [[ $1 == --* ]]; do shift; process; worst=0\n"
+        "while [[ $1 == --* ]]; do shift; done; worst=0\n"
         'for i in 0 1; do SLURM_PROCID=$i "$@" || code=$?\n'
-        "((code > worst)) && worst=$code; process; exit $worst",
+        "((code > worst)) && worst=$code; done; exit $worst",
     )
     fake_command(
         "keras-vae",
