@@ -16,6 +16,12 @@ from keras_vae.training.model import ResumableModel
 collect_ignore = ["benchmarks/contestants"]
 
 
+def pytest_collection_modifyitems(items):
+    # The files that take longest first, so that both processes of `make test` end together.
+    slowest = ("test_replicas.py", "test_launch.py", "test_run.py", "test_litert.py")
+    items.sort(key=lambda item: item.path.name not in slowest)
+
+
 @pytest.fixture(autouse=True)
 def global_seed():
     keras.utils.set_random_seed(0)

@@ -4,7 +4,7 @@ import pathlib
 
 from keras_vae.exporting import verify
 from tests.exporting.exports import (
-    COVERED,
+    COVERED_BY_LITERT,
     FEW_MODELS,
     assert_same,
     parametrize_few_models,
@@ -15,12 +15,14 @@ from tests.exporting.exports import (
 HERE = pathlib.Path(__file__).parent
 
 
-@parametrize_rows(COVERED)
+@parametrize_rows(COVERED_BY_LITERT)
 def test_a_saved_model_returns_the_same_as_the_model(exports, name):
-    assert_same(*exports.results("tf_saved_model", run_together(name, COVERED))[name])
+    assert_same(
+        *exports.results("tf_saved_model", run_together(name, COVERED_BY_LITERT))[name]
+    )
 
 
-@parametrize_rows(COVERED)
+@parametrize_rows(COVERED_BY_LITERT)
 def test_a_saved_model_stores_no_weight_twice(exports, name):
     path = exports.path(name, "tf_saved_model") / "variables"
     size = sum(p.stat().st_size for p in path.glob("*.data-*"))

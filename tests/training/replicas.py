@@ -45,9 +45,10 @@ def cases(kv, folder):
     all_bad = tf.data.Dataset.from_tensors(bad[3 * BATCH : 4 * BATCH]).repeat(30)
     ema = keras.optimizers.Adam(0.01, use_ema=True)
     y = {"label": np.arange(257) % 3, "angle": weight}
+    first_y = {name: values[:50] for name, values in y.items()}
     return {
         "sgd": ({"optimizer": sgd()}, x, three_epochs),
-        "adam": ({"optimizer": adam()}, x, {**three_epochs, "validation_data": x[:50]}),
+        "adam": ({"optimizer": adam()}, x, three_epochs),
         "sgd_iwae": ({"optimizer": sgd(), **iwae}, x, three_epochs),
         "adam_iwae": ({"optimizer": adam(), **iwae}, x, three_epochs),
         "all_at_once": (
@@ -55,7 +56,11 @@ def cases(kv, folder):
             shards,
             {"epochs": 3, "steps_per_epoch": 3, "sample_weight": weight},
         ),
-        "conditional": ({"optimizer": adam()}, x, {"y": y, "epochs": 2}),
+        "conditional": (
+            {"optimizer": adam()},
+            x,
+            {"y": y, "epochs": 2, "validation_data": (x[:50], first_y)},
+        ),
         "xla": ({"optimizer": adam(), "jit_compile": True}, x, {"epochs": 1}),
         "bad": ({"optimizer": adam()}, batches, {"epochs": 2}),
         "all_bad": ({"optimizer": sgd(), "max_skipped": 7}, all_bad, {"epochs": 1}),

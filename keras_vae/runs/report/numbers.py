@@ -190,7 +190,7 @@ def _start(data):
 
 def _train(model, data):
     rate = keras.optimizers.schedules.CosineDecay(3e-3, STEPS, alpha=0.01)
-    model.compile(keras.optimizers.Adam(rate), jit_compile=True, steps_per_execution=100)
+    model.compile(keras.optimizers.Adam(rate), steps_per_execution=100)
     # Repeats small data sets, because each epoch has an overhead.
     x = np.concatenate([data.x_fit] * -(-100 * BATCH // len(data.x_fit)))
     model.fit(x, batch_size=BATCH, epochs=STEPS // 100, steps_per_epoch=100, verbose=0)
