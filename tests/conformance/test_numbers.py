@@ -53,8 +53,10 @@ def test_every_weight_gets_a_gradient_also_with_xla(row):
         if gradient is None or not np.any(gradient)
     ]
     assert missing == []
-    if row.name == "dropout":
-        return  # Dropout of Keras draws other numbers with XLA
+    # Dropout of Keras draws other numbers with XLA. The others have no operation that
+    # another row does not have.
+    if row.name in ("dropout", "fixed_scale", "shared_posterior", "capacity", "annealed"):
+        return
     with_xla = tf.function(
         make_gradient_function(model), jit_compile=True, autograph=False
     )(x, **condition)

@@ -34,6 +34,11 @@ RUNTIMES = {
     "litert_fixed": ("litert", {"batch_size": 2}, 2),
     "onnx": ("onnx", {}, ROWS),
 }
+# The graphs are those of the SavedModel. The C API and ONNX take half a minute.
+FAST_AND_SLOW = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("c_api", "onnx") else [])
+    for name in RUNTIMES
+]
 # Exceptions from the table. In ONNX a 0 in a new shape means "unchanged", where `score`
 # joins the axes of draws and rows, so a call without rows is an error.
 EXCEPTIONS = {
@@ -286,7 +291,7 @@ def reference(model):
 
 
 @pytest.mark.parametrize("signature", [*INPUTS, "generate"])
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", FAST_AND_SLOW)
 def test_bad_tensors_cause_an_error_or_give_the_right_outputs(
     outcomes, reference, runtime, signature
 ):

@@ -42,8 +42,12 @@ def runs(tmp_path_factory):
     [
         (["serving", "--name", "tables"], "serving/tables/1"),
         (["litert", "--batch-size", "4", "--score-samples", "3"], "model.tflite"),
-        (["litert", "--quantize", "int8", "--out", "{run}/q.tflite"], "q.tflite"),
-        # The command is the same for all formats, and ONNX has its own tests.
+        # The command is the same for all formats, and int8 and ONNX have their own tests.
+        pytest.param(
+            ["litert", "--quantize", "int8", "--out", "{run}/q.tflite"],
+            "q.tflite",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(["onnx"], "onnx", marks=pytest.mark.slow),
     ],
     ids=["serving", "litert", "int8", "onnx"],

@@ -61,7 +61,7 @@ def cases(kv, folder):
             x,
             {"y": y, "epochs": 2, "validation_data": (x[:50], first_y)},
         ),
-        "xla": ({"optimizer": adam(), "jit_compile": True}, x, {"epochs": 1}),
+        "xla": ({"optimizer": sgd(), "jit_compile": True, **iwae}, x, {"epochs": 2}),
         "bad": ({"optimizer": adam()}, batches, {"epochs": 2}),
         "all_bad": ({"optimizer": sgd(), "max_skipped": 7}, all_bad, {"epochs": 1}),
         "different_data": (
