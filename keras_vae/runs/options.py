@@ -37,10 +37,6 @@ def real(
     return option(panel, text, parser=parser, metavar="NUMBER")
 
 
-def _parsed(panel, text, parser, metavar):
-    return option(panel, text, parser=parser, metavar=metavar)
-
-
 Model = Literal["vae", "autoencoder", "conditional"]
 Network = Literal["mlp", "conv"]
 Likelihood = Literal["bernoulli", "normal"]
@@ -85,21 +81,21 @@ class Options:
     ] = dataclasses.field(default_factory=list)
     resize: Annotated[
         list[int] | None,
-        _parsed(
+        option(
             "Data",
             "Size to which the images of a folder are resized. Default: their own size.",
-            parsers.size,
-            "HxW",
+            parser=parsers.size,
+            metavar="HxW",
         ),
     ] = None
     value_range: Annotated[
         list[float] | None,
-        _parsed(
+        option(
             "Data",
             "Lowest and highest value of an array, which is scaled to [0, 1]. Default: "
             "values are not scaled.",
-            parsers.value_range,
-            "LOW:HIGH",
+            parser=parsers.value_range,
+            metavar="LOW:HIGH",
         ),
     ] = None
     validation: Annotated[
@@ -121,11 +117,19 @@ class Options:
         option("Model", "Kind of encoder and decoder. Default: conv for images, else mlp."),
     ] = None
     hidden: Annotated[
-        list[int], _parsed("Model", "Widths of the dense layers.", parsers.widths, "INTS")
+        list[int],
+        option(
+            "Model", "Widths of the dense layers.", parser=parsers.widths, metavar="INTS"
+        ),
     ] = dataclasses.field(default_factory=lambda: [256])
     filters: Annotated[
         list[int],
-        _parsed("Model", "Channels of the convolutional layers.", parsers.widths, "INTS"),
+        option(
+            "Model",
+            "Channels of the convolutional layers.",
+            parser=parsers.widths,
+            metavar="INTS",
+        ),
     ] = dataclasses.field(default_factory=lambda: FILTERS.copy())
     activation: Annotated[
         str, option("Model", "Activation of the hidden layers.", metavar="NAME")
@@ -150,12 +154,12 @@ class Options:
     ] = None
     scale: Annotated[
         str | float | None,
-        _parsed(
+        option(
             "Model",
             "Standard deviation of normal: shared is one trained number, per_element one "
             "for each element. Default: shared.",
-            parsers.scale,
-            "shared|per_element|NUMBER",
+            parser=parsers.scale,
+            metavar="shared|per_element|NUMBER",
         ),
     ] = None
     objective: Annotated[Objective, option("Objective", "Bound to maximise.")] = "elbo"
@@ -230,12 +234,12 @@ class Options:
     ] = 0.0
     crop: Annotated[
         list[int] | None,
-        _parsed(
+        option(
             "Data",
             "Augmentation: crop training images at random, and test images in the middle. "
             "Default: no crop.",
-            parsers.size,
-            "HxW",
+            parser=parsers.size,
+            metavar="HxW",
         ),
     ] = None
 

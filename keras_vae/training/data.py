@@ -20,7 +20,7 @@ class DataModel(StepModel):
         **kwargs: `name` and `dtype` of `keras.Model`.
     """
 
-    _requested: dict[str, Any] = {"steps_per_execution": "auto", "jit_compile": "auto"}
+    _requested: dict[str, Any]  # the options of `compile` that may be "auto"
 
     # Methods that a subclass implements.
 
