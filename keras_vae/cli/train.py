@@ -244,6 +244,8 @@ def _describe(run: Any, data: Any, model: Any) -> None:
         f"data        {data.name}: {len(data.x_train):,} training{held_out} and "
         f"{len(data.x_test):,} test rows of {shape}{_scaling(data)}"
     )
+    for note in data.notes:
+        out.print(f"            {note}")
     if data.streamed:
         size = data.x_train.dtype.itemsize * math.prod(data.x_train.shape) / 1e9
         out.print(f"            read from the disk when needed: {size:,.1f} GB")

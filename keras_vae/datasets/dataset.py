@@ -33,6 +33,9 @@ class Dataset(NamedTuple):
         value_range: (low, high) of the raw values that were scaled to [0, 1]; (0, 255) for
             uint8, which the training step scales; None if nothing is scaled.
         scaler: `Scaler` of a table, or None.
+        notes: strings, a sentence for each thing that was noticed when the data were
+            read and that changes what the values mean, such as a separator or a dropped
+            column.
     """
 
     name: str
@@ -44,6 +47,13 @@ class Dataset(NamedTuple):
     y_val: Any = None
     value_range: tuple[float, float] | None = None
     scaler: Scaler | None = None
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = {name: getattr(self, f"x_{name}") for name in ("train", "val", "test")}
+        rows = ", ".join(f"{len(x):,} {n}" for n, x in parts.items() if x is not None)
+        labels = "" if self.y_train is None else ", labels"
+        return f"<Dataset {self.name}: {rows} rows of {self.event_shape}{labels}>"
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from keras_vae.runs import parsers
 
 MAX_INT = 2**31 - 1
 FILTERS = [32, 64]  # default of `filters`
+# Values of the options that older versions did not have: what those versions did.
+ABSENT: dict[str, Any] = {"condition": None}
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -250,8 +252,7 @@ class Options:
         Raises:
             KeyError: naming the options that are missing.
         """
-        # Runs of older versions have no `condition`.
-        values = {"condition": None} | values
+        values = ABSENT | values
         names = [field.name for field in dataclasses.fields(cls)]
         missing = sorted({*names} - {*values})
         if missing:
