@@ -48,6 +48,15 @@ CALLBACK_STATE: dict[type, tuple[str, ...]] = {
 class Model(keras.Model):
     """`keras.Model` with public names for the internals that a subclass needs."""
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        self._compile_metrics = None  # Keras would keep the metrics of an earlier `compile`
+        super().compile(*args, **kwargs)
+
+    @property
+    def user_metrics(self) -> keras.metrics.Metric | None:
+        """The `metrics` and `weighted_metrics` of `compile` as one, or None."""
+        return self._compile_metrics
+
     def default_jit_compile(self) -> bool:
         """Returns the value of `jit_compile="auto"`. Keras has no public hook for it."""
         return super()._resolve_auto_jit_compile()
