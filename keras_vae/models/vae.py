@@ -190,10 +190,8 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
             optimizer: Keras optimizer or its name.
             objective: from `keras_vae.objectives`, or any function `(terms, step) ->
                 [batch]` that Keras can save. Default: `ELBO()`.
-            **kwargs: `max_skipped`, `global_clipnorm`, `steps_per_execution`,
-                `jit_compile`, `run_eagerly` and `auto_scale_loss`: see `ResumableModel`.
-                `metrics` and `weighted_metrics`, lists of Keras metrics or functions: they
-                compare x with its reconstruction, the mean of p(x|z), z drawn from q.
+            **kwargs: `metrics`, `max_skipped`, `global_clipnorm`, `steps_per_execution`,
+                `jit_compile` and others: see `ResumableModel`.
 
         Raises:
             ValueError: if `loss` is set (the objective replaces it), or the objective
