@@ -275,7 +275,7 @@ def _check_dtype(layer: keras.layers.Layer) -> None:
         )
 
 
-_MOMENTS: dict[str, Callable] = {
+_MOMENTS: dict[str, Callable[..., tf.Tensor]] = {
     "mean": tf.reduce_mean,
     "stddev": tf.math.reduce_std,
     "variance": tf.math.reduce_variance,
@@ -294,7 +294,7 @@ def has_mean(head: Head, params: dict[str, tf.Tensor]) -> bool:
     return True
 
 
-def _with_moments(make: Callable) -> Callable:
+def _with_moments(make: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps `Head.distribution`: estimates the moments for which TFP has no formula."""
 
     @functools.wraps(make)
@@ -308,7 +308,11 @@ def _with_moments(make: Callable) -> Callable:
     return distribution
 
 
-def _moment(head, params, exact, reduce, *args, **kwargs):
+def _moment(
+    head: Head, params: dict[str, tf.Tensor], exact: Callable[..., tf.Tensor],
+    reduce: Callable[..., tf.Tensor], *args: Any, **kwargs: Any,
+) -> tf.Tensor:  # fmt: skip
+    """Calls `exact`, or reduces draws of the head if TFP has no formula."""
     try:
         return exact(*args, **kwargs)
     except NotImplementedError:

@@ -157,4 +157,4 @@ def _make_steps(
         # `partial`: TensorFlow counts the traces of a function over all models, and warns.
         tf.function(functools.partial(step), reduce_retracing=True, jit_compile=jit_compile)
         for step in (prepare, add)
-    )  # type: ignore[return-value]
+    )

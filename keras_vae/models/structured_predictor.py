@@ -126,7 +126,7 @@ class StructuredPredictor(ConditionalVAE):
         checks.positive_ints_or_none(steps=steps)
         if yields_batches(x):
             if isinstance(x, keras.utils.PyDataset) and x.num_batches is not None:
-                x = (x[i] for i in range(x.num_batches))
+                x = map(x.__getitem__, range(x.num_batches))
             batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x)
         else:
             rows = self._rows_of(x) or 1

@@ -95,6 +95,42 @@ def test_a_posterior_equal_to_the_prior_has_no_active_unit():
     assert not kv.evaluation.active_units(model, y, condition=x).any()
 
 
+class CountBatches(keras.callbacks.Callback):
+    rows = 0
+
+    def on_predict_batch_end(self, batch, logs=None):
+        self.rows += len(logs["outputs"])
+
+
+class Pairs(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        x, y = data()
+        return x[4 * i : 4 * i + 4], y[4 * i : 4 * i + 4]
+
+
+def test_predict_takes_the_arguments_of_keras(capsys):
+    model, (x, _) = linear(), data()
+    expected = model.predict(x[:12], num_samples=3, verbose=0)
+    assert capsys.readouterr().out == ""
+    count, options = CountBatches(), {"num_samples": 3, "verbose": 0}
+    found = model.predict(x, batch_size=4, steps=3, callbacks=[count], **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # other batches
+    assert count.rows == 12
+    endless = tf.data.Dataset.from_tensor_slices(x).batch(4).repeat()
+    for several, steps in (
+        (endless, 3),
+        (Pairs(), None),
+        ((x[i : i + 4] for i in (0, 4, 8)), None),
+    ):
+        found = model.predict(several, steps=steps, **options)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    model.predict(x, 4, 2, num_samples=3)
+    assert "step" in capsys.readouterr().out
+
+
 def test_predict_returns_the_mean_of_sampled_answers():
     model, (x, y) = linear(), data()
     found = model.predict(x, num_samples=4000)
