@@ -649,13 +649,15 @@ def compile_model(**options):
 
 def test_compile_refuses_losses_of_keras_and_metrics_with_taken_names():
     assert_each_refused(lambda v: compile_model(loss=v), ["mse"], "`loss`", "`objective`")
-    assert_each_refused(
-        lambda v: compile_model(metrics=v), [["kl"], "mae", ["unknown"]], "metrics"
-    )
+    for name, value, received in (
+        ("metrics", ["kl"], "kl"),
+        ("weighted_metrics", ["loss"], "loss"),
+        ("metrics", [lambda x, y: x], "<lambda>"),
+    ):
+        call = partial(compile_model, **{name: value})
+        assert_refused(call, f"`{name}`", received=received)
+    assert_refused(lambda: compile_model(metrics=["new"]), "metric", received=None)
     assert_each_refused(lambda v: compile_model(loss_weights=v), [[0.5]], "`loss_weights`")
-    assert_each_refused(
-        lambda v: compile_model(weighted_metrics=v), [["loss"]], "`weighted_metrics`"
-    )
     assert_refused(lambda: model().compile("adam", "mse"), "`objective`", received="mse")
 
 

@@ -112,6 +112,9 @@ def check_compile(
             expected = f"named other than {sorted(taken)}, which are reported already"
             checks.require(metric_name not in taken, name, expected, metric_name)
             objectives.check_saved(metric, name)
+            # Keras chooses the kind of these by the shape of the data.
+            if metric not in ("accuracy", "acc", "crossentropy", "ce"):
+                keras.metrics.get(metric)  # raises a ValueError for an unknown name
     objectives.check(objective)
     instance = keras.optimizers.get(optimizer)
     checks.require(instance is not None, "optimizer", "a Keras optimizer", optimizer)
