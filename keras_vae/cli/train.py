@@ -67,7 +67,7 @@ def train(
     ] = meeting.TIMEOUT,
     num_samples: NumSamples = 1000,
     nll_rows: NllRows = 1000,
-    baselines: Latents = "2,8,32",
+    baselines: Latents = "none",
 ) -> None:
     """Train on DATA and write a run: model, metrics, figures, report.
 
@@ -107,6 +107,7 @@ def train(
         training.train(run, vae, data, [Watcher()])
     except KeyboardInterrupt:
         _interrupted(run)
+    _print_best(run)
     if chief:
         write_report(run, data, num_samples, nll_rows, baselines)
     wait_for_chief(devices)
@@ -226,10 +227,12 @@ def _is_finished(run, done):
             f"`epochs` must be {done} or more, the number of completed epochs. Received: "
             f"epochs={epochs}"
         )
-    finished = done == epochs and page.is_file()
+    stopped = run.info.get("early_stopping", {}).get("stopped")
+    finished = (stopped or done == epochs) and page.is_file()
     if finished:
+        reason = " (stopped early, see `--patience`)" if stopped else ""
         out.print(
-            f"The run is finished: {epochs} epochs. Its report: {page} "
+            f"The run is finished: {done} epochs{reason}. Its report: {page} "
             f"(keras-vae report {run.folder} writes it again)"
         )
     return finished
@@ -263,8 +266,9 @@ def _describe(run: Any, data: Any, model: Any) -> None:
         out.print(f"likelihood  bernoulli; {grey}")
     else:
         out.print(f"likelihood  normal, scale {options.scale}")
+    at_most = "at most " if options.patience else ""
     out.print(
-        f"training    {options.epochs} epochs, batch {options.batch}, seed "
+        f"training    {at_most}{options.epochs:,} epochs, batch {options.batch}, seed "
         f"{options.seed}, into {run.folder}"
     )
 
@@ -280,6 +284,17 @@ def _scaling(data):
         return ""
     low, high = data.shown_range
     return f", values {low:g} to {high:g} unchanged (--value-range scales them)"
+
+
+def _print_best(run: Any) -> None:
+    """Prints the epoch whose weights are kept, if training may stop early."""
+    best = run.info.get("early_stopping")
+    if best and best["best_epoch"]:
+        stopped = f"stopped early after epoch {run.epochs_done()}; " * best["stopped"]
+        out.print(
+            f"            {stopped}kept the weights of epoch {best['best_epoch']}, with "
+            "the lowest validation loss"
+        )
 
 
 def _interrupted(run: Any) -> NoReturn:

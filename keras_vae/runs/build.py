@@ -11,7 +11,15 @@ from keras_vae import datasets, nets, objectives, schedules
 from keras_vae.datasets import Dataset
 from keras_vae.distributions import Head, IndependentBernoulli, IndependentNormal
 from keras_vae.models import VAE, Autoencoder, ConditionalVAE
-from keras_vae.runs.options import FILTERS, Options
+from keras_vae.runs.options import (
+    EPOCHS,
+    FILTERS,
+    PATIENCE,
+    PATIENCE_EPOCHS,
+    STEPS,
+    WARM_UP,
+    Options,
+)
 from keras_vae.training import replicas
 
 MODELS: dict[str, Any] = {
@@ -81,11 +89,7 @@ def resolve(options: Options, data: Dataset) -> Options:
     for name in ("rotate", "shift", "crop"):
         if getattr(options, name) and len(data.event_shape) != 3:
             _refuse(name, "left out for data that are not images", getattr(options, name))
-    steps = steps_per_epoch(options, data)
-    if options.epochs is None:  # about 5,000 steps
-        options.epochs = min(200, max(10, -(-5000 // steps)))
-    if options.beta_schedule != "constant" and options.beta_steps is None:
-        options.beta_steps = max(1, steps * options.epochs // 10)
+    _resolve_training(options, data)
     if options.xla is None:  # on a CPU, XLA slows convolutions down
         gpu = bool(tf.config.list_physical_devices("GPU"))
         options.xla = options.network == "mlp" or gpu
@@ -151,6 +155,27 @@ def _resolve_likelihood(options, data):
         options.grey = "error" if binary else "binarize"
     if options.scale is None and options.likelihood == "normal":
         options.scale = "shared"
+
+
+def _resolve_training(options, data):
+    """Sets the defaults of the number of epochs, of the KL warm-up and of `patience`."""
+    steps = steps_per_epoch(options, data)
+    if options.epochs is None:
+        options.epochs = max(EPOCHS, -(-STEPS // steps))
+    if options.beta_schedule is None:
+        warm_up = _has_bound(options) and options.objective == "elbo"
+        options.beta_schedule = "linear" if warm_up else "constant"
+    if options.beta_schedule != "constant" and options.beta_steps is None:
+        longest = min(WARM_UP, steps * options.epochs // 5)
+        options.beta_steps = max(1, min(EPOCHS * steps, longest))
+    # The losses of a cycle have different weights of the KL: no epoch is the best.
+    comparable = data.x_val is not None and options.beta_schedule != "cyclical"
+    if options.patience is None:
+        epochs = int(np.clip(-(-PATIENCE // steps), EPOCHS, PATIENCE_EPOCHS))
+        options.patience = epochs if comparable else 0
+    if options.patience and not comparable:
+        expected = "0 without validation rows, and for the cyclical schedule"
+        _refuse("patience", expected, options.patience)
 
 
 def _check_objective(options):
@@ -268,5 +293,5 @@ def objective(options: Options) -> Any:
         beta = schedules.Cyclical(0.0, beta, period=steps)
     elif options.beta_schedule != "constant":
         ramps = {"linear": schedules.Linear, "cosine": schedules.Cosine}
-        beta = ramps[options.beta_schedule](0.0, beta, steps=steps)
+        beta = ramps[options.beta_schedule or "linear"](0.0, beta, steps=steps)
     return objectives.ELBO(beta, options.free_bits, num_samples=options.samples)

@@ -12,9 +12,13 @@ import typer
 from keras_vae.runs import parsers
 
 MAX_INT = 2**31 - 1
+# Defaults of the training, mostly in steps, so that small data sets are trained long
+# enough. They were chosen on validation data: see docs/defaults.md.
+STEPS, PATIENCE, WARM_UP, EPOCHS = 10_000, 2000, 2000, 10
+PATIENCE_EPOCHS = 100  # small data sets overfit within few steps
 FILTERS = [32, 64]  # default of `filters`
 # Values of the options that older versions did not have: what those versions did.
-ABSENT: dict[str, Any] = {"condition": None}
+ABSENT: dict[str, Any] = {"condition": None, "patience": 0}
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -170,15 +174,19 @@ class Options:
     ] = 1
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
     beta_schedule: Annotated[
-        BetaSchedule,
-        option("Objective", "Schedule of beta: constant, or growth from 0 to its value."),
-    ] = "constant"
+        BetaSchedule | None,
+        option(
+            "Objective",
+            "Schedule of beta: constant, or growth from 0 to its value (KL warm-up). "
+            "Default: linear for elbo.",
+        ),
+    ] = None
     beta_steps: Annotated[
         int | None,
         count(
             "Objective",
-            "Steps until beta reaches its value, or steps of a cycle. Default: a tenth of "
-            "all steps.",
+            "Steps until beta reaches its value, or steps of a cycle. Default: "
+            f"{EPOCHS} epochs, at most {WARM_UP:,} steps and a fifth of all steps.",
         ),
     ] = None
     free_bits: Annotated[
@@ -188,7 +196,18 @@ class Options:
         int | None,
         count(
             "Training",
-            "Number of epochs. Default: about 5,000 steps, between 10 and 200 epochs.",
+            f"Maximum number of epochs. Default: {STEPS:,} steps, at least {EPOCHS} "
+            "epochs.",
+        ),
+    ] = None
+    patience: Annotated[
+        int | None,
+        count(
+            "Training",
+            "Epochs without a lower validation loss until training stops. The weights of "
+            "the best epoch are kept. 0 trains all epochs and keeps the last weights. "
+            f"Default: {PATIENCE:,} steps, from {EPOCHS} to {PATIENCE_EPOCHS} epochs.",
+            low=0,
         ),
     ] = None
     batch: Annotated[
