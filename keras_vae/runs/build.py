@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_vae import datasets, nets, objectives, schedules
 from keras_vae.datasets import Dataset
 from keras_vae.distributions import Head, IndependentBernoulli, IndependentNormal
+from keras_vae.distributions.independent_bernoulli import is_nearly_binary
 from keras_vae.models import VAE, Autoencoder, ConditionalVAE
 from keras_vae.runs.options import FILTERS, Options
 from keras_vae.training import replicas
@@ -133,9 +134,8 @@ def _resolve_likelihood(options, data):
     """Sets the defaults of `likelihood`, `grey` and `scale`, or raises a ValueError."""
     binary, in_unit = data.x_train.dtype == bool, _in_unit_interval(data)
     if options.likelihood is None:
-        shape = data.event_shape
-        grey = len(shape) == 3 and shape[-1] == 1 and in_unit
-        options.likelihood = "bernoulli" if binary or grey else "normal"
+        black_and_white = in_unit and is_nearly_binary(data.x_seen)
+        options.likelihood = "bernoulli" if black_and_white else "normal"
     for name, likelihood in (("grey", "bernoulli"), ("scale", "normal")):
         value = getattr(options, name)
         if value is not None and options.likelihood != likelihood:
@@ -184,6 +184,15 @@ def _in_unit_interval(data):
     """Returns True if all values are in [0, 1], in model units."""
     parts = [x for x in (data.x_seen, data.x_val, data.x_test) if x is not None]
     return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
+
+
+def kind_of_values(data: Dataset) -> str:
+    """Describes the values that decide the default of `likelihood`."""
+    if not _in_unit_interval(data):
+        return "the values are not all in [0, 1]"
+    if is_nearly_binary(data.x_seen):
+        return "nearly all values are 0 or 1"
+    return "the values are grey; bernoulli is for 0 and 1"
 
 
 def likelihood(options: Options, data: Dataset) -> Head:

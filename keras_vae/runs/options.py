@@ -141,7 +141,7 @@ class Options:
         Likelihood | None,
         option(
             "Model",
-            "Distribution p(x|z). Default: bernoulli for grey images in [0, 1], else "
+            "Distribution p(x|z). Default: bernoulli if nearly all values are 0 or 1, else "
             "normal.",
         ),
     ] = None
