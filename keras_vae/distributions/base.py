@@ -156,7 +156,9 @@ class Head(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         if not all(d is None or isinstance(d, int) for d in input_shape or ("none",)):
             raise ValueError(
-                f"`features` of {type(self).__name__} must be one tensor. "
+                f"`features` of {type(self).__name__} must be one tensor. Leave out "
+                "layers that make a mean and a variance, and that sample: the head and the "
+                "model have their own. "
                 f"Received: a structure of tensors of shapes {input_shape}"
             )
         self._projections = self._make_projections(input_shape)
