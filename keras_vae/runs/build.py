@@ -238,8 +238,6 @@ def build_model(options: Options, data: Dataset) -> Any:
     make = MODELS[options.model]
     if options.condition is not None:
         make = functools.partial(make, condition=len(data.classes))
-        if options.network == "conv":
-            encoder = nets.Planes(encoder)
     head = likelihood(options, data)
     model = make(encoder, decoder, head, options.latent, seed=options.seed)
     steps = steps_per_epoch(options, data)
