@@ -116,7 +116,7 @@ class IndependentBernoulli(Head):
         if self.grey is None and not self._warned and len(x) >= 50:
             self._warn_if_grey(x, name)
 
-    def _warn_if_grey(self, x, name):
+    def _warn_if_grey(self, x: np.ndarray, name: str) -> None:
         if is_nearly_binary(x):
             return
         self._warned = True  # once for each head

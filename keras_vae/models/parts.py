@@ -33,7 +33,9 @@ def check_parts(
         expected = "a Keras layer or model that returns features"
         checks.require(is_network, name, expected, network)
         for layer in keras_private.flatten_layers(network):
-            if isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False):
+            if isinstance(layer, keras.layers.Masking) or getattr(
+                layer, "mask_zero", False
+            ):
                 raise ValueError(
                     f"`{name}` must have no mask: it does not reach the likelihood, so "
                     "padded steps would count in log p(x). Train on windows of one length, "

@@ -12,7 +12,6 @@ import typer
 from keras_vae.runs import parsers
 
 MAX_INT = 2**31 - 1
-FILTERS = [32, 64]  # default of `filters`
 # Values of the options that older versions did not have: what those versions did.
 ABSENT: dict[str, Any] = {"condition": None}
 
@@ -116,7 +115,11 @@ class Options:
     ] = None
     network: Annotated[
         Network | None,
-        option("Model", "Kind of encoder and decoder. Default: conv for images, else mlp."),
+        option(
+            "Model",
+            "Kind of encoder and decoder. Default: conv for signals, images and volumes, "
+            "mlp for vectors.",
+        ),
     ] = None
     hidden: Annotated[
         list[int],
@@ -125,14 +128,15 @@ class Options:
         ),
     ] = dataclasses.field(default_factory=lambda: [256])
     filters: Annotated[
-        list[int],
+        list[int] | None,
         option(
             "Model",
-            "Channels of the convolutional layers.",
+            "Channels of the convolutional layers, each of which halves the size. Default: "
+            "32, 64, ... until the size is about 4 to 7; 32,64 for 28 x 28.",
             parser=parsers.widths,
             metavar="INTS",
         ),
-    ] = dataclasses.field(default_factory=lambda: FILTERS.copy())
+    ] = None
     activation: Annotated[
         str, option("Model", "Activation of the hidden layers.", metavar="NAME")
     ] = "relu"

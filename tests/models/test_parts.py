@@ -1,4 +1,4 @@
-"""Networks must return features: what already is an image, a sample or masked is refused."""
+"""Networks must return features: images, samples and masks are refused."""
 
 import keras
 import pytest
@@ -62,8 +62,12 @@ DECODERS_OF_EVENTS = {
         bernoulli(EVENT),
     ),
     "lambda, cropped": lambda: (
-        ending(layers.ZeroPadding2D(1), upsample(None), layers.Lambda(tf.sigmoid),
-               layers.Cropping2D(2)),
+        ending(
+            layers.ZeroPadding2D(1),
+            upsample(None),
+            layers.Lambda(tf.sigmoid),
+            layers.Cropping2D(2),
+        ),
         bernoulli(EVENT),
     ),  # fmt: skip
     "rescaled": lambda: (
