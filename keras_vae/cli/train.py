@@ -240,6 +240,8 @@ def _is_finished(run, done):
 
 def _describe(run: Any, data: Any, model: Any) -> None:
     """Prints the data, the model and the options of the training."""
+    from keras_vae.runs import build
+
     options = run.options
     held_out = "" if data.x_val is None else f", {len(data.x_val):,} validation"
     shape = " x ".join(map(str, data.event_shape))
@@ -257,15 +259,15 @@ def _describe(run: Any, data: Any, model: Any) -> None:
         f"{model.count_params():,} parameters"
     )
     if options.likelihood == "bernoulli":
-        grey = {
-            "binarize": "grey pixels are binarised at random at each step (--grey soft: "
-            "soft targets; --likelihood normal: unchanged)",
-            "soft": "grey pixels are soft targets: the bound is not a log-likelihood",
-            "error": "grey pixels are an error; data must be 0 or 1",
+        settings = {
+            "binarize": "values between 0 and 1 are binarised at random at each step",
+            "soft": "values between 0 and 1 are soft targets, so the bound is not a "
+            "log-likelihood",
+            "error": "values between 0 and 1 are an error",
         }[options.grey]
-        out.print(f"likelihood  bernoulli; {grey}")
     else:
-        out.print(f"likelihood  normal, scale {options.scale}")
+        settings = f"scale {options.scale}"
+    out.print(f"likelihood  {options.likelihood}, {settings}; {build.kind_of_values(data)}")
     at_most = "at most " if options.patience else ""
     out.print(
         f"training    {at_most}{options.epochs:,} epochs, batch {options.batch}, seed "

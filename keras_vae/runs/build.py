@@ -1,6 +1,7 @@
 """Builds the data, the model and the objective of a run from its options."""
 
 import functools
+import math
 from typing import Any, NoReturn
 
 import keras
@@ -10,10 +11,10 @@ import tensorflow as tf
 from keras_vae import datasets, nets, objectives, schedules
 from keras_vae.datasets import Dataset
 from keras_vae.distributions import Head, IndependentBernoulli, IndependentNormal
+from keras_vae.distributions.independent_bernoulli import is_nearly_binary
 from keras_vae.models import VAE, Autoencoder, ConditionalVAE
 from keras_vae.runs.options import (
     EPOCHS,
-    FILTERS,
     PATIENCE,
     PATIENCE_EPOCHS,
     STEPS,
@@ -26,6 +27,12 @@ MODELS: dict[str, Any] = {
     "vae": VAE,
     "autoencoder": Autoencoder,
     "conditional": ConditionalVAE,
+}
+# The convolutional networks for events of a number of axes, channels included.
+CONVOLUTIONAL: dict[int, Any] = {
+    2: (nets.Conv1DEncoder, nets.Conv1DDecoder),
+    3: (nets.ConvEncoder, nets.ConvDecoder),
+    4: (nets.Conv3DEncoder, nets.Conv3DDecoder),
 }
 
 
@@ -120,26 +127,37 @@ def _resolve_condition(options, data):
 
 def _resolve_network(options, data):
     """Sets the default of `network`, or raises a ValueError."""
-    has_images = len(data.event_shape) == 3
+    has_axes = len(data.event_shape) in CONVOLUTIONAL
     if options.network is None:
-        options.network = "conv" if has_images else "mlp"
-    if options.network == "conv" and not has_images:
-        _refuse("network", "mlp for data that are not images", "conv")
-    if options.network == "mlp" and options.filters != FILTERS:
+        options.network = "conv" if has_axes else "mlp"
+    if options.network == "conv" and not has_axes:
+        _refuse("network", "mlp unless rows are signals, images or volumes", "conv")
+    if options.network == "mlp" and options.filters is not None:
         _refuse("filters", "left out unless the network is conv", options.filters)
+    if options.network == "conv" and options.filters is None:
+        options.filters = default_filters(data.event_shape)
     try:
         keras.activations.get(options.activation)
     except ValueError:
         _refuse("activation", "the name of a Keras activation", options.activation)
 
 
+def default_filters(event_shape: tuple[int, ...]) -> list[int]:
+    """Returns the channels of convolutions that halve an event to about 4 to 7 a side."""
+    size = event_shape[:-1]
+    target = 7 ** min(len(size), 2)
+    layers = 1
+    while math.prod(-(-n // 2**layers) for n in size) > target:
+        layers += 1
+    return [min(32 * 2**i, 256) for i in range(layers)]
+
+
 def _resolve_likelihood(options, data):
     """Sets the defaults of `likelihood`, `grey` and `scale`, or raises a ValueError."""
     binary, in_unit = data.x_train.dtype == bool, _in_unit_interval(data)
     if options.likelihood is None:
-        shape = data.event_shape
-        grey = len(shape) == 3 and shape[-1] == 1 and in_unit
-        options.likelihood = "bernoulli" if binary or grey else "normal"
+        black_and_white = in_unit and is_nearly_binary(data.x_seen)
+        options.likelihood = "bernoulli" if black_and_white else "normal"
     for name, likelihood in (("grey", "bernoulli"), ("scale", "normal")):
         value = getattr(options, name)
         if value is not None and options.likelihood != likelihood:
@@ -211,10 +229,20 @@ def _in_unit_interval(data):
     return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
 
 
+def kind_of_values(data: Dataset) -> str:
+    """Describes the values that decide the default of `likelihood`."""
+    if not _in_unit_interval(data):
+        return "the values are not all in [0, 1]"
+    if is_nearly_binary(data.x_seen):
+        return "nearly all values are 0 or 1"
+    return "the values are grey; bernoulli is for 0 and 1"
+
+
 def likelihood(options: Options, data: Dataset) -> Head:
     """Makes the likelihood head. Its initial mean is the mean of the data."""
     # The mean of each channel for convolutions, otherwise of each element.
-    mean = data.mean((0, 1, 2) if options.network == "conv" else 0)
+    is_conv = options.network == "conv"
+    mean = data.mean(tuple(range(len(data.event_shape))) if is_conv else 0)
     if options.likelihood == "bernoulli":
         mean = np.clip(mean, 0.001, 0.999)  # Burda et al. (2016)
         bias = keras.initializers.Constant(np.log(mean / (1 - mean)).tolist())
@@ -245,17 +273,15 @@ def build_model(options: Options, data: Dataset) -> Any:
     encoder = nets.MLP(hidden, activation)
     decoder = nets.MLP(hidden[::-1], activation)
     if options.network == "conv":
-        filters = options.filters
-        encoder = keras.Sequential(
-            [nets.ConvEncoder(filters, activation=activation), encoder]
-        )
-        to_images = nets.ConvDecoder(filters[::-1], data.event_shape, activation=activation)
-        decoder = keras.Sequential([decoder, to_images])
+        shape, filters = data.event_shape, options.filters or []
+        make_encoder, make_decoder = CONVOLUTIONAL[len(shape)]
+        convolutions = make_encoder(filters, activation=activation)
+        encoder = keras.Sequential([convolutions, encoder])
+        to_maps = make_decoder(filters[::-1], shape, activation=activation)
+        decoder = keras.Sequential([decoder, to_maps])
     make = MODELS[options.model]
     if options.condition is not None:
         make = functools.partial(make, condition=len(data.classes))
-        if options.network == "conv":
-            encoder = nets.Planes(encoder)
     head = likelihood(options, data)
     model = make(encoder, decoder, head, options.latent, seed=options.seed)
     steps = steps_per_epoch(options, data)

@@ -16,7 +16,6 @@ MAX_INT = 2**31 - 1
 # enough. They were chosen on validation data: see docs/defaults.md.
 STEPS, PATIENCE, WARM_UP, EPOCHS = 10_000, 2000, 2000, 10
 PATIENCE_EPOCHS = 100  # small data sets overfit within few steps
-FILTERS = [32, 64]  # default of `filters`
 # Values of the options that older versions did not have: what those versions did.
 ABSENT: dict[str, Any] = {"condition": None, "patience": 0}
 
@@ -120,7 +119,11 @@ class Options:
     ] = None
     network: Annotated[
         Network | None,
-        option("Model", "Kind of encoder and decoder. Default: conv for images, else mlp."),
+        option(
+            "Model",
+            "Kind of encoder and decoder. Default: conv for signals, images and volumes, "
+            "mlp for vectors.",
+        ),
     ] = None
     hidden: Annotated[
         list[int],
@@ -129,14 +132,15 @@ class Options:
         ),
     ] = dataclasses.field(default_factory=lambda: [256])
     filters: Annotated[
-        list[int],
+        list[int] | None,
         option(
             "Model",
-            "Channels of the convolutional layers.",
+            "Channels of the convolutional layers, each of which halves the size. Default: "
+            "32, 64, ... until the size is about 4 to 7; 32,64 for 28 x 28.",
             parser=parsers.widths,
             metavar="INTS",
         ),
-    ] = dataclasses.field(default_factory=lambda: FILTERS.copy())
+    ] = None
     activation: Annotated[
         str, option("Model", "Activation of the hidden layers.", metavar="NAME")
     ] = "relu"
@@ -145,7 +149,7 @@ class Options:
         Likelihood | None,
         option(
             "Model",
-            "Distribution p(x|z). Default: bernoulli for grey images in [0, 1], else "
+            "Distribution p(x|z). Default: bernoulli if nearly all values are 0 or 1, else "
             "normal.",
         ),
     ] = None
