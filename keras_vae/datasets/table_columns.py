@@ -56,11 +56,11 @@ def name_columns(table: Any, keep: Collection, notes: list[str]) -> dict[str, in
 
 def _is_index(column):
     """Returns True for distinct whole numbers, and for text or dates."""
-    kind = str(column.type)
-    is_number = kind in ("double", "float", "bool") or "decimal" in kind
-    return not is_number and (
-        "int" not in kind or (not column.null_count and len(column.unique()) == len(column))
-    )
+    import pyarrow.types as types
+
+    if types.is_integer(column.type):
+        return not column.null_count and len(column.unique()) == len(column)
+    return not is_numeric(column.type)
 
 
 class Fault(NamedTuple):
@@ -98,17 +98,16 @@ def find_fault(column: Any, decimal: str = ".") -> Fault | None:
         text = f"{_count(wrong.sum(), 'infinite or too large number')}, the first"
         return Fault(text, int(wrong.argmax())) if wrong.any() else None
     first, more = int(missing.argmin()), f", and {gaps}" if gaps else ""
-    value = column[first].as_py()
     if types.is_temporal(kind):
         return Fault("dates or times, such as", first, more)
-    if not types.is_string(kind) and not types.is_large_string(kind):
+    if str(kind) not in ("string", "large_string", "string_view"):
         name = "categories" if types.is_dictionary(kind) else f"values of type {kind}"
         return Fault(f"{name}, such as", first, more)
     words = ~missing & ~_has_number(column, decimal)
     if 0 < 2 * words.sum() < (~missing).sum():
         text = f"{_count(words.sum(), 'cell')} without a number, the first"
         return Fault(text, int(words.argmax()), more)
-    is_date = re.match(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}", value)
+    is_date = re.match(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}", column[first].as_py())
     return Fault("dates, such as" if is_date else "text, such as", first, more)
 
 
@@ -118,6 +117,7 @@ def _has_number(column, decimal):
 
     thousands = "," if decimal == "." else "."
     patterns = (text_layout.number_pattern(decimal, mark) for mark in ("", thousands))
+    column = column.cast("large_string")
     found = pc.match_substring_regex(column, f"^(?:{'|'.join(patterns)})$")
     return found.fill_null(False).to_numpy()
 

@@ -170,8 +170,17 @@ def _read_arrow(path):
 
 def _locate(table, rows):
     """Returns `{row: (place, cells)}` for rows of a `pyarrow.Table`, like `TextTable`."""
-    cells = {row: [str(column[row].as_py()) for column in table.columns] for row in rows}
-    return {row: (f"row {row + 1}", values) for row, values in cells.items()}
+    return {
+        row: (f"row {row + 1}", [_shown(column[row]) for column in table.columns])
+        for row in rows
+    }
+
+
+def _shown(value):
+    try:
+        return str(value.as_py())
+    except ValueError:  # a time in nanoseconds, which Python does not have
+        return str(value.cast("string").as_py())
 
 
 def _labels(path, label, column, locate):
@@ -191,6 +200,8 @@ def _labels(path, label, column, locate):
             f"`label` must name a column of numbers or text. Received: label={label}, of "
             f"type {column.type}"
         )
+    if types.is_temporal(column.type):
+        column = column.cast("string")
     if not is_numeric(column.type) or types.is_boolean(column.type):
         return np.array(column.to_pylist())
     values = as_floats(column)

@@ -72,11 +72,13 @@ def to_utf8(content: bytes) -> tuple[bytes, str]:
         raise UnicodeError("control characters")
     # The zeros of UTF-16 without a byte order mark; no other text has them.
     even, odd = (content[first:1000:2].count(0) for first in (0, 1))
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16").encode(), "UTF-16"
-    if even or odd:
-        encoding = "UTF-16-LE" if odd > even else "UTF-16-BE"
-        return content.decode(encoding).encode(), encoding
+    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if marked or even or odd:
+        encoding = "utf-16" if marked else "utf-16-le" if odd > even else "utf-16-be"
+        text = content.decode(encoding)
+        if "\0" in text:
+            raise UnicodeError("zero bytes")
+        return text.encode(), "UTF-16"
     try:
         content.isascii() or content.decode()
         return content.removeprefix(b"\xef\xbb\xbf"), "UTF-8"
@@ -102,8 +104,7 @@ def first_lines(text: bytes) -> list[str]:
 
 def collapse_spaces(text: bytes) -> bytes:
     """Replaces runs of spaces and tabs by one space, and removes those around lines."""
-    text = re.sub(rb"[ \t]+", b" ", text)
-    return re.sub(rb"(?:(?<=[\r\n])|\A) | (?=[\r\n]|\Z)", b"", text)
+    return b"\n".join(b" ".join(line.split()) for line in text.splitlines())
 
 
 def split(sample: Sequence[str], separator: str) -> Rows:
@@ -111,7 +112,10 @@ def split(sample: Sequence[str], separator: str) -> Rows:
     if separator == " ":
         sample = [re.sub(r"[ \t]+", " ", line.strip()) for line in sample]
     reader = csv.reader(sample, delimiter=separator, skipinitialspace=True)
-    rows = [[cell.strip() for cell in row] for row in reader]
+    try:
+        rows = [[cell.strip() for cell in row] for row in reader]
+    except csv.Error:  # a cell of more than 131,072 characters
+        return []
     return [row for row in rows if any(row) or len(row) > 1]
 
 
@@ -164,7 +168,7 @@ def decimal_mark(rows: Rows, separator: str) -> str:
             rf"[-+]?[0-9]*(\{other}[0-9]{{3}})*\{mark}[0-9]+(e[-+]?[0-9]+)?"
         )
         thousands = re.compile(rf"[-+]?[1-9][0-9]{{0,2}}\{mark}[0-9]{{3}}")
-        for cell in itertools.chain(*rows):
+        for cell in filter(re.compile("[.,]").search, itertools.chain(*rows)):
             cell = re.sub(r"(?<=[0-9])[ \u00a0\u202f'](?=[0-9]{3})", "", cell.lower())
             if number.fullmatch(cell):
                 (possible if thousands.fullmatch(cell) else certain)[mark] += 1

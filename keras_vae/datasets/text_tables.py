@@ -42,10 +42,7 @@ class TextTable:
             first += 1
         if first == len(lines):
             self._refuse("rows", "which has only comments")
-        try:
-            self.separator, rows = layout.separate(lines[first:])
-        except csv.Error as error:  # such as a line of 200,000 characters
-            self._refuse("a separator", str(error))
+        self.separator, rows = layout.separate(lines[first:])
         if self.separator == " ":
             text = layout.collapse_spaces(text)
         self.decimal = layout.decimal_mark(rows, self.separator)
@@ -120,7 +117,9 @@ class TextTable:
         except UnicodeError:
             self._refuse("cells in text", "which is a binary or damaged file")
         if encoding != "UTF-8":
-            self.notes.append(f"The text is read as {encoding}, because it is not UTF-8.")
+            self.notes.append(
+                f"The text is read as {encoding} (if letters are wrong, save it as UTF-8)."
+            )
         return text
 
     def _note_separator(self):
