@@ -17,7 +17,11 @@ MAX_INT = 2**31 - 1
 STEPS, PATIENCE, WARM_UP, EPOCHS = 10_000, 2000, 2000, 10
 PATIENCE_EPOCHS = 100  # small data sets overfit within few steps
 # Values of the options that older versions did not have: what those versions did.
-ABSENT: dict[str, Any] = {"condition": None, "patience": 0}
+ABSENT: dict[str, Any] = {
+    "condition": None,
+    "header": "yes",
+    "patience": 0,
+}
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -64,7 +68,8 @@ class Options:
         typer.Argument(
             metavar="DATA",
             help="Data set: digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, "
-            "or a path: .npy, .npz, a folder of images, .csv, .csv.gz, .parquet.",
+            "or a path: .npy, .npz, a folder of images, a table (.csv, .tsv, .txt, "
+            ".parquet and others, also .csv.gz).",
         ),
     ]
     label: Annotated[
@@ -84,6 +89,14 @@ class Options:
             metavar="COLUMN",
         ),
     ] = dataclasses.field(default_factory=list)
+    header: Annotated[
+        Literal["yes", "no"] | None,
+        option(
+            "Data",
+            "Whether the first line of a table in text has the column names. Default: "
+            "noticed from the lines below it.",
+        ),
+    ] = None
     resize: Annotated[
         list[int] | None,
         option(

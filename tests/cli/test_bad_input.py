@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.runs.options import ABSENT
 from tests import refusals
 from tests.refusals import (
     DAMAGES,
@@ -385,7 +386,7 @@ def test_a_missing_entry_of_run_json_is_named():
     options = json.loads(pathlib.Path("run/run.json").read_text())["options"]
     paths = [("format",), ("options",), ("data",), ("command",), ("versions",)]
     paths += [("data", "fingerprint"), ("data", "shown_range")]
-    paths += [("options", name) for name in options if name != "condition"]
+    paths += [("options", name) for name in options if name not in ABSENT]
     for path in paths:
         damages = {"missing": delete_key(*path)}
         assert_each_damage_refused("run/run.json", damages, "sample run", "RUN", path[-1])
