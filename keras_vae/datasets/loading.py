@@ -6,7 +6,8 @@ from typing import Any
 
 from keras_vae import checks
 from keras_vae.datasets.dataset import Dataset, with_test_rows
-from keras_vae.datasets.files import load_arrays, load_images
+from keras_vae.datasets.files import load_arrays
+from keras_vae.datasets.image_folders import load_images
 from keras_vae.datasets.named import NAMED
 from keras_vae.datasets.tables import Scaler, is_table, read_table
 
@@ -17,6 +18,7 @@ def load(
     drop: str | Sequence[str] = (),
     resize: Any = None,
     value_range: Any = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     """Loads a data set by its name or from files.
 
@@ -31,14 +33,15 @@ def load(
               and optionally `y_train`, `y_test`. A channel axis is added to grey images
               without one;
             * a folder of images of one size. Its subfolders are classes, or
-              `train` and `test`;
+              `train`, `test` and `val`;
             * a `.csv`, `.csv.gz` or `.parquet` table of numbers, which is standardised.
 
             Without a test split, 20 % of the rows are held out, always the same ones.
         label: str, the column of a table that holds labels, which are not modelled.
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
-        value_range: (low, high) of arrays, which is scaled to [0, 1].
+        value_range: (low, high) of arrays or images, which is scaled to [0, 1].
+        skip_broken: bool, whether to leave out images of a folder that cannot be read.
 
     Returns:
         `Dataset`.
@@ -60,6 +63,7 @@ def load(
     _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
     _check_pair("value_range", value_range, lambda low, high: low < high)
     options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
+    options["skip_broken"] = skip_broken or None
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()
@@ -69,8 +73,9 @@ def load(
             f"Received: data={data}, which does not exist"
         )
     if path.is_dir():
-        _refuse_options(options, "a folder of images", "resize")
-        return load_images(path, resize)
+        allowed = ("resize", "value_range", "skip_broken")
+        _refuse_options(options, "a folder of images", *allowed)
+        return load_images(path, resize, value_range, skip_broken)
     if is_table(path):
         _refuse_options(options, "a table", "label", "drop")
         columns, x, y = read_table(path, label, drop)

@@ -29,6 +29,7 @@ def load_data(options: Options) -> Dataset:
         drop=tuple(options.drop),
         resize=options.resize,
         value_range=options.value_range,
+        skip_broken=options.skip_broken,
     )
     data = data.hold_out(options.validation)
     if options.crop:
