@@ -81,8 +81,7 @@ class ImageFiles(RowsOnDisk):
         if faults:
             path, reason = next(iter(faults.items()))
             raise ValueError(
-                f"`{self.name}` must have readable images. Received: {path}: "
-                f"{reason}"
+                f"`{self.name}` must have readable images. Received: {path}: {reason}"
             )
         return scale(rows, self.value_range)
 
