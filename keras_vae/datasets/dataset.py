@@ -215,7 +215,7 @@ def permuted(
     """
     order = np.random.RandomState(0).permutation(rows)
     train, held_out = np.sort(order[count:]), np.sort(order[:count])
-    if not _are_classes(y):
+    if y is None or not _are_classes(y):
         return train, held_out
     missing = held_out[~np.isin(y[held_out], y[train])]
     moved = missing[np.unique(y[missing], return_index=True)[1]]
