@@ -7,7 +7,8 @@ from typing import Any
 
 from keras_vae import checks
 from keras_vae.datasets.dataset import Dataset, with_test_rows
-from keras_vae.datasets.files import load_arrays, load_images
+from keras_vae.datasets.files import load_arrays
+from keras_vae.datasets.image_folders import load_images
 from keras_vae.datasets.named import NAMED
 from keras_vae.datasets.tables import Scaler, is_table, read_table
 
@@ -19,6 +20,7 @@ def load(
     resize: Any = None,
     value_range: Any = None,
     header: bool | None = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     """Loads a data set by its name or from files.
 
@@ -33,7 +35,7 @@ def load(
               and optionally `y_train`, `y_test`. A channel axis is added to grey images
               without one;
             * a folder of images of one size. Its subfolders are classes, or
-              `train` and `test`;
+              `train`, `test` and `val`;
             * a table of numbers, which is standardised: `.parquet`, `.feather`, or text
               (`.csv`, `.tsv`, `.txt`, `.dat`, `.data`), which may be compressed (`.gz`,
               `.bz2`, `.xz`, `.zip`). Separator, decimal mark, header and other parts of
@@ -43,9 +45,10 @@ def load(
         label: str, the column of a table that holds labels, which are not modelled.
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
-        value_range: (low, high) of arrays, which is scaled to [0, 1].
+        value_range: (low, high) of arrays or images, which is scaled to [0, 1].
         header: bool, whether the first line of a table in text has the column names; None
             notices it.
+        skip_broken: bool, whether to leave out images of a folder that cannot be read.
 
     Returns:
         `Dataset`.
@@ -70,8 +73,14 @@ def load(
     drop = (drop,) if isinstance(drop, str) else tuple(drop)
     _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
     _check_pair("value_range", value_range, lambda low, high: low < high)
-    options = {"label": label, "drop": drop, "header": header}
-    options |= {"resize": resize, "value_range": value_range}
+    options = {
+        "label": label,
+        "drop": drop,
+        "header": header,
+        "resize": resize,
+        "value_range": value_range,
+        "skip_broken": skip_broken or None,
+    }
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()
@@ -85,8 +94,9 @@ def load(
             f"`data` must be a file, to be read as a table. Received: {path}, a folder"
         )
     if path.is_dir() and path.suffix.lower() != ".parquet":
-        _refuse_options(options, "a folder of images", "resize")
-        return load_images(path, resize)
+        allowed = ("resize", "value_range", "skip_broken")
+        _refuse_options(options, "a folder of images", *allowed)
+        return load_images(path, resize, value_range, skip_broken)
     if is_table(path):
         _refuse_options(options, "a table", "label", "drop", "header")
         table = read_table(path, label, drop, header)

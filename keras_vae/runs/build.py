@@ -92,6 +92,9 @@ def _resolve_condition(options, data):
             "y_test of an .npz, or `label`, a column of a table. Received: "
             f"{'no labels' if data.y_train is None else 'other labels'} in {data.name}"
         )
+    for part in ("val", "test"):
+        if getattr(data, f"x_{part}") is not None:
+            data.class_numbers(part)  # raises an error now, and not after the training
 
 
 def _resolve_network(options, data):

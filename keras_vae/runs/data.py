@@ -15,6 +15,7 @@ def load_data(options: Options) -> Dataset:
         drop=tuple(options.drop),
         resize=options.resize,
         value_range=options.value_range,
+        skip_broken=options.skip_broken,
         header={"yes": True, "no": False}.get(options.header or ""),
     )
     data = data.hold_out(options.validation)

@@ -21,6 +21,7 @@ ABSENT: dict[str, Any] = {
     "condition": None,
     "header": "yes",
     "patience": 0,
+    "skip_broken": False,
 }
 
 
@@ -110,12 +111,20 @@ class Options:
         list[float] | None,
         option(
             "Data",
-            "Lowest and highest value of an array, which is scaled to [0, 1]. Default: "
-            "values are not scaled.",
+            "Lowest and highest value of an array or of images, which is scaled to [0, 1]. "
+            "Default: depends on the largest value.",
             parser=parsers.value_range,
             metavar="LOW:HIGH",
         ),
     ] = None
+    skip_broken: Annotated[
+        bool,
+        option(
+            "Data",
+            "Leave out images of a folder that cannot be read. Default: they are an error.",
+            "--skip-broken",
+        ),
+    ] = False
     validation: Annotated[
         float,
         real(
