@@ -5,10 +5,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_vae import checks
+from keras_vae.datasets.arrays import load_arrays
 from keras_vae.datasets.dataset import Dataset, with_test_rows
-from keras_vae.datasets.files import load_arrays, load_images
+from keras_vae.datasets.files import load_images
 from keras_vae.datasets.named import NAMED
 from keras_vae.datasets.tables import Scaler, is_table, read_table
+
+# A line of Python that converts a file of another kind, by the end of its name.
+CONVERSIONS = {
+    (".h5", ".hdf5"): 'np.save("x.npy", h5py.File("{file}")["NAME"][:])',
+    (".h5ad",): 'np.save("x.npy", anndata.read_h5ad("{file}").to_df())',
+    (".mat",): 'np.save("x.npy", scipy.io.loadmat("{file}")["NAME"])',
+    (".pt", ".pth"): 'np.save("x.npy", torch.load("{file}").numpy())',
+    (".pkl", ".pickle"): 'np.save("x.npy", np.asarray(pandas.read_pickle("{file}")))',
+    (".nii", ".nii.gz"): 'np.save("x.npy", np.stack([nibabel.load(file).get_fdata() for '
+    "file in files]))",
+    (".wav",): 'np.save("x.npy", np.lib.stride_tricks.sliding_window_view('
+    'scipy.io.wavfile.read("{file}")[1], 1024, axis=0)[::512])',
+    ("idx3-ubyte",): 'np.save("x.npy", np.fromfile("{file}", np.uint8)[16:].reshape('
+    "-1, 28, 28))",
+    (".xls", ".xlsx"): 'pandas.read_excel("{file}").to_csv("x.csv", index=False)',
+    (".json",): 'pandas.read_json("{file}").to_csv("x.csv", index=False)',
+    (".feather",): 'pandas.read_feather("{file}").to_parquet("x.parquet")',
+    (".zip", ".tar", ".tar.gz", ".tgz"): 'shutil.unpack_archive("{file}", "folder")',
+}
 
 
 def load(
@@ -17,6 +37,8 @@ def load(
     drop: str | Sequence[str] = (),
     resize: Any = None,
     value_range: Any = None,
+    axes: str | None = None,
+    array: str | None = None,
 ) -> Dataset:
     """Loads a data set by its name or from files.
 
@@ -28,17 +50,22 @@ def load(
               from the folder in the environment variable KERAS_VAE_DATA. If it is not set,
               Keras downloads `mnist` and `fashion_mnist`;
             * a `.npy` file of rows, or a `.npz` file with `x`, or with `x_train`, `x_test`
-              and optionally `y_train`, `y_test`. A channel axis is added to grey images
-              without one;
+              and optionally `y_train`, `y_test`, or with other usual names, such as
+              `train_images` and `train_labels`. Channels become the last axis;
             * a folder of images of one size. Its subfolders are classes, or
               `train` and `test`;
             * a `.csv`, `.csv.gz` or `.parquet` table of numbers, which is standardised.
 
             Without a test split, 20 % of the rows are held out, always the same ones.
-        label: str, the column of a table that holds labels, which are not modelled.
+        label: str, the column of a table, or the array of a `.npz` file, that holds labels,
+            which are not modelled.
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
         value_range: (low, high) of arrays, which is scaled to [0, 1].
+        axes: the axes of a row of an array: `"hw"`, `"hwc"` or `"chw"` for images, `"t"`,
+            `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes (height,
+            width, depth, time, channels). None chooses them by the shape.
+        array: str, the array of a `.npz` file that holds the data.
 
     Returns:
         `Dataset`.
@@ -60,6 +87,7 @@ def load(
     _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
     _check_pair("value_range", value_range, lambda low, high: low < high)
     options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
+    options |= {"axes": axes, "array": array}
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()
@@ -81,12 +109,19 @@ def load(
             x_test=scaler.transform(raw.x_test),
             scaler=scaler,
         )
-    if path.suffix.lower() in (".npy", ".npz"):
-        _refuse_options(options, "an array", "value_range")
-        return load_arrays(path, value_range)
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        of_archive = ("array", "label") if suffix == ".npz" else ()
+        _refuse_options(options, f"a {suffix} file", "value_range", "axes", *of_archive)
+        return load_arrays(path, value_range, axes, array, label)
+    lines = (
+        f" Convert this file in Python: {line.format(file=path)}."
+        for ends, line in CONVERSIONS.items()
+        if path.name.lower().endswith(ends)
+    )
     raise ValueError(
         "`data` must be a .npy, .npz, .csv, .csv.gz or .parquet file or a folder of "
-        f"images. Received: data={data}"
+        f"images.{next(lines, '')} Received: data={data}"
     )
 
 

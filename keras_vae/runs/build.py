@@ -29,6 +29,8 @@ def load_data(options: Options) -> Dataset:
         drop=tuple(options.drop),
         resize=options.resize,
         value_range=options.value_range,
+        axes=options.axes,
+        array=options.array,
     )
     data = data.hold_out(options.validation)
     if options.crop:
@@ -74,7 +76,7 @@ def resolve(options: Options, data: Dataset) -> Options:
     Raises:
         ValueError: for options that do not fit the data or each other.
     """
-    options = options.replace()
+    options = options.replace(axes=data.axes)
     _resolve_condition(options, data)
     _resolve_network(options, data)
     _resolve_likelihood(options, data)
@@ -106,11 +108,11 @@ def _resolve_condition(options, data):
     if not conditional:
         return
     options.condition = "label"
-    if not data.has_classes:
+    if data.class_problem:
         raise ValueError(
             "`condition` label needs 2 to 100 classes: folders of images, y_train and "
             "y_test of an .npz, or `label`, a column of a table. Received: "
-            f"{'no labels' if data.y_train is None else 'other labels'} in {data.name}"
+            f"{data.class_problem} in {data.name}"
         )
 
 

@@ -229,7 +229,7 @@ def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
     nothing=({}, "''"),
     missing=({}, "b.npy", "b.npy"),
     npy=({"x.npy": b"1,2\n"}, "x.npy", "x.npy"),
-    npz=({"x.npz": {"images": ROWS}}, "x.npz", "x_train"),
+    npz=({"x.npz": {"a": ROWS, "b": ROWS}}, "x.npz", "--array"),
     images=({"images/3.png": "no picture"}, "images", "3.png"),
     sizes=({"images/3.png": GREY[:7]}, "images", "--resize", "3.png"),
     csv=({"x.csv": "a,b\n1,\n3,\n5,\n"}, "x.csv", "'b'", "--drop"),

@@ -18,6 +18,8 @@ VALUES = {
     "drop": ("id", ["id"]),
     "resize": ("28x20", [28, 20]),
     "value_range": ("-1:16", [-1.0, 16.0]),
+    "axes": ("chw", "chw"),
+    "array": ("imgs", "imgs"),
     "validation": ("0.25", 0.25),
     "model": ("conditional", "conditional"),
     "condition": ("label", "label"),
