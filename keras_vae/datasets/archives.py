@@ -108,9 +108,9 @@ def read_sparse(
         ValueError: for a matrix that cannot be read or does not fit into memory.
     """
     if {"format", "shape", "data"} <= {*headers}:
-        import scipy.sparse  # slow to import
-
         with _readable(path):
+            import scipy.sparse  # slow to import
+
             matrices = {"x": scipy.sparse.load_npz(path).tocsr()}
         used = {*headers}
     else:
@@ -137,20 +137,21 @@ def _read_csr(path, headers):
     for name in headers:
         stem, part = split_name(name)
         groups.setdefault(part, {})[stem] = name
-    matrices, used = {}, set()
+    matrices: dict[str, Any] = {}
+    used: set[str] = set()
     for part, names in groups.items():
-        values = [names[stem] for stem in SPARSE_VALUES if stem in names]
+        values = [stem for stem in SPARSE_VALUES if stem in names]
         if values and {"indices", "indptr"} <= {*names}:
-            import scipy.sparse  # slow to import
-
-            found = [values[0], names["indices"], names["indptr"]]
-            found += [names["shape"]] * ("shape" in names)
-            *matrix, shape = [*read_arrays(path, found).values(), None][:4]
+            stems = (values[0], "indices", "indptr", "shape")
+            arrays = read_arrays(path, [names[stem] for stem in stems if stem in names])
+            used |= {*arrays}
             with _readable(path):
-                shape = None if shape is None else (int(shape[0]), int(shape[1]))
-                matrix = scipy.sparse.csr_array(tuple(matrix), shape)
-            matrices[f"x_{part}" if part else "x"] = matrix
-            used |= {*found}
+                import scipy.sparse  # slow to import
+
+                *matrix, shape = (*arrays.values(), None)[:4]
+                matrices[f"x_{part}" if part else "x"] = scipy.sparse.csr_array(
+                    tuple(matrix), None if shape is None else tuple(shape.tolist())
+                )
     return matrices, used
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_vae.datasets import archives
-from keras_vae.datasets.array_names import choose
+from keras_vae.datasets.array_names import Choice, choose
 from keras_vae.datasets.axes import channels_last, find_axes
 from keras_vae.datasets.dataset import Dataset, with_test_rows
 from keras_vae.datasets.labels import as_labels
@@ -36,39 +36,40 @@ def load_arrays(
     Raises:
         ValueError: for a file that cannot be read, and for unsuitable arrays.
     """
-    x: dict[str, Any]
+    choice, x, y = Choice({"train": "x"}, {}, ()), {}, {}
     if zipfile.is_zipfile(path):
-        x, y, notes = _read_archive(path, array, label)
+        choice, x, y = _read_archive(path, array, label)
     else:
         mmap_mode = "r" if too_large(path.stat().st_size) else None
-        x, y, notes = {"train": archives.read_array(path, mmap_mode)}, {}, ()
+        x["train"] = archives.read_array(path, mmap_mode)
     first = x["train"]
-    names = {part: f"x_{part} of {path.name}" for part in x}
-    if len(x) == 1:
-        names["train"] = f"x of {path.name}"
+    names = {part: f"{name} of {path.name}" for part, name in choice.x.items()}
     for part, name in names.items():
         _check_kind(x[part], name)
         if x[part].shape[1:] != first.shape[1:] or x[part].dtype != first.dtype:
             raise ValueError(
                 f"`data` must have rows of one shape and dtype: {first.shape[1:]} "
-                f"{first.dtype} in x_train. Received: {x[part].shape[1:]} {x[part].dtype} "
-                f"in {name}"
+                f"{first.dtype} in {choice.x['train']}. Received: {x[part].shape[1:]} "
+                f"{x[part].dtype} in {name}"
             )
     axes, axes_notes = find_axes(first.shape, first.dtype, axes, names["train"])
     rows = {name: _as_rows(x[part], axes, name) for part, name in names.items()}
     rows, value_range, scale_notes = unit_range(rows, value_range)
-    x = {part: rows[name] for part, name in names.items()}
-    fields = {"value_range": value_range, "axes": axes}
-    fields["notes"] = (*notes, *axes_notes, *scale_notes)
+    parts = {f"x_{part}": rows[name] for part, name in names.items()}
+    parts |= {f"y_{part}": labels for part, labels in y.items()}
     if "test" in x:
-        parts = (parts.get(part) for parts in (x, y) for part in ("train", "test", "val"))
-        return Dataset(str(path), *parts, **fields)
-    data = with_test_rows(str(path), x["train"], y.get("train"), **fields)
-    return data._replace(x_val=x.get("val"), y_val=y.get("val"))
+        data = Dataset(str(path), **parts)
+    else:
+        held_out = with_test_rows(
+            str(path), parts.pop("x_train"), parts.pop("y_train", None)
+        )
+        data = held_out._replace(**parts)
+    notes = (*choice.notes, *axes_notes, *scale_notes)
+    return data._replace(value_range=value_range, axes=axes, notes=notes)
 
 
 def _read_archive(path, array, label):
-    """Reads an .npz file: (data by part, labels by part, notes)."""
+    """Reads an .npz file: (`Choice`, data by part, labels by part)."""
     headers = archives.read_headers(path)
     arrays: dict[str, Any] = {}
     if array is None:
@@ -86,13 +87,14 @@ def _read_archive(path, array, label):
             f"one-hot rows. Received: label={label}: {problem}"
         )
     if problem:
-        return x, {}, (*choice.notes, f"No labels are used: {problem}.")
+        note = f"No labels are used: {problem}."
+        return choice._replace(notes=(*choice.notes, note)), x, {}
     if "test" in x and len({*y} & {"train", "test"}) == 1:
         raise ValueError(
             "`data` must have both y_train and y_test, or neither. Received: only "
             f"{' and '.join(choice.y.values())} in {path}"
         )
-    return x, y, choice.notes
+    return choice, x, y
 
 
 def _read_labels(path, names, rows):

@@ -78,7 +78,9 @@ def find_axes(
             be several of them, or none.
     """
     event = shape[1:]
-    if len(event) not in (1, 2, 3, 4) or 0 in shape:
+    if 0 in shape:
+        raise ValueError(f"`data` must not be empty. Received: {name} of shape {shape}")
+    if len(event) not in (1, 2, 3, 4):
         raise ValueError(
             "`data` must be rows of vectors, signals, images or volumes: 2 to 5 axes, of "
             "which the first counts the rows. Cut one long series into rows, for example "
@@ -115,7 +117,8 @@ def find_axes(
 def _possible(event, is_pixels):
     """Returns the axes that rows of this shape may have."""
     if len(event) == 2:
-        return _possible_of_two(*event, is_pixels)
+        time_or_height, channels_or_width = event
+        return _possible_of_two(time_or_height, channels_or_width, is_pixels)
     first, last = CHANNELS.get(event[0], 0), CHANNELS.get(event[-1], 0)
     if len(event) == 3:
         a, b, c = event
