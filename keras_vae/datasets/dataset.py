@@ -124,8 +124,8 @@ class Dataset(NamedTuple):
     def hold_out(self, fraction: float) -> "Dataset":
         """Moves a random fraction of the training rows to `x_val`.
 
-        The rows depend only on the number of training rows. A data set with validation rows
-        is returned unchanged.
+        The rows depend only on the number of training rows, except that each class keeps a
+        training row. A data set with validation rows is returned unchanged.
 
         Args:
             fraction: float in [0, 1), the share of the training rows.
@@ -142,8 +142,8 @@ class Dataset(NamedTuple):
                 "`validation` must leave at least one training row. "
                 f"Received: validation={fraction} of {rows} rows"
             )
-        train, held_out = permuted(rows, count)
         y = self.y_train
+        train, held_out = permuted(rows, count, y)
         return self._replace(
             x_train=_select(self.x_train, train),
             x_val=self.x_train[held_out],
@@ -158,16 +158,8 @@ class Dataset(NamedTuple):
 
     @property
     def class_problem(self) -> str:
-        """The reason why the labels are not classes, or an empty text."""
-        y = self.y_train
-        if y is None:
-            return "no labels"
-        if y.dtype.kind == "f":
-            return f"labels of dtype {y.dtype} that are not whole numbers"
-        if self.x_val is not None and self.y_val is None:
-            return "validation rows without labels"
-        count = len(np.unique(y))
-        return "" if 2 <= count <= 100 else f"{count:,} different labels"
+        """The reason why the training labels are not classes, or an empty text."""
+        return _class_problem(self.y_train)
 
     @property
     def classes(self) -> np.ndarray:
@@ -181,15 +173,19 @@ class Dataset(NamedTuple):
             part: `"train"`, `"val"` or `"test"`.
 
         Raises:
-            ValueError: for a label that no training row has.
+            ValueError: for a part without labels, or a label that no training row has.
         """
         y = getattr(self, f"y_{part}")
+        if y is None:
+            raise ValueError(
+                f"`data` must have labels y_{part}. Received: none in {self.name}"
+            )
         numbers = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
         unknown = np.unique(y[self.classes[numbers] != y])
         if len(unknown):
             raise ValueError(
-                f"`data` must have no labels in y_{part} that are not in y_train. "
-                f"Received: {unknown[:5].tolist()}"
+                f"`data` must have no labels in y_{part} that are not in y_train: remove "
+                f"these rows, or add training rows. Received: {unknown[:5].tolist()}"
             )
         return numbers.astype(np.int32)
 
@@ -217,10 +213,33 @@ def center(x: Any, event_shape: Sequence[int]) -> Any:
     return x[:, top : top + height, left : left + width]
 
 
-def permuted(rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits `range(rows)` with a fixed seed: (rows - count numbers, count numbers)."""
+def permuted(
+    rows: int, count: int, y: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits `range(rows)` with a fixed seed: (rows - count numbers, count numbers).
+
+    If y `[rows]` are classes, a row of each class that is not in the first part moves to
+    it, unless the second part would be empty.
+    """
     order = np.random.RandomState(0).permutation(rows)
-    return np.sort(order[count:]), np.sort(order[:count])
+    train, held_out = np.sort(order[count:]), np.sort(order[:count])
+    if _class_problem(y):
+        return train, held_out
+    missing = held_out[~np.isin(y[held_out], y[train])]
+    moved = missing[np.unique(y[missing], return_index=True)[1]]
+    if len(moved) == count:
+        return train, held_out
+    return np.union1d(train, moved), np.setdiff1d(held_out, moved)
+
+
+def _class_problem(y):
+    """Returns the reason why labels are not classes, or an empty text."""
+    if y is None:
+        return "no labels"
+    if y.dtype.kind == "f":
+        return f"labels of dtype {y.dtype} that are not whole numbers"
+    count = len(np.unique(y))
+    return "" if 2 <= count <= 100 else f"{count:,} different labels"
 
 
 def with_test_rows(
@@ -245,7 +264,7 @@ def with_test_rows(
             "`data` must have at least 2 rows, for training and for testing. Received: "
             f"{rows} in {name}"
         )
-    train, test = permuted(rows, _rows_in_memory(x, max(1, round(rows * fraction))))
+    train, test = permuted(rows, _rows_in_memory(x, max(1, round(rows * fraction))), y)
     ys = (None, None) if y is None else (y[train], y[test])
     return Dataset(name, _select(x, train), x[test], None, *ys, **fields)
 

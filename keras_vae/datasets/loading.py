@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_vae import checks
-from keras_vae.datasets.arrays import load_arrays
+from keras_vae.datasets.array_files import load_arrays
 from keras_vae.datasets.dataset import Dataset, with_test_rows
-from keras_vae.datasets.files import load_images
+from keras_vae.datasets.image_folders import load_images
 from keras_vae.datasets.named import NAMED
 from keras_vae.datasets.tables import Scaler, is_table, read_table
 
@@ -39,6 +39,7 @@ def load(
     value_range: Any = None,
     axes: str | None = None,
     array: str | None = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     """Loads a data set by its name or from files.
 
@@ -53,7 +54,7 @@ def load(
               and optionally `y_train`, `y_test`, or with other usual names, such as
               `train_images` and `train_labels`. Channels become the last axis;
             * a folder of images of one size. Its subfolders are classes, or
-              `train` and `test`;
+              `train`, `test` and `val`;
             * a `.csv`, `.csv.gz` or `.parquet` table of numbers, which is standardised.
 
             Without a test split, 20 % of the rows are held out, always the same ones.
@@ -61,11 +62,12 @@ def load(
             which are not modelled.
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
-        value_range: (low, high) of arrays, which is scaled to [0, 1].
+        value_range: (low, high) of arrays or images, which is scaled to [0, 1].
         axes: the axes of a row of an array: `"hw"`, `"hwc"` or `"chw"` for images, `"t"`,
             `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes (height,
             width, depth, time, channels). None chooses them by the shape.
         array: str, the array of a `.npz` file that holds the data.
+        skip_broken: bool, whether to leave out images of a folder that cannot be read.
 
     Returns:
         `Dataset`.
@@ -87,7 +89,7 @@ def load(
     _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
     _check_pair("value_range", value_range, lambda low, high: low < high)
     options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
-    options |= {"axes": axes, "array": array}
+    options |= {"axes": axes, "array": array, "skip_broken": skip_broken or None}
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()
@@ -97,8 +99,9 @@ def load(
             f"Received: data={data}, which does not exist"
         )
     if path.is_dir():
-        _refuse_options(options, "a folder of images", "resize")
-        return load_images(path, resize)
+        allowed = ("resize", "value_range", "skip_broken")
+        _refuse_options(options, "a folder of images", *allowed)
+        return load_images(path, resize, value_range, skip_broken)
     if is_table(path):
         _refuse_options(options, "a table", "label", "drop")
         columns, x, y = read_table(path, label, drop)

@@ -31,6 +31,7 @@ def load_data(options: Options) -> Dataset:
         value_range=options.value_range,
         axes=options.axes,
         array=options.array,
+        skip_broken=options.skip_broken,
     )
     data = data.hold_out(options.validation)
     if options.crop:
@@ -114,6 +115,9 @@ def _resolve_condition(options, data):
             "y_test of an .npz, or `label`, a column of a table. Received: "
             f"{data.class_problem} in {data.name}"
         )
+    for part in ("val", "test"):
+        if getattr(data, f"x_{part}") is not None:
+            data.class_numbers(part)  # raises an error now, and not after the training
 
 
 def _resolve_network(options, data):

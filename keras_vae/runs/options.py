@@ -14,7 +14,12 @@ from keras_vae.runs import parsers
 MAX_INT = 2**31 - 1
 FILTERS = [32, 64]  # default of `filters`
 # Values of the options that older versions did not have: what those versions did.
-ABSENT: dict[str, Any] = {"condition": None, "axes": None, "array": None}
+ABSENT: dict[str, Any] = {
+    "condition": None,
+    "axes": None,
+    "array": None,
+    "skip_broken": False,
+}
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -96,8 +101,8 @@ class Options:
         list[float] | None,
         option(
             "Data",
-            "Lowest and highest value of an array, which is scaled to [0, 1]. Default: "
-            "values are not scaled.",
+            "Lowest and highest value of an array or of images, which is scaled to [0, 1]. "
+            "Default: depends on the largest value.",
             parser=parsers.value_range,
             metavar="LOW:HIGH",
         ),
@@ -119,6 +124,14 @@ class Options:
             metavar="NAME",
         ),
     ] = None
+    skip_broken: Annotated[
+        bool,
+        option(
+            "Data",
+            "Leave out images of a folder that cannot be read. Default: they are an error.",
+            "--skip-broken",
+        ),
+    ] = False
     validation: Annotated[
         float,
         real(

@@ -194,6 +194,3 @@ def test_a_val_folder_is_the_validation_set(tmp_path):
         save_images(tmp_path / "a" / part, count)
     data = datasets.load(tmp_path / "a").hold_out(0.5)
     assert [len(x) for x in (data.x_train, data.x_val, data.x_test)] == [4, 2, 3]
-    (tmp_path / "a" / "test").rename(tmp_path / "a" / "testing")
-    with pytest.raises(ValueError, match="both `train` and `test`, or with neither"):
-        datasets.load(tmp_path / "a")

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from keras_vae import datasets
-from keras_vae.datasets import arrays
+from keras_vae.datasets import array_files
 from keras_vae.datasets.array_names import split_name
 from keras_vae.datasets.axes import AXES, channels_last, find_axes
 from keras_vae.datasets.labels import as_labels
@@ -151,7 +151,7 @@ def test_the_option_must_fit_the_shape(row):
 def test_rows_on_the_disk_have_the_same_axes_and_scale(value_range, monkeypatch):
     x = RNG.integers(0, 256, (20, 3, 6, 7), dtype="uint8")
     expected = load_npy(x, value_range=value_range)
-    monkeypatch.setattr(arrays, "too_large", lambda size: True)
+    monkeypatch.setattr(array_files, "too_large", lambda size: True)
     data = load_npy(x, value_range=value_range)
     assert data.streamed and data.event_shape == (6, 7, 3)
     assert data.value_range == expected.value_range and data.notes == expected.notes
