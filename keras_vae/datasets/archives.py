@@ -26,6 +26,16 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
+def read_header(path: pathlib.Path) -> Header:
+    """Reads the shape and dtype of the array of a .npy file.
+
+    Raises:
+        ValueError: for a file that cannot be read.
+    """
+    with _readable(path), open(path, "rb") as file:
+        return _read_header(file)
+
+
 def read_array(path: pathlib.Path, mmap_mode: Any = None) -> np.ndarray:
     """Reads the array of a .npy file.
 

@@ -41,18 +41,12 @@ def load_arrays(
         choice, x, y = _read_archive(path, array, label)
     else:
         mmap_mode = "r" if too_large(path.stat().st_size) else None
+        _check_kind(archives.read_header(path), f"x of {path.name}")
         x["train"] = archives.read_array(path, mmap_mode)
-    first = x["train"]
     names = {part: f"{name} of {path.name}" for part, name in choice.x.items()}
-    for part, name in names.items():
-        _check_kind(x[part], name)
-        if x[part].shape[1:] != first.shape[1:] or x[part].dtype != first.dtype:
-            raise ValueError(
-                f"`data` must have rows of one shape and dtype: {first.shape[1:]} "
-                f"{first.dtype} in {choice.x['train']}. Received: {x[part].shape[1:]} "
-                f"{x[part].dtype} in {name}"
-            )
-    axes, axes_notes = find_axes(first.shape, first.dtype, axes, names["train"])
+    _check_parts(x, names)
+    shape, dtype = x["train"].shape, x["train"].dtype
+    axes, axes_notes = find_axes(shape, dtype, axes, names["train"])
     rows = {name: _as_rows(x[part], axes, name) for part, name in names.items()}
     rows, value_range, scale_notes = unit_range(rows, value_range)
     parts = {f"x_{part}": rows[name] for part, name in names.items()}
@@ -113,12 +107,24 @@ def _read_labels(path, names, rows):
     return y, ""
 
 
+def _check_parts(x, names):
+    """Raises a ValueError unless all parts have rows of the same shape and dtype."""
+    first = x["train"]
+    for part, rows in x.items():
+        if rows.shape[1:] != first.shape[1:] or rows.dtype != first.dtype:
+            raise ValueError(
+                f"`data` must have rows of one shape and dtype: {first.shape[1:]} "
+                f"{first.dtype} in {names['train']}. Received: {rows.shape[1:]} "
+                f"{rows.dtype} in {names[part]}"
+            )
+
+
 def _check_kind(x, name):
     """Raises a ValueError unless an array, or the header of one, has numbers."""
     advice = {
         "c": "save the parts as channels: np.stack([x.real, x.imag], -1)",
         "V": "save columns as a table: pandas.DataFrame(x).to_csv('x.csv', index=False)",
-        "O": "save rows of one length: np.stack([*x])",
+        "O": "save rows of one length: np.array(x.tolist(), 'float32')",
     }
     kind = x.dtype.kind
     if kind not in "buif":

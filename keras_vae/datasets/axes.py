@@ -21,11 +21,6 @@ AXES = {
 }
 CHANNELS = {1: 2, 3: 2, 2: 1, 4: 1}  # how usual a number of channels is for images
 MOST_CHANNELS = 16  # of a signal that is recognised by its shape
-ADVICE = {  # by the number of axes of a row
-    2: "",
-    3: "The first axis of the array must be the rows. ",
-    4: "Videos are not supported: dhwc reads the frames as the depth of a volume. ",
-}
 
 
 def channels_last(x: Any, axes: str | None) -> Any:
@@ -103,9 +98,12 @@ def find_axes(
     possible = _possible(event, is_pixels)
     if len(possible) != 1:
         choices = ", ".join(f"{axes} for {AXES[axes]}" for axes in possible)
+        advice = "The first axis must count the rows."
+        if len(event) == 4:
+            advice = "Videos are not supported: dhwc reads their frames as depth."
         raise ValueError(
             f"`axes` must be given, because rows of {sizes} may be several things: "
-            f"{choices}. {ADVICE[len(event)]}Received: {name} of shape {shape}"
+            f"{choices}. {advice} Received: {name} of shape {shape}"
         )
     (axes,) = possible
     if axes == "hwc" or (axes == "hw" and is_pixels and event[0] == event[1]):

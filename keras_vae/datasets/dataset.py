@@ -223,7 +223,7 @@ def permuted(
     """
     order = np.random.RandomState(0).permutation(rows)
     train, held_out = np.sort(order[count:]), np.sort(order[:count])
-    if _class_problem(y):
+    if y is None or _class_problem(y):
         return train, held_out
     missing = held_out[~np.isin(y[held_out], y[train])]
     moved = missing[np.unique(y[missing], return_index=True)[1]]

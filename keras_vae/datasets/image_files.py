@@ -25,8 +25,7 @@ class ImageFiles(RowsOnDisk):
     """Image files as rows, decoded when they are needed, several at a time.
 
     The pixels are those that an image viewer shows: rotated as EXIF says, palettes and
-    other colour spaces as RGB, transparent pixels on white, and the first frame of an
-    animation or page of a TIFF file.
+    other colour spaces as RGB, transparent pixels on white, and the first frame or page.
 
     Args:
         paths: list of paths, in the order of the rows; or a folder, for the images in it
@@ -69,15 +68,17 @@ class ImageFiles(RowsOnDisk):
         self.value_range = value_range
         dtype = np.uint8 if value_range is None else np.float32
         self.shape, self.dtype = (len(self.paths), *event), np.dtype(dtype)
+        self.pages = np.zeros(len(self.paths), np.int32)  # page of the file for each row
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         rows = np.empty((len(index), *self.shape[1:]), self.dtype)
         deep = self.value_range is not None
 
-        def read(path, row):
-            row[:] = read_pixels(path, self.shape[1:], deep)
+        def read(path, page, row):
+            row[:] = read_pixels(path, self.shape[1:], deep, page)
 
-        _, faults = call_for_each(read, [self.paths[i] for i in index], rows)
+        paths = [self.paths[i] for i in index]
+        _, faults = call_for_each(read, paths, self.pages[index], rows)
         if faults:
             path, reason = next(iter(faults.items()))
             raise ValueError(
@@ -117,7 +118,8 @@ class Header(NamedTuple):
         deep: bool, True for a grey image of more than 8 bits, or of floats.
         reduced: bool, True for a colour image of 16 bits, of which the upper 8 are read.
         transparent: bool, True if a pixel is transparent.
-        frames: int, the number of frames of an animation or of pages of a TIFF file.
+        animated: bool, True if only the first frame or page is read.
+        pages: int, the pages of a TIFF file if they have the same size; otherwise 1.
     """
 
     size: tuple[int, int]
@@ -125,7 +127,8 @@ class Header(NamedTuple):
     deep: bool
     reduced: bool
     transparent: bool
-    frames: int
+    animated: bool
+    pages: int
 
 
 def read_header(path: pathlib.Path, complete: bool = False) -> Header:
@@ -137,25 +140,30 @@ def read_header(path: pathlib.Path, complete: bool = False) -> Header:
     """
     with _open(path) as image:
         mode, deep, tile = image.mode, _is_deep(image), str(image.tile)
-        has_frames = image.format in ("GIF", "PNG", "TIFF", "WEBP")
+        pages = _count_pages(image)
         # PIL decodes a PNG file to find EXIF after its pixels, which is rare.
         has_exif = image.format != "PNG" or "exif" in image.info
         turned = has_exif and image.getexif().get(ORIENTATION, 1) >= 5
-        if complete or (turned and image.format == "TIFF"):
-            image.load()  # also rotates TIFF files
-        turned = turned and image.format != "TIFF"
-        return Header(
+        if turned and image.format == "TIFF":
+            image.load()  # also rotates the image
+            turned = False
+        header = Header(
             size=image.size if turned else image.size[::-1],
             grey=deep or mode in ("1", "L", "LA") or _has_grey_palette(image),
             deep=deep,
             reduced=not deep and ";16" in tile,
             transparent=_is_transparent(image),
-            frames=getattr(image, "n_frames", 1) if has_frames else 1,
+            animated=pages == 1 and getattr(image, "n_frames", 1) > 1,
+            pages=pages,
         )
+        for page in range(pages if complete else 0):
+            image.seek(page)
+            _check_pixels(image)
+        return header
 
 
 def read_pixels(
-    path: pathlib.Path, shape: tuple[int, int, int], deep: bool = False
+    path: pathlib.Path, shape: tuple[int, ...], deep: bool = False, page: int = 0
 ) -> np.ndarray:
     """Reads an image as an image viewer shows it.
 
@@ -163,14 +171,17 @@ def read_pixels(
         path: path of the image.
         shape: (height, width, 1 or 3) of the result; other images are resized.
         deep: bool, True to return float32 instead of uint8, in the units of the file.
+        page: int, page of the file.
 
     Raises:
-        ValueError: for an image of more than 8 bits, unless `deep`.
+        ValueError: for an image of more than 8 bits, unless `deep`, and for NaN.
     """
     from PIL import Image, ImageOps
 
     height, width, channels = shape
     with _open(path) as image:
+        image.seek(page)
+        _check_pixels(image)
         if _is_deep(image):
             if not deep:
                 raise ValueError(f"more than 8 bits per pixel (mode {image.mode})")
@@ -224,6 +235,25 @@ def _open(path):
 
 def _is_deep(image):
     return image.mode.startswith(("I", "F"))
+
+
+def _check_pixels(image):
+    """Decodes an image, and raises an error for damage and for pixels without a value."""
+    image.load()
+    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+        raise ValueError("pixels that are NaN or infinite")
+
+
+def _count_pages(image):
+    """Returns the number of pages of a TIFF file of the same size and mode, otherwise 1."""
+    if image.format != "TIFF" or image.n_frames == 1:
+        return 1
+    kinds = set()
+    for page in range(image.n_frames):
+        image.seek(page)
+        kinds.add((image.size, image.mode))
+    image.seek(0)
+    return image.n_frames if len(kinds) == 1 else 1
 
 
 def _is_transparent(image):

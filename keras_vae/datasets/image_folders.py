@@ -1,10 +1,11 @@
 """Data sets from folders of images."""
 
 import collections
+import itertools
 import math
 import pathlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,8 +47,9 @@ def load_images(
 
     The images are in the folder itself, or in subfolders, whose names are then the labels.
     Subfolders `train`, `test` and `val` have the same structure; without `test`, `val` is
-    the test set. If all images are grey, one channel is loaded, otherwise RGB. Images that
-    do not fit into memory are read when they are needed, and have no labels.
+    the test set. If all images are grey, one channel is loaded, otherwise RGB. Each page of
+    a TIFF file is an image. Images that do not fit into memory are read when they are
+    needed, and have no labels.
 
     Args:
         path: path of the folder.
@@ -65,21 +67,23 @@ def load_images(
     headers, skipped = _read_headers(path, parts, skip_broken)
     notes += skipped + _notes_on([*headers.values()])
     shape = _common_shape(path, headers, resize)
-    xs, ys = {}, {}
+    xs: dict[str, Any] = {}
+    ys: dict[str, Any] = {}
     for part, (paths, labels) in parts.items():
-        kept = [i for i, p in enumerate(paths) if p in headers]
-        if not kept:
+        pages = [headers[p].pages if p in headers else 0 for p in paths]
+        if not any(pages):
             raise ValueError(
-                f"`data` must have images. Received: none left in {part} of {path}"
+                f"`data` must have readable images in {part}. Received: none in {path}"
             )
-        xs[part] = _read_pixels(path, [paths[i] for i in kept], shape, headers)
-        ys[part] = None if labels is None else labels[kept]
-    if any(y is None or isinstance(xs[part], RowsOnDisk) for part, y in ys.items()):
-        if any(y is not None for y in ys.values()):
-            notes.append("Labels are not used: some images have none, or stay on the disk.")
-        ys = dict.fromkeys(ys)
+        repeated = [p for p, n in zip(paths, pages, strict=True) for _ in range(n)]
+        xs[part] = _read_pixels(path, repeated, shape, headers)
+        ys[part] = None if labels is None else np.repeat(labels, pages)
+    ys, unlabelled = _usable_labels(xs, ys)
     xs, value_range, scaling = unit_range(xs, value_range)
-    fields = {"value_range": value_range, "notes": (*notes, *scaling)}
+    fields: dict[str, Any] = {
+        "value_range": value_range,
+        "notes": (*notes, *unlabelled, *scaling),
+    }
     if "test" not in xs:
         return with_test_rows(str(path), xs["train"], ys["train"], **fields)
     arrays = {f"x_{part}": x for part, x in xs.items()}
@@ -167,8 +171,11 @@ def _with_labels(folder, paths):
         note = "Some images are outside of subfolders: all are used, without labels."
         return _Images(paths, None), [note] if any(inside) else []
     deep = next((name for name in names if len(name) > 2), None)
-    note = f"The labels are the names of the first subfolders, such as {deep and deep[0]}."
-    return _Images(paths, np.array([name[0] for name in names])), [note] if deep else []
+    labels = np.array([name[0] for name in names])
+    if deep is None:
+        return _Images(paths, labels), []
+    note = f"The outer subfolders are the labels, such as {deep[0]} of {'/'.join(deep)}."
+    return _Images(paths, labels), [note]
 
 
 def _read_headers(
@@ -229,10 +236,14 @@ def _common_shape(root, headers, resize):
 
 
 def _read_pixels(root, paths, shape, headers):
-    """Returns the pixels in the units of the files, or `ImageFiles` for too many."""
+    """Returns the pixels in the units of the files, or `ImageFiles` for too many.
+
+    A path that is repeated stands for the pages of a file.
+    """
     deep = headers[paths[0]].deep
     x = ImageFiles(paths, shape, (0, 1) if deep else None)  # (0, 1) changes no value
     x.name = "data"
+    x.pages = np.concatenate([np.arange(len([*g])) for _, g in itertools.groupby(paths)])
     if too_large(x.dtype.itemsize * math.prod(x.shape)):
         return x
     try:
@@ -242,6 +253,19 @@ def _read_pixels(root, paths, shape, headers):
         raise
 
 
+def _usable_labels(xs, ys):
+    """Returns (labels of each part, notes); no labels if the parts cannot all have them."""
+    if any(isinstance(x, RowsOnDisk) for x in xs.values()):
+        reason = "the images stay on the disk"
+    elif any(y is None for part, y in ys.items() if part != "val"):
+        reason = "some images have none"
+    else:
+        return ys, []
+    labelled = any(y is not None for y in ys.values())
+    notes = [f"Labels are not used, because {reason}."] if labelled else []
+    return dict.fromkeys(ys), notes
+
+
 def _notes_on(headers: list[Header]) -> list[str]:
     """Returns sentences about images that are changed when they are read."""
     grey = {h.grey for h in headers}
@@ -249,7 +273,8 @@ def _notes_on(headers: list[Header]) -> list[str]:
         "have transparent pixels, which are shown on white": [
             h.transparent for h in headers
         ],
-        "have several frames or pages: the first is read": [h.frames > 1 for h in headers],
+        "have several frames: the first is read": [h.animated for h in headers],
+        "have pages: each page is a row": [h.pages > 1 for h in headers],
         "have 16 bits per colour: the upper 8 are read": [h.reduced for h in headers],
         "are grey and are read as RGB": [h.grey and len(grey) > 1 for h in headers],
     }

@@ -26,7 +26,6 @@ CONVERSIONS = {
     "-1, 28, 28))",
     (".xls", ".xlsx"): 'pandas.read_excel("{file}").to_csv("x.csv", index=False)',
     (".json",): 'pandas.read_json("{file}").to_csv("x.csv", index=False)',
-    (".feather",): 'pandas.read_feather("{file}").to_parquet("x.parquet")',
     (".zip", ".tar", ".tar.gz", ".tgz"): 'shutil.unpack_archive("{file}", "folder")',
 }
 

@@ -20,13 +20,14 @@ def unit_range(
     Without a `value_range`, the range depends on the largest value:
 
     * at most 1: integers are binary data and become bool; floats are in [0, 1] already;
-    * at most 32: label maps or few grey levels, scaled by the largest value;
+    * at most 32: label maps or few grey levels; the largest value becomes 1;
     * at most 255: pixels of 8 bits. uint8 is left unchanged, because the training step
       divides it by 255;
     * more: pixels of more bits, such as 0 to 4095 for 12 bits.
 
-    The rule is for uint8 and for images, `[rows, height, width, channels]`, of any other
-    dtype without negative values. Other arrays are not scaled.
+    Negative values are scaled from the smallest value, or not at all if all values are
+    between -32 and 32. The rule is for uint8, and for volumes and images, `[rows, height,
+    width, channels]`, of any dtype. Other arrays are not scaled.
 
     Args:
         parts: dict from names, which errors show, to arrays or `RowsOnDisk`
@@ -51,11 +52,11 @@ def unit_range(
             )
     notes: tuple[str, ...] = ()
     dtypes = {x.dtype for x in parts.values()}
-    is_image = all(len(x.shape) == 4 for x in parts.values())
+    is_image = all(len(x.shape) >= 4 for x in parts.values())
     all_limits = np.array([*limits.values()])
     lowest, highest = all_limits.min(), all_limits.max()
-    if value_range is None and lowest >= 0 and (is_image or dtypes == {np.dtype("uint8")}):
-        value_range, notes = _find_range(highest, dtypes)
+    if value_range is None and (is_image or dtypes == {np.dtype("uint8")}):
+        value_range, notes = _find_range(lowest, highest, dtypes)
     scaled = {name: scale(x, value_range) for name, x in parts.items()}
     is_bool = all(x.dtype == bool for x in scaled.values())
     return scaled, None if is_bool else value_range, notes
@@ -103,22 +104,27 @@ def _limits(x):
     return x.min(), x.max()
 
 
-def _find_range(highest, dtypes):
-    """Returns the range of values from 0 to `highest`, and a list of notes."""
-    floats = any(dtype.kind == "f" for dtype in dtypes)
+def _find_range(lowest, highest, dtypes):
+    """Returns the range that is scaled to [0, 1], or None, and notes."""
+    if dtypes == {np.dtype(bool)}:
+        return None, ()
+    if lowest < 0:
+        if max(-lowest, highest) <= FEW_LEVELS:
+            return None, ()
+        return _noted(lowest.item(), highest.item(), "")
     if highest <= 1:
-        if floats or dtypes == {np.dtype(bool)}:
+        if any(dtype.kind == "f" for dtype in dtypes):
             return None, ()
         return (0, 1), ("The values are only 0 and 1: binary data.",)
     if highest <= FEW_LEVELS:
-        return (0, highest.item()), (
-            f"The largest value is {highest:g}: 0 to {highest:g} is scaled to [0, 1] "
-            "(--value-range changes this).",
-        )
-    bits = max(8, math.ceil(highest).bit_length())
+        return _noted(0, highest.item(), "")
     if dtypes == {np.dtype("uint8")}:
         return (0, 255), ()
-    return (0, 2**bits - 1), (
-        f"The largest value is {highest:g}, so pixels have {bits} bits: 0 to "
-        f"{2**bits - 1} is scaled to [0, 1] (--value-range changes this).",
-    )
+    bits = max(8, math.ceil(highest).bit_length())
+    why = f", because the largest value, {highest:g}, has {bits} bits"
+    return _noted(0, 2**bits - 1, why)
+
+
+def _noted(low, high, why):
+    change = "--value-range changes this"
+    return (low, high), (f"{low:g} to {high:g} is scaled to [0, 1]{why} ({change}).",)

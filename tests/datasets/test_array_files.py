@@ -227,7 +227,7 @@ def test_options_name_the_arrays_and_notes_list_those_that_are_not_used():
     wrong_label=({"x": X}, {"label": "z"}, "`label`", "label=z"),
     several_labels=({"x": X, "label": Y, "target": Y}, {}, "`label`", "target"),
     bad_label=({"x": X, "y": X}, {"label": "y"}, "`label`", "(20, 5)"),
-    objects=({"x": np.array([[1], [1, 2]], object)}, {}, "`data`", "np.stack"),
+    objects=({"x": np.array([[1], [1, 2]], object)}, {}, "`data`", "x.tolist()"),
     structured=({"x": np.zeros(9, [("a", "f4")])}, {}, "`data`", "to_csv"),
     complex=({"x": X * 1j}, {}, "`data`", "x.real"),
 )
