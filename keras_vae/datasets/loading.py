@@ -6,11 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_vae import checks
+from keras_vae.datasets.array_files import load_arrays
 from keras_vae.datasets.dataset import Dataset, with_test_rows
-from keras_vae.datasets.files import load_arrays
 from keras_vae.datasets.image_folders import load_images
 from keras_vae.datasets.named import NAMED
 from keras_vae.datasets.tables import Scaler, is_table, read_table
+
+# A line of Python that converts a file of another kind, by the end of its name.
+CONVERSIONS = {
+    (".h5", ".hdf5"): 'np.save("x.npy", h5py.File("{file}")["NAME"][:])',
+    (".h5ad",): 'np.save("x.npy", anndata.read_h5ad("{file}").to_df())',
+    (".mat",): 'np.save("x.npy", scipy.io.loadmat("{file}")["NAME"])',
+    (".pt", ".pth"): 'np.save("x.npy", torch.load("{file}").numpy())',
+    (".pkl", ".pickle"): 'np.save("x.npy", np.asarray(pandas.read_pickle("{file}")))',
+    (".nii", ".nii.gz"): 'np.save("x.npy", np.stack([nibabel.load(file).get_fdata() for '
+    "file in files]))",
+    (".wav",): 'np.save("x.npy", np.lib.stride_tricks.sliding_window_view('
+    'scipy.io.wavfile.read("{file}")[1], 1024, axis=0)[::512])',
+    ("idx3-ubyte",): 'np.save("x.npy", np.fromfile("{file}", np.uint8)[16:].reshape('
+    "-1, 28, 28))",
+    (".xls", ".xlsx"): 'pandas.read_excel("{file}").to_csv("x.csv", index=False)',
+    (".json",): 'pandas.read_json("{file}").to_csv("x.csv", index=False)',
+    (".zip", ".tar", ".tar.gz", ".tgz"): 'shutil.unpack_archive("{file}", "folder")',
+}
 
 
 def load(
@@ -20,6 +38,8 @@ def load(
     resize: Any = None,
     value_range: Any = None,
     header: bool | None = None,
+    axes: str | None = None,
+    array: str | None = None,
     skip_broken: bool = False,
 ) -> Dataset:
     """Loads a data set by its name or from files.
@@ -32,8 +52,8 @@ def load(
               from the folder in the environment variable KERAS_VAE_DATA. If it is not set,
               Keras downloads `mnist` and `fashion_mnist`;
             * a `.npy` file of rows, or a `.npz` file with `x`, or with `x_train`, `x_test`
-              and optionally `y_train`, `y_test`. A channel axis is added to grey images
-              without one;
+              and optionally `y_train`, `y_test`, or with other usual names, such as
+              `train_images` and `train_labels`. Channels become the last axis;
             * a folder of images of one size. Its subfolders are classes, or
               `train`, `test` and `val`;
             * a table of numbers, which is standardised: `.parquet`, `.feather`, or text
@@ -42,12 +62,17 @@ def load(
               the layout of text are noticed; see `notes` of the result.
 
             Without a test split, 20 % of the rows are held out, always the same ones.
-        label: str, the column of a table that holds labels, which are not modelled.
+        label: str, the column of a table, or the array of a `.npz` file, that holds labels,
+            which are not modelled.
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
         value_range: (low, high) of arrays or images, which is scaled to [0, 1].
         header: bool, whether the first line of a table in text has the column names; None
             notices it.
+        axes: the axes of a row of an array: `"hw"`, `"hwc"` or `"chw"` for images, `"t"`,
+             `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes (height,
+             width, depth, time, channels). None chooses them by the shape.
+        array: str, the array of a `.npz` file that holds the data.
         skip_broken: bool, whether to leave out images of a folder that cannot be read.
 
     Returns:
@@ -79,6 +104,8 @@ def load(
         "header": header,
         "resize": resize,
         "value_range": value_range,
+        "axes": axes,
+        "array": array,
         "skip_broken": skip_broken or None,
     }
     if data in NAMED:
@@ -107,12 +134,19 @@ def load(
             x_test=scaler.transform(raw.x_test),
             scaler=scaler,
         )
-    if path.suffix.lower() in (".npy", ".npz"):
-        _refuse_options(options, "an array", "value_range")
-        return load_arrays(path, value_range)
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        of_archive = ("array", "label") if suffix == ".npz" else ()
+        _refuse_options(options, f"a {suffix} file", "value_range", "axes", *of_archive)
+        return load_arrays(path, value_range, axes, array, label)
+    lines = (
+        f" Convert this file in Python: {line.format(file=path)}."
+        for ends, line in CONVERSIONS.items()
+        if path.name.lower().endswith(ends)
+    )
     raise ValueError(
         "`data` must be a .npy or .npz file, a folder of images or a table (.csv, .tsv, "
-        f".txt, .dat, .data, .parquet, .feather). Received: data={data}"
+        f".txt, .dat, .data, .parquet, .feather).{next(lines, '')} Received: data={data}"
     )
 
 

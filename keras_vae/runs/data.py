@@ -15,6 +15,8 @@ def load_data(options: Options) -> Dataset:
         drop=tuple(options.drop),
         resize=options.resize,
         value_range=options.value_range,
+        axes=options.axes,
+        array=options.array,
         skip_broken=options.skip_broken,
         header={"yes": True, "no": False}.get(options.header or ""),
     )

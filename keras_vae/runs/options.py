@@ -19,6 +19,8 @@ PATIENCE_EPOCHS = 100  # small data sets overfit within few steps
 # Values of the options that older versions did not have: what those versions did.
 ABSENT: dict[str, Any] = {
     "condition": None,
+    "axes": None,
+    "array": None,
     "header": "yes",
     "patience": 0,
     "skip_broken": False,
@@ -47,6 +49,7 @@ def real(
     return option(panel, text, parser=parser, metavar="NUMBER")
 
 
+Axes = Literal["hw", "hwc", "chw", "t", "tc", "ct", "dhw", "dhwc", "cdhw"]
 Model = Literal["vae", "autoencoder", "conditional"]
 Network = Literal["mlp", "conv"]
 Likelihood = Literal["bernoulli", "normal"]
@@ -77,9 +80,10 @@ class Options:
         str | None,
         option(
             "Data",
-            "Column of a table that holds labels. It is not modelled; --model conditional "
-            "uses it as the condition. Default: no labels.",
-            metavar="COLUMN",
+            "Column of a table, or array of an .npz file, that holds labels. It is not "
+            "modelled; --model conditional uses it as the condition. Default: no column; "
+            "y, labels or another usual name of an array.",
+            metavar="NAME",
         ),
     ] = None
     drop: Annotated[
@@ -115,6 +119,23 @@ class Options:
             "Default: depends on the largest value.",
             parser=parsers.value_range,
             metavar="LOW:HIGH",
+        ),
+    ] = None
+    axes: Annotated[
+        Axes | None,
+        option(
+            "Data",
+            "Axes of a row of an array: d depth, h height, w width, t time, c channels. "
+            "Default: chosen by the shape.",
+        ),
+    ] = None
+    array: Annotated[
+        str | None,
+        option(
+            "Data",
+            "Array of an .npz file that holds the data. Default: x, images, data or "
+            "another usual name.",
+            metavar="NAME",
         ),
     ] = None
     skip_broken: Annotated[

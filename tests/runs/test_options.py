@@ -19,6 +19,8 @@ VALUES = {
     "header": ("no", "no"),
     "resize": ("28x20", [28, 20]),
     "value_range": ("-1:16", [-1.0, 16.0]),
+    "axes": ("chw", "chw"),
+    "array": ("imgs", "imgs"),
     "skip_broken": ("true", True),
     "validation": ("0.25", 0.25),
     "model": ("conditional", "conditional"),
