@@ -18,7 +18,8 @@ MOST_ROWS, MOST_BYTES = 10_000, 2**28
 class Dataset(NamedTuple):
     """Arrays ready for `fit`, and the scaling that maps them back to raw values.
 
-    Images are `[rows, height, width, channels]`, tables and vectors `[rows, columns]`;
+    Images are `[rows, height, width, channels]`, volumes `[rows, depth, height, width,
+    channels]`, signals `[rows, time, channels]`, tables and vectors `[rows, columns]`;
     uint8 is left unchanged, everything else is float32 or bool.
 
     Attributes:
@@ -36,6 +37,7 @@ class Dataset(NamedTuple):
         notes: strings, a sentence for each thing that was noticed when the data were
             read and that changes what the values mean, such as a separator or a dropped
             column.
+        axes: the axes of a row in the file of an array, see `datasets.axes.AXES`, or None.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Dataset(NamedTuple):
     value_range: tuple[float, float] | None = None
     scaler: Scaler | None = None
     notes: tuple[str, ...] = ()
+    axes: str | None = None
 
     def __repr__(self) -> str:
         parts = {name: getattr(self, f"x_{name}") for name in ("train", "val", "test")}
@@ -151,7 +154,12 @@ class Dataset(NamedTuple):
     @property
     def has_classes(self) -> bool:
         """Returns True if the labels are 2 to 100 classes: integers or text, not floats."""
-        return _are_classes(self.y_train)
+        return not self.class_problem
+
+    @property
+    def class_problem(self) -> str:
+        """The reason why the training labels are not classes, or an empty text."""
+        return _class_problem(self.y_train)
 
     @property
     def classes(self) -> np.ndarray:
@@ -215,7 +223,7 @@ def permuted(
     """
     order = np.random.RandomState(0).permutation(rows)
     train, held_out = np.sort(order[count:]), np.sort(order[:count])
-    if y is None or not _are_classes(y):
+    if y is None or _class_problem(y):
         return train, held_out
     missing = held_out[~np.isin(y[held_out], y[train])]
     moved = missing[np.unique(y[missing], return_index=True)[1]]
@@ -224,9 +232,14 @@ def permuted(
     return np.union1d(train, moved), np.setdiff1d(held_out, moved)
 
 
-def _are_classes(y):
-    """Returns True if labels are 2 to 100 classes: integers or text, not floats."""
-    return y is not None and y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
+def _class_problem(y):
+    """Returns the reason why labels are not classes, or an empty text."""
+    if y is None:
+        return "no labels"
+    if y.dtype.kind == "f":
+        return f"labels of dtype {y.dtype} that are not whole numbers"
+    count = len(np.unique(y))
+    return "" if 2 <= count <= 100 else f"{count:,} different labels"
 
 
 def with_test_rows(

@@ -26,8 +26,8 @@ def unit_range(
     * more: pixels of more bits, such as 0 to 4095 for 12 bits.
 
     Negative values are scaled from the smallest value, or not at all if all values are
-    between -32 and 32. The rule is for uint8 and for images of any dtype, `[rows, height,
-    width, channels]`. Other arrays are not scaled.
+    between -32 and 32. The rule is for uint8, and for volumes and images, `[rows, height,
+    width, channels]`, of any dtype. Other arrays are not scaled.
 
     Args:
         parts: dict from names, which errors show, to arrays or `RowsOnDisk`
@@ -52,7 +52,7 @@ def unit_range(
             )
     notes: tuple[str, ...] = ()
     dtypes = {x.dtype for x in parts.values()}
-    is_image = all(len(x.shape) == 4 for x in parts.values())
+    is_image = all(len(x.shape) >= 4 for x in parts.values())
     all_limits = np.array([*limits.values()])
     lowest, highest = all_limits.min(), all_limits.max()
     if value_range is None and (is_image or dtypes == {np.dtype("uint8")}):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.runs.options import ABSENT
 from tests import refusals
 from tests.refusals import (
     DAMAGES,
@@ -215,7 +216,7 @@ def test_options_must_not_contradict_each_other():
 @rows(
     negative=ROWS,
     up_to_300=ROWS.clip(0, 1) * 300,
-    images_up_to_16=np.full((12, 8, 8), 16.0),
+    negative_images=np.full((12, 8, 8), -2.0),
 )
 def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
     write_file("x.npy", row)
@@ -229,7 +230,7 @@ def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
     nothing=({}, "''"),
     missing=({}, "b.npy", "b.npy"),
     npy=({"x.npy": b"1,2\n"}, "x.npy", "x.npy"),
-    npz=({"x.npz": {"images": ROWS}}, "x.npz", "x_train"),
+    npz=({"x.npz": {"y": ROWS}}, "x.npz", "x_train"),
     images=({"images/3.png": "no picture"}, "images", "3.png"),
     sizes=({"images/3.png": GREY[:7]}, "images", "--resize", "3.png"),
     csv=({"x.csv": "a,b\n1,\n3,\n5,\n"}, "x.csv", "'b'", "--drop"),
@@ -385,7 +386,7 @@ def test_a_missing_entry_of_run_json_is_named():
     options = json.loads(pathlib.Path("run/run.json").read_text())["options"]
     paths = [("format",), ("options",), ("data",), ("command",), ("versions",)]
     paths += [("data", "fingerprint"), ("data", "shown_range")]
-    paths += [("options", name) for name in options if name != "condition"]
+    paths += [("options", name) for name in options if name not in ABSENT]
     for path in paths:
         damages = {"missing": delete_key(*path)}
         assert_each_damage_refused("run/run.json", damages, "sample run", "RUN", path[-1])

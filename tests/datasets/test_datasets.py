@@ -57,7 +57,7 @@ def test_a_split_is_reproducible(tmp_path):
         (np.full((9, 4, 5), True), None, (4, 5, 1), "bool", True),
         (np.full((9, 4), 7.0), None, (4,), "float32", 7),
         (np.full((9, 4), 7), None, (4,), "float32", 7),
-        (np.full((9, 4, 5), 12.0), (0, 16), (4, 5, 1), "float32", 0.75),
+        (np.full((9, 5, 5), 12.0), (0, 16), (5, 5, 1), "float32", 0.75),
         (np.full((9, 4, 5), 12, "uint8"), (0, 16), (4, 5, 1), "float32", 0.75),
         (np.full((9, 4, 5), 12, "uint8"), (0, 255), (4, 5, 1), "uint8", 12),
     ],
