@@ -188,7 +188,7 @@ def test_options_must_match_the_data():
         ("train digits --out new --crop 9x9", "--crop", "9, 9", "(8, 8, 1)"),
         ("train digits --out new --crop 8x4", "--crop", "8, 4", "(8, 8, 1)"),
         ("train images --out new --crop 9x9", "--crop", "9, 9", "(8, 8, 1)"),
-        ("train images --out new --value-range 0:255", "--value-range", "255"),
+        ("train images --out new --value-range 0:16", "--value-range", "16"),
         ("train t.csv --out new --label d", "--label", "a, b, c", "d"),
         ("train t.csv --out new --drop a --drop d", "--drop", "a, b, c", "d"),
         ("train t.csv --out new --resize 8x8", "--resize", "8, 8"),
