@@ -89,19 +89,18 @@ def choose(
         return parts
 
     y_stems = [s for s in groups if _words(s) & Y_WORDS and _words(s) <= X_WORDS | Y_WORDS]
-    y = pick("label", label, y_stems)
     x_stems = [s for s in groups if _words(s) <= X_WORDS or s == "arr_0"]
-    if not x_stems and array is None:
-        x_stems = [
-            stem
-            for stem, names in groups.items()
-            if any(
-                len(headers[name].shape) > 1 and headers[name].dtype.kind in "buif"
-                for name in names.values()
-            )
-            and stem not in y_stems
-        ]
+    if not x_stems:
+        matrices = {n for n, h in headers.items() if len(h.shape) > 1}
+        matrices -= {n for n in headers if headers[n].dtype.kind not in "buif"}
+        x_stems = [s for s in groups if matrices & {*groups[s].values()}]
+        x_stems = [stem for stem in x_stems if stem not in y_stems]
     x = pick("array", array, x_stems)
+    # Other arrays, such as the names of the classes, may also be called labels.
+    rows = {headers[name].shape[:1] for name in x.values()}
+    in_rows = {name for name, header in headers.items() if header.shape[:1] in rows}
+    y_stems = [s for s in y_stems if s == "y" or in_rows & {*groups[s].values()}]
+    y = pick("label", label, y_stems)
     if not x or (len(x) > 1 and "train" not in x):
         raise ValueError(
             "`data` must be an .npz file with x, or with x_train and x_test, and "

@@ -184,6 +184,7 @@ TEST = IMAGES[:5]
     exact_name=({"x": IMAGES, "features": X, "y": Y, "target": Y}, None, 20),
     split=({"X_train": IMAGES, "X_test": TEST, "y_train": Y, "y_test": Y[:5]}, 5, 20),
     upper=({"TRAIN_X": IMAGES, "TEST_X": TEST}, 5, 0),
+    class_names=({"x": IMAGES, "target": Y, "label": np.array(["a", "b", "c"])}, None, 20),
     no_prefix=({"train": IMAGES, "test": TEST}, 5, 0),
     medmnist=(
         {"train_images": IMAGES, "train_labels": Y[:, None], "val_images": TEST,
