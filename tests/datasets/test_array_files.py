@@ -224,6 +224,7 @@ def test_options_name_the_arrays_and_notes_list_those_that_are_not_used():
 @rows(
     several=({"images": IMAGES, "features": X}, {}, "`array`", "images", "(20, 5)"),
     unknown=({"u": X, "v": X}, {}, "`array`", "u (20, 5)"),
+    one_array_a_row=({f"arr_{i}": X for i in range(99)}, {}, "`array`", "80 more"),
     wrong_array=({"x": X}, {"array": "z"}, "`array`", "array=z"),
     wrong_label=({"x": X}, {"label": "z"}, "`label`", "label=z"),
     several_labels=({"x": X, "label": Y, "target": Y}, {}, "`label`", "target"),
