@@ -567,7 +567,7 @@ def test_options_of_heads_are_checked():
     assert_each_refused(
         lambda v: IndependentNormal((6,), initial_scale=v), bad, "`initial_scale`"
     )
-    bad = ["gray", None, True, ["soft"]]
+    bad = ["gray", True, ["soft"]]
     assert_each_refused(lambda v: IndependentBernoulli((6,), grey=v), bad, "`grey`")
 
 

@@ -20,7 +20,8 @@ Latents = Annotated[
     str,
     option(
         "Report",
-        "Latent sizes of the baselines in the report; none leaves the table out.",
+        "Train baselines with these latent sizes, such as 2,8,32, and compare them in the "
+        "report: PCA, autoencoders and a VAE.",
         parser=parsers.ints,
         metavar="INTS|none",
     ),

@@ -109,7 +109,7 @@ def report(
     folder: Folder,
     num_samples: NumSamples = 1000,
     nll_rows: NllRows = 1000,
-    baselines: Latents = "2,8,32",
+    baselines: Latents = "none",
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
     run = _open(folder)

@@ -17,7 +17,7 @@ from keras_vae.datasets.scaling import scale
 # ending: some of its other formats start programs.
 IMAGES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-IGNORED_FOLDERS = ("__macosx", "@eadir", "$recycle.bin")  # of operating systems
+IGNORED = ("__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini")
 ORIENTATION = 0x0112  # an EXIF tag; 5 to 8 exchange height and width
 
 
@@ -65,6 +65,10 @@ class ImageFiles(RowsOnDisk):
         event = checks.shape(shape, "shape")
         is_image = len(event) == 3 and event[2] in (1, 3)
         checks.require(is_image, "shape", "(height, width, 1 or 3)", shape)
+        is_range = value_range is None or (
+            np.shape(value_range) == (2,) and value_range[0] < value_range[1]
+        )
+        checks.require(is_range, "value_range", "(low, high), low below high", value_range)
         self.value_range = value_range
         dtype = np.uint8 if value_range is None else np.float32
         self.shape, self.dtype = (len(self.paths), *event), np.dtype(dtype)
@@ -93,15 +97,16 @@ def images_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def files_in(folder: pathlib.Path, above: tuple[str, ...] = ()) -> Iterator[pathlib.Path]:
-    """Yields the files in a folder and in its subfolders, without hidden ones.
+    """Yields the files in a folder and in its subfolders.
 
-    Links are followed, except to a folder that contains the link.
+    Hidden files and those of operating systems are left out. Links are followed, except to
+    a folder that contains the link.
     """
     real = os.path.realpath(folder)
     if real in above:
         return
     for path in folder.iterdir():
-        if path.name.startswith(".") or path.name.lower() in IGNORED_FOLDERS:
+        if path.name.startswith(".") or path.name.lower() in IGNORED:
             continue
         if path.is_dir():
             yield from files_in(path, (*above, real))
@@ -153,7 +158,8 @@ def read_header(path: pathlib.Path, complete: bool = False) -> Header:
             deep=deep,
             reduced=not deep and ";16" in tile,
             transparent=_is_transparent(image),
-            animated=pages == 1 and getattr(image, "n_frames", 1) > 1,
+            # A JPEG file of several images (MPO) has previews, not frames.
+            animated=pages == 1 < getattr(image, "n_frames", 1) and image.format != "MPO",
             pages=pages,
         )
         for page in range(pages if complete else 0):
@@ -199,7 +205,8 @@ def read_pixels(
         if image.mode != "F":
             image = image.convert("L" if channels == 1 else "RGB")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-        return np.reshape(np.asarray(image), shape)
+        pixels = np.asarray(image)
+        return np.broadcast_to(pixels if pixels.ndim == 3 else pixels[..., None], shape)
 
 
 def call_for_each(
@@ -284,4 +291,5 @@ def _reason(error):
 
     if isinstance(error, UnidentifiedImageError):  # its text repeats the path
         return "not an image of a known format"
-    return checks.short(f"{error}" or type(error).__name__)
+    text = getattr(error, "strerror", None) or str(error)
+    return checks.short(text or type(error).__name__)

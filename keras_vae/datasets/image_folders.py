@@ -126,7 +126,10 @@ def _find_images(root: pathlib.Path) -> tuple[dict[str, _Images], list[str]]:
 
 def _image_paths(root):
     """Returns (paths of the images, notes), or raises a ValueError without images."""
-    files = sorted(files_in(root))
+    try:
+        files = sorted(files_in(root))
+    except OSError as error:  # such as a missing permission
+        raise ValueError(f"`data` must be a readable folder. Received: {error}") from error
     images = [p for p in files if p.suffix.lower() in IMAGES]
     parts = [f for f in root.iterdir() if f.name.lower() in PARTS and f.is_dir()]
     empty = [f for f in parts if not any(f in p.parents for p in images)]
@@ -274,7 +277,7 @@ def _notes_on(headers: list[Header]) -> list[str]:
             h.transparent for h in headers
         ],
         "have several frames: the first is read": [h.animated for h in headers],
-        "have pages: each page is a row": [h.pages > 1 for h in headers],
+        "have several pages: each page is a row": [h.pages > 1 for h in headers],
         "have 16 bits per colour: the upper 8 are read": [h.reduced for h in headers],
         "are grey and are read as RGB": [h.grey and len(grey) > 1 for h in headers],
     }

@@ -1,5 +1,6 @@
 """Loading a data set by its name or from files."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,7 @@ def load(
     drop: str | Sequence[str] = (),
     resize: Any = None,
     value_range: Any = None,
+    header: bool | None = None,
     axes: str | None = None,
     array: str | None = None,
     skip_broken: bool = False,
@@ -54,7 +56,10 @@ def load(
               `train_images` and `train_labels`. Channels become the last axis;
             * a folder of images of one size. Its subfolders are classes, or
               `train`, `test` and `val`;
-            * a `.csv`, `.csv.gz` or `.parquet` table of numbers, which is standardised.
+            * a table of numbers, which is standardised: `.parquet`, `.feather`, or text
+              (`.csv`, `.tsv`, `.txt`, `.dat`, `.data`), which may be compressed (`.gz`,
+              `.bz2`, `.xz`, `.zip`). Separator, decimal mark, header and other parts of
+              the layout of text are noticed; see `notes` of the result.
 
             Without a test split, 20 % of the rows are held out, always the same ones.
         label: str, the column of a table, or the array of a `.npz` file, that holds labels,
@@ -62,9 +67,11 @@ def load(
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
         value_range: (low, high) of arrays or images, which is scaled to [0, 1].
+        header: bool, whether the first line of a table in text has the column names; None
+            notices it.
         axes: the axes of a row of an array: `"hw"`, `"hwc"` or `"chw"` for images, `"t"`,
-            `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes (height,
-            width, depth, time, channels). None chooses them by the shape.
+             `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes (height,
+             width, depth, time, channels). None chooses them by the shape.
         array: str, the array of a `.npz` file that holds the data.
         skip_broken: bool, whether to leave out images of a folder that cannot be read.
 
@@ -81,14 +88,26 @@ def load(
     >>> digits.x_train.shape, digits.value_range
     ((1438, 8, 8, 1), (0, 16))
     """
-    if not str(data):
-        raise ValueError("`data` must be a name or a path. Received: data=''")
+    if not isinstance(data, (str, os.PathLike)) or not str(data):
+        received = repr(data) if isinstance(data, str) else f"a {type(data).__name__}"
+        raise ValueError(
+            "`data` must be a name or a path. Save a DataFrame with to_parquet or to_csv; "
+            f"`fit` also accepts arrays. Received: data={received}"
+        )
     path = pathlib.Path(data)
     drop = (drop,) if isinstance(drop, str) else tuple(drop)
     _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
     _check_pair("value_range", value_range, lambda low, high: low < high)
-    options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
-    options |= {"axes": axes, "array": array, "skip_broken": skip_broken or None}
+    options = {
+        "label": label,
+        "drop": drop,
+        "header": header,
+        "resize": resize,
+        "value_range": value_range,
+        "axes": axes,
+        "array": array,
+        "skip_broken": skip_broken or None,
+    }
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()
@@ -97,15 +116,19 @@ def load(
             f"`data` must be a file, a folder or one of {', '.join(NAMED)}. "
             f"Received: data={data}, which does not exist"
         )
-    if path.is_dir():
+    if path.is_dir() and path.suffix.lower() in (".csv", ".tsv", ".feather"):
+        raise ValueError(
+            f"`data` must be a file, to be read as a table. Received: {path}, a folder"
+        )
+    if path.is_dir() and path.suffix.lower() != ".parquet":
         allowed = ("resize", "value_range", "skip_broken")
         _refuse_options(options, "a folder of images", *allowed)
         return load_images(path, resize, value_range, skip_broken)
     if is_table(path):
-        _refuse_options(options, "a table", "label", "drop")
-        columns, x, y = read_table(path, label, drop)
-        raw = with_test_rows(str(path), x, y)
-        scaler = Scaler.fit(columns, raw.x_train)
+        _refuse_options(options, "a table", "label", "drop", "header")
+        table = read_table(path, label, drop, header)
+        raw = with_test_rows(str(path), table.x, table.y, notes=table.notes)
+        scaler = Scaler.fit(table.columns, raw.x_train)
         return raw._replace(
             x_train=scaler.transform(raw.x_train),
             x_test=scaler.transform(raw.x_test),
@@ -122,8 +145,8 @@ def load(
         if path.name.lower().endswith(ends)
     )
     raise ValueError(
-        "`data` must be a .npy, .npz, .csv, .csv.gz or .parquet file or a folder of "
-        f"images.{next(lines, '')} Received: data={data}"
+        "`data` must be a .npy or .npz file, a folder of images or a table (.csv, .tsv, "
+        f".txt, .dat, .data, .parquet, .feather).{next(lines, '')} Received: data={data}"
     )
 
 

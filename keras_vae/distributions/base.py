@@ -103,6 +103,14 @@ class Head(keras.layers.Layer):
         """
         return x
 
+    def encoder_input(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns float32 x as the encoder sees it outside of training, without a draw.
+
+        A head whose `observe` draws at random overrides it: the encoder must see the same
+        kind of values as in training. The result depends on x alone.
+        """
+        return x
+
     def supported(self, x: tf.Tensor) -> tf.Tensor:
         """Returns a bool for each value of float32 x: True if it has a density."""
         return tf.abs(x) < math.inf  # False for NaN; tf.math.is_finite is not in LiteRT
@@ -148,7 +156,9 @@ class Head(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         if not all(d is None or isinstance(d, int) for d in input_shape or ("none",)):
             raise ValueError(
-                f"`features` of {type(self).__name__} must be one tensor. "
+                f"`features` of {type(self).__name__} must be one tensor. Leave out "
+                "layers that make a mean and a variance, and that sample: the head and the "
+                "model have their own. "
                 f"Received: a structure of tensors of shapes {input_shape}"
             )
         self._projections = self._make_projections(input_shape)

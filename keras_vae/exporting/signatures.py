@@ -39,7 +39,7 @@ def encode(model: Any, x: Any, seed: Any, condition: Any = None) -> Tensors:
     """
     x, valid = _checked_x(model, x)
     condition, valid = _embedded(model, condition, valid)
-    q_params = model.infer(x, condition)
+    q_params = model.infer(model.encoder_input(x), condition)
     q = model.posterior.distribution(q_params)
     noise = _noise(seed, x)(model.posterior.noise, q.event_shape, random.POSTERIOR)
     z = model.posterior.sample(q_params, noise)[0]
@@ -50,8 +50,8 @@ def encode_mean(model: Any, x: Any, condition: Any = None) -> Tensors:
     """Computes the mean of q(z|x), without a seed: `"mean"` `[rows, *latent]`."""
     x, valid = _checked_x(model, x)
     condition, valid = _embedded(model, condition, valid)
-    mean = model.posterior.distribution(model.infer(x, condition)).mean()
-    return _where(valid, {"mean": mean})
+    q_params = model.infer(model.encoder_input(x), condition)
+    return _where(valid, {"mean": model.posterior.distribution(q_params).mean()})
 
 
 def decode(model: Any, z: Any, condition: Any = None) -> Tensors:

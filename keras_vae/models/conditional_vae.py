@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, conditions, nets, random
+from keras_vae import checks, conditions, random
 from keras_vae.distributions import Head, Prior
 from keras_vae.models.vae import VAE
+from keras_vae.nets.conditional import with_condition
 from keras_vae.terms import Terms
 from keras_vae.training.arrays import check_labels, plain_array, yields_batches
 from keras_vae.training.batches import batches
@@ -26,8 +27,8 @@ class ConditionalVAE(VAE):
     Encoder and decoder are networks of two inputs, `(x, condition)` and
     `(z, condition)`, such as `nets.Planes(nets.ConvEncoder([32, 64]))` and
     `nets.FiLM(nets.ConvDecoder([64, 32], (28, 28, 1)))`. Several conditions are passed as a
-    dict. A `keras.Sequential`, such as `nets.MLP([400])`, has one input, so it is wrapped
-    in `nets.Concatenated`.
+    dict. A `keras.Sequential` has one input, so it is wrapped: `nets.ConvEncoder` in
+    `nets.Planes`, `nets.MLP` in `nets.Concatenated`.
 
     With `condition_dropout`, one model learns p(x|c) and p(x). Training drops each
     condition of a row at random, and every method accepts missing conditions (Ho and
@@ -86,7 +87,7 @@ class ConditionalVAE(VAE):
         rate = checks.non_negative(condition_dropout, "condition_dropout")
         checks.require(rate < 1, "condition_dropout", "below 1", condition_dropout)
         encoder, decoder = (
-            nets.Concatenated(part) if isinstance(part, keras.Sequential) else part
+            with_condition(part) if isinstance(part, keras.Sequential) else part
             for part in (encoder, decoder)
         )
         super().__init__(
@@ -94,6 +95,18 @@ class ConditionalVAE(VAE):
         )
         self.condition_dropout = rate
         self._conditions = parsed
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        try:
+            super().build(input_shape)
+        except ValueError as error:
+            if error.__cause__ is None:  # not from a call of a network
+                raise
+            raise ValueError(
+                f"Encoder and decoder of {type(self).__name__} have two inputs, (x, "
+                "condition) and (z, condition). keras_vae.nets.Planes, Concatenated and "
+                f"FiLM pass both to a network of one input that is not built yet. {error}"
+            ) from error
 
     # Checks and embedding of the condition.
 

@@ -65,6 +65,10 @@ class LatentVariableModel(ResumableModel):
         """Casts x to floats for the likelihood, `[batch, *event]`; divides uint8 by 255."""
         return self.likelihood.as_float(x)
 
+    def encoder_input(self, x: Any) -> tf.Tensor:
+        """Converts data to the input of `infer`, as in training: see `Head`."""
+        return self.likelihood.encoder_input(self.as_float(x))
+
     def _checked_tensor(self, x):
         """Checks x unless it is symbolic. A tensor stays one, so that gradients flow."""
         if tf.is_symbolic_tensor(x):
@@ -77,7 +81,7 @@ class LatentVariableModel(ResumableModel):
     def call(self, x: Any, condition: Any = None, training: bool = False) -> tf.Tensor:
         """Reconstructs x `[batch, *event]`: the mean of p(x | E[z|x])."""
         condition = self.embed(condition)
-        q_params = self.infer(self.as_float(x), condition, training)
+        q_params = self.infer(self.encoder_input(x), condition, training)
         z = self.posterior.distribution(q_params).mean()
         return self.likelihood.distribution(self.generate(z, condition, training)).mean()
 
@@ -85,7 +89,8 @@ class LatentVariableModel(ResumableModel):
         """Computes the approximate posterior of data.
 
         Args:
-            x: `[rows, *event]`, see `fit`. Values between 0 and 1 are not binarised.
+            x: `[rows, *event]`, see `fit`. If training binarises grey values, they are
+                binarised here, too, at fixed thresholds.
             batch_size: int, number of rows per call of the encoder. Default: all.
             condition: the condition of a conditional model; None for other models.
 
@@ -99,11 +104,11 @@ class LatentVariableModel(ResumableModel):
         x = self._checked_tensor(x)
         condition = self.embed(self.check_condition(condition, x.shape[0]))
         if batch_size is None:
-            return self.posterior.distribution(self.infer(self.as_float(x), condition))
+            return self.posterior.distribution(self.infer(self.encoder_input(x), condition))
         size = checks.positive_int(batch_size, "batch_size")
         parts = [slice(i, i + size) for i in range(0, len(x), size)]
         params = [
-            self.infer(self.as_float(x[part]), select_rows(condition, part))
+            self.infer(self.encoder_input(x[part]), select_rows(condition, part))
             for part in parts
         ]
         return self.posterior.distribution(tf.nest.map_structure(_concat, *params))

@@ -122,7 +122,7 @@ class SemiSupervisedVAE(ConditionalVAE):
         Raises:
             ValueError: for data that the likelihood does not accept.
         """
-        return tf.nn.softmax(self._logits(self.as_float(self._checked_tensor(x))))
+        return tf.nn.softmax(self._logits(self.encoder_input(self._checked_tensor(x))))
 
     def terms(
         self, x: Any, draw: random.Draw, condition: Any = None, num_samples: int = 1,

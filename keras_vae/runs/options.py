@@ -12,12 +12,17 @@ import typer
 from keras_vae.runs import parsers
 
 MAX_INT = 2**31 - 1
-FILTERS = [32, 64]  # default of `filters`
+# Defaults of the training, mostly in steps, so that small data sets are trained long
+# enough. They were chosen on validation data: see docs/defaults.md.
+STEPS, PATIENCE, WARM_UP, EPOCHS = 10_000, 2000, 2000, 10
+PATIENCE_EPOCHS = 100  # small data sets overfit within few steps
 # Values of the options that older versions did not have: what those versions did.
 ABSENT: dict[str, Any] = {
     "condition": None,
     "axes": None,
     "array": None,
+    "header": "yes",
+    "patience": 0,
     "skip_broken": False,
 }
 
@@ -67,7 +72,8 @@ class Options:
         typer.Argument(
             metavar="DATA",
             help="Data set: digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, "
-            "or a path: .npy, .npz, a folder of images, .csv, .csv.gz, .parquet.",
+            "or a path: .npy, .npz, a folder of images, a table (.csv, .tsv, .txt, "
+            ".parquet and others, also .csv.gz).",
         ),
     ]
     label: Annotated[
@@ -88,6 +94,14 @@ class Options:
             metavar="COLUMN",
         ),
     ] = dataclasses.field(default_factory=list)
+    header: Annotated[
+        Literal["yes", "no"] | None,
+        option(
+            "Data",
+            "Whether the first line of a table in text has the column names. Default: "
+            "noticed from the lines below it.",
+        ),
+    ] = None
     resize: Annotated[
         list[int] | None,
         option(
@@ -148,7 +162,11 @@ class Options:
     ] = None
     network: Annotated[
         Network | None,
-        option("Model", "Kind of encoder and decoder. Default: conv for images, else mlp."),
+        option(
+            "Model",
+            "Kind of encoder and decoder. Default: conv for signals, images and volumes, "
+            "mlp for vectors.",
+        ),
     ] = None
     hidden: Annotated[
         list[int],
@@ -157,14 +175,15 @@ class Options:
         ),
     ] = dataclasses.field(default_factory=lambda: [256])
     filters: Annotated[
-        list[int],
+        list[int] | None,
         option(
             "Model",
-            "Channels of the convolutional layers.",
+            "Channels of the convolutional layers, each of which halves the size. Default: "
+            "32, 64, ... until the size is about 4 to 7; 32,64 for 28 x 28.",
             parser=parsers.widths,
             metavar="INTS",
         ),
-    ] = dataclasses.field(default_factory=lambda: FILTERS.copy())
+    ] = None
     activation: Annotated[
         str, option("Model", "Activation of the hidden layers.", metavar="NAME")
     ] = "relu"
@@ -173,7 +192,7 @@ class Options:
         Likelihood | None,
         option(
             "Model",
-            "Distribution p(x|z). Default: bernoulli for grey images in [0, 1], else "
+            "Distribution p(x|z). Default: bernoulli if nearly all values are 0 or 1, else "
             "normal.",
         ),
     ] = None
@@ -202,15 +221,19 @@ class Options:
     ] = 1
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
     beta_schedule: Annotated[
-        BetaSchedule,
-        option("Objective", "Schedule of beta: constant, or growth from 0 to its value."),
-    ] = "constant"
+        BetaSchedule | None,
+        option(
+            "Objective",
+            "Schedule of beta: constant, or growth from 0 to its value (KL warm-up). "
+            "Default: linear for elbo.",
+        ),
+    ] = None
     beta_steps: Annotated[
         int | None,
         count(
             "Objective",
-            "Steps until beta reaches its value, or steps of a cycle. Default: a tenth of "
-            "all steps.",
+            "Steps until beta reaches its value, or steps of a cycle. Default: "
+            f"{EPOCHS} epochs, at most {WARM_UP:,} steps and a fifth of all steps.",
         ),
     ] = None
     free_bits: Annotated[
@@ -220,7 +243,18 @@ class Options:
         int | None,
         count(
             "Training",
-            "Number of epochs. Default: about 5,000 steps, between 10 and 200 epochs.",
+            f"Maximum number of epochs. Default: {STEPS:,} steps, at least {EPOCHS} "
+            "epochs.",
+        ),
+    ] = None
+    patience: Annotated[
+        int | None,
+        count(
+            "Training",
+            "Epochs without a lower validation loss until training stops. The weights of "
+            "the best epoch are kept. 0 trains all epochs and keeps the last weights. "
+            f"Default: {PATIENCE:,} steps, from {EPOCHS} to {PATIENCE_EPOCHS} epochs.",
+            low=0,
         ),
     ] = None
     batch: Annotated[

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import keras_vae as kv
@@ -131,7 +132,7 @@ def test_each_page_of_a_tiff_file_is_an_image(tmp_path):
     save(tmp_path / "b.tif", pages[-1])
     data, x = load_images(tmp_path)
     assert np.array_equal(x[..., 0], [GREY // 9 * i for i in range(1, 10)])
-    assert "1 of 2 images have pages: each page is a row." in data.notes
+    assert "1 of 2 images have several pages: each page is a row." in data.notes
     # A preview of another size is not an image of its own.
     save(
         tmp_path / "a.tif", pages[0], save_all=True, append_images=[pages[0].resize((4, 4))]
@@ -187,6 +188,20 @@ def test_files_with_more_bits_are_streamed_as_they_are_loaded(tmp_path, monkeypa
     x = kv.ImageFiles(paths, (5, 7, 1), value_range=(0, 4095))[:]
     np.testing.assert_array_equal(x[0, ..., 0], np.float32(stack[0]) / 4095)
     assert_refused(lambda: kv.ImageFiles(paths, (5, 7, 1))[:], "`paths`", "8 bits")
+    for wrong in (255, (1, 1), (0, 1, 2)):
+        options = {"value_range": wrong}
+        assert_refused(
+            lambda o=options: kv.ImageFiles(paths, (5, 7, 1), **o), "`value_range`"
+        )
+
+
+def test_colour_of_16_bits_is_read_as_8_bits_with_a_note(tmp_path):
+    pixels = COLOUR.astype("uint16") * 257
+    for i in range(10):
+        (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+    data, x = load_images(tmp_path)
+    assert (x == COLOUR).all()
+    assert "10 of 10 images have 16 bits per colour: the upper 8 are read." in data.notes
 
 
 def test_only_images_of_one_depth_are_loaded(tmp_path):
@@ -208,7 +223,7 @@ def test_deep_folders_hidden_files_and_any_case_of_endings(tmp_path):
     names = [f"{c}/{room}/{i}.{end}" for c in "ab" for room in "xy" for i, end in
              enumerate(["png", "PNG", "Tiff"])]  # fmt: skip
     save_all(root, *names, "__MACOSX/a/0.png", "a/.ipynb_checkpoints/0.png", "@eaDir/1.png")
-    for name in (".DS_Store", "b/._0.png", "notes.txt", "a/x/photo.heic"):
+    for name in (".DS_Store", "Thumbs.db", "b/._0.png", "notes.txt", "a/x/photo.heic"):
         (root / name).write_text("no image")
     data = datasets.load(root)
     assert len(data.x_train) + len(data.x_test) == len(names)

@@ -430,3 +430,33 @@ def test_an_unknown_label_skips_the_batch_in_training_and_gives_nan_in_signature
     is_nan = np.isnan(drawn["x"]).all(axis=1)
     np.testing.assert_array_equal(is_nan, labels == 7)
     assert not np.isnan(drawn["x"][labels != 7]).any()
+
+
+@pytest.mark.parametrize(
+    ("network", "event", "wrapper"),
+    [
+        (lambda: kv.nets.ConvEncoder([4]), (4, 4, 1), "Planes"),
+        (
+            lambda: keras.Sequential(
+                [keras.layers.Rescaling(2.0), kv.nets.ConvEncoder([4]), kv.nets.MLP([4])]
+            ),
+            (4, 4, 1),
+            "Planes",
+        ),
+        (lambda: keras.Sequential([keras.layers.LSTM(4)]), (4, 1), "Planes"),
+        (lambda: kv.nets.MLP([4]), (4, 4, 1), "Concatenated"),
+    ],
+    ids=["images", "images to a vector", "series", "any shape"],
+)
+def test_a_sequential_is_wrapped_by_the_axes_that_it_needs(network, event, wrapper):
+    model = kv.ConditionalVAE(
+        network(), kv.nets.MLP([4]), normal(event), LATENT, condition=CLASSES
+    )
+    assert type(model.encoder) is getattr(kv.nets, wrapper)
+    assert model.encode(np.ones((2, *event)), condition=1).mean().shape == (2, LATENT)
+
+
+def test_a_network_without_an_input_for_the_condition_is_refused():
+    for encoder in (keras.layers.Dense(4), keras.Sequential([keras.Input((DIM,))])):
+        with pytest.raises(ValueError, match=r"Planes.*`encoder`"):
+            kv.ConditionalVAE(encoder, kv.nets.MLP([4]), normal((DIM,)), 2, condition=3)
