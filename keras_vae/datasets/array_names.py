@@ -52,8 +52,8 @@ def choose(
     """Chooses the arrays of an .npz file with data and with labels.
 
     The data have the name `x` or another usual one, such as `X_train` and `X_test`,
-    `train_images`, `imgs` or `arr_0`, or are the only numbers with two or more axes. Labels
-    have the name `y`, `labels`, `train_labels` or another usual one.
+    `train_images` or `imgs`, or are the only numbers with two or more axes. Labels have the
+    name `y`, `labels`, `train_labels` or another usual one.
 
     Args:
         path: path of the file, for errors.
@@ -64,8 +64,8 @@ def choose(
     Raises:
         ValueError: if an array is missing, or several may be the data or the labels.
     """
-    shapes = ", ".join(f"{name} {header.shape}" for name, header in headers.items())
-    received = f"{path} with {shapes or 'no array'}"
+    shapes = [f"{name} {header.shape}" for name, header in headers.items()]
+    received = f"{path} with {_listed(shapes) if shapes else 'no array'}"
     groups: dict[str, dict[str | None, str]] = {}
     for name in headers:
         stem, part = split_name(name)
@@ -89,19 +89,18 @@ def choose(
         return parts
 
     y_stems = [s for s in groups if _words(s) & Y_WORDS and _words(s) <= X_WORDS | Y_WORDS]
-    y = pick("label", label, y_stems)
-    x_stems = [s for s in groups if _words(s) <= X_WORDS or s == "arr_0"]
-    if not x_stems and array is None:
-        x_stems = [
-            stem
-            for stem, names in groups.items()
-            if any(
-                len(headers[name].shape) > 1 and headers[name].dtype.kind in "buif"
-                for name in names.values()
-            )
-            and stem not in y_stems
-        ]
+    x_stems = [stem for stem in groups if _words(stem) <= X_WORDS]
+    if not x_stems:
+        matrices = {n for n, h in headers.items() if len(h.shape) > 1}
+        matrices -= {n for n in headers if headers[n].dtype.kind not in "buif"}
+        x_stems = [s for s in groups if matrices & {*groups[s].values()}]
+        x_stems = [stem for stem in x_stems if stem not in y_stems]
     x = pick("array", array, x_stems)
+    # Other arrays, such as the names of the classes, may also be called labels.
+    rows = {headers[name].shape[:1] for name in x.values()}
+    in_rows = {name for name, header in headers.items() if header.shape[:1] in rows}
+    y_stems = [s for s in y_stems if s == "y" or in_rows & {*groups[s].values()}]
+    y = pick("label", label, y_stems)
     if not x or (len(x) > 1 and "train" not in x):
         raise ValueError(
             "`data` must be an .npz file with x, or with x_train and x_test, and "
@@ -130,6 +129,9 @@ def _notes(headers, x, y):
     return (f"{note} (--array and --label name others).",)
 
 
-def _listed(names):
+def _listed(names, limit=20):
+    names = [*names]
+    if len(names) > limit:
+        names[limit - 1 :] = [f"{len(names) - limit + 1:,} more"]
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

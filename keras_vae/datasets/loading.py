@@ -70,8 +70,8 @@ def load(
         header: bool, whether the first line of a table in text has the column names; None
             notices it.
         axes: the axes of a row of an array: `"hw"`, `"hwc"` or `"chw"` for images, `"t"`,
-             `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes
-             (height, width, depth, time, channels). None chooses them by the shape.
+            `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes (depth,
+            height, width, time, channels). None chooses them by the shape.
         array: str, the array of a `.npz` file that holds the data.
         skip_broken: bool, whether to leave out images of a folder that cannot be read.
 

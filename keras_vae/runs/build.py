@@ -87,10 +87,11 @@ def _resolve_condition(options, data):
         return
     options.condition = "label"
     if data.class_problem:
+        notes = data.notes if data.y_train is None else ()  # may say why
         raise ValueError(
-            "`condition` label needs 2 to 100 classes: folders of images, y_train and "
-            "y_test of an .npz, or `label`, a column of a table. Received: "
-            f"{data.class_problem} in {data.name}"
+            "`condition` label needs 2 to 100 classes: folders of images, y or `label` of "
+            "an .npz, or `label`, a column of a table. Received: "
+            f"{' '.join([f'{data.class_problem} in {data.name}.', *notes])}"
         )
     for part in ("val", "test"):
         if getattr(data, f"x_{part}") is not None:

@@ -184,6 +184,7 @@ TEST = IMAGES[:5]
     exact_name=({"x": IMAGES, "features": X, "y": Y, "target": Y}, None, 20),
     split=({"X_train": IMAGES, "X_test": TEST, "y_train": Y, "y_test": Y[:5]}, 5, 20),
     upper=({"TRAIN_X": IMAGES, "TEST_X": TEST}, 5, 0),
+    class_names=({"x": IMAGES, "target": Y, "label": np.array(["a", "b", "c"])}, None, 20),
     no_prefix=({"train": IMAGES, "test": TEST}, 5, 0),
     medmnist=(
         {"train_images": IMAGES, "train_labels": Y[:, None], "val_images": TEST,
@@ -223,6 +224,7 @@ def test_options_name_the_arrays_and_notes_list_those_that_are_not_used():
 @rows(
     several=({"images": IMAGES, "features": X}, {}, "`array`", "images", "(20, 5)"),
     unknown=({"u": X, "v": X}, {}, "`array`", "u (20, 5)"),
+    one_array_a_row=({f"arr_{i}": X for i in range(99)}, {}, "`array`", "80 more"),
     wrong_array=({"x": X}, {"array": "z"}, "`array`", "array=z"),
     wrong_label=({"x": X}, {"label": "z"}, "`label`", "label=z"),
     several_labels=({"x": X, "label": Y, "target": Y}, {}, "`label`", "target"),
