@@ -67,6 +67,7 @@ def test_data_must_be_a_known_name_or_file(row):
     array=({"a.npy": ROWS}, "a.npy", {"resize": (8, 8)}, "`resize`"),
     array_label=({"a.npy": ROWS}, "a.npy", {"label": "a"}, "`label`"),
     array_drop=({"a.npy": ROWS}, "a.npy", {"drop": ["a"]}, "`drop`"),
+    array_header=({"a.npy": ROWS}, "a.npy", {"header": False}, "`header`"),
     images=({"i/1.png": GREY}, "i", {"value_range": (0, 255)}, "`value_range`"),
     table=({"t.csv": TABLE}, "t.csv", {"resize": (8, 8)}, "`resize`"),
 )
