@@ -1,5 +1,6 @@
 """The columns of a table: their names, and the faults of those that are not numbers."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
@@ -29,29 +30,37 @@ def name_columns(table: Any, keep: Collection, notes: list[str]) -> dict[str, in
         The number of the column by its name.
     """
     numbers: dict[str, int] = {}
+    indices, renamed = [], []
     for i, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         nameless = name not in keep and re.fullmatch(r"|Unnamed: [0-9.]+", name)
         if nameless and column.null_count == table.num_rows > 0:
-            if i < table.num_columns - 1:  # not after a separator at the end of each line
-                notes.append(f"Column {i + 1} has no name and no values: it is left out.")
-        elif (nameless and not numbers and _is_index(column)) or (
+            continue  # after a separator at the end of each line
+        if (nameless and not numbers and _is_index(column)) or (
             name not in keep and re.fullmatch(r"__index_level_[0-9]+__", name)
         ):
-            shown = f", {name!r}," if name else " has no name: it"
-            notes.append(
-                f"Column {i + 1}{shown} is left out as an index (rename it to keep it)."
-            )
-        else:
-            if not name and name not in keep:
-                notes.append(f"Column {i + 1} has no name: it is named x{i}.")
-                name = f"x{i}"
-            if name in numbers:
-                unique = (f"{name}.{n}" for n in range(1, table.num_columns + 1))
-                taken = {*numbers, *table.column_names}
-                first, name = name, next(u for u in unique if u not in taken)
-                notes.append(f"Several columns are named {first!r}: one is {name!r} here.")
-            numbers[name] = i
+            indices.append(name)
+            continue
+        unique = name if name or name in keep else f"x{i}"
+        copy = itertools.count(1)
+        while unique in numbers or (unique != name and unique in table.column_names):
+            unique = f"{name or f'x{i}'}.{next(copy)}"
+        if unique != name:
+            renamed.append(unique)
+        if not numbers and name not in keep and _counts_rows(column):
+            word = shlex.quote(unique)
+            notes.append(f"{unique!r} counts the rows (--drop {word} leaves it out).")
+        numbers[unique] = i
+    if indices:
+        shown = ", ".join(repr(n) if n else "a column without a name" for n in indices)
+        notes.append(f"Left out as an index (rename it to keep it): {shown}.")
+    if renamed:
+        notes.append(f"Columns without a name of their own are named {listed(renamed)}.")
     return numbers
+
+
+def listed(names: Sequence[str]) -> str:
+    """Lists the first names, in quotes."""
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def _is_index(column):
@@ -61,6 +70,16 @@ def _is_index(column):
     if types.is_integer(column.type):
         return not column.null_count and len(column.unique()) == len(column)
     return not is_numeric(column.type)
+
+
+def _counts_rows(column):
+    """Returns True for 0, 1, 2, ... and for 1, 2, 3, ..."""
+    import pyarrow.types as types
+
+    if not types.is_integer(column.type) or column.null_count:
+        return False
+    places = column.to_numpy() - np.arange(len(column))
+    return len(places) > 2 and places[0] in (0, 1) and (places == places[0]).all()
 
 
 class Fault(NamedTuple):

@@ -4,6 +4,7 @@ It is noticed from the first lines of the file.
 """
 
 import bz2
+import codecs
 import collections
 import csv
 import gzip
@@ -13,7 +14,6 @@ import lzma
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -43,10 +43,7 @@ def read_bytes(path: pathlib.Path) -> bytes:
             if content.startswith(magic):
                 return function(content)
         return _unzip(content) if content.startswith(b"PK\x03\x04") else content
-    except (
-        *(OSError, EOFError, ValueError, NotImplementedError, RuntimeError),
-        *(lzma.LZMAError, zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except Exception as error:  # damaged files raise many kinds of errors
         raise ValueError(
             f"`data` must be a readable table. Received: {path}: {error}"
         ) from error
@@ -68,22 +65,29 @@ def to_utf8(content: bytes) -> tuple[bytes, str]:
     Raises:
         UnicodeError: for binary content.
     """
-    if re.search(rb"[\x01-\x08\x0e-\x19]", content[:10_000]):
+    head = content[:1000]
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
+    elif max(even, odd) > len(head) / 8:  # the first bytes of digits and separators
+        encoding = "UTF-16-LE" if odd > even else "UTF-16-BE"
+    else:
+        encoding = "UTF-8" if _is_utf8(content) else "Windows-1252"
+    text = content.removeprefix(codecs.BOM_UTF8)
+    if encoding == "Windows-1252":
+        text = content.decode("cp1252", errors="replace").encode()
+    elif encoding != "UTF-8":
+        text = content.decode(encoding).encode()
+    if re.search(rb"[\x00-\x08\x0e-\x19]", text[:10_000]):
         raise UnicodeError("control characters")
-    # The zeros of UTF-16 without a byte order mark; no other text has them.
-    even, odd = (content[first:1000:2].count(0) for first in (0, 1))
-    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    if marked or even or odd:
-        encoding = "utf-16" if marked else "utf-16-le" if odd > even else "utf-16-be"
-        text = content.decode(encoding)
-        if "\0" in text:
-            raise UnicodeError("zero bytes")
-        return text.encode(), "UTF-16"
+    return text, encoding
+
+
+def _is_utf8(content):
     try:
-        content.isascii() or content.decode()
-        return content.removeprefix(b"\xef\xbb\xbf"), "UTF-8"
+        return content.isascii() or bool(content.decode())
     except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace").encode(), "Windows-1252"
+        return False
 
 
 def lines(text: bytes) -> Iterator[str]:
@@ -189,8 +193,8 @@ def number_pattern(decimal: str, thousands: str = "") -> str:
 def is_header(rows: Rows, decimal: str) -> bool:
     """Returns True if the first row has names, not values.
 
-    A word above a column of numbers is a name. Numbers are names if they count, such as
-    years, or the 0, 1, 2, ... that pandas writes for columns without names.
+    A word above a column of numbers is a name. Numbers are names if they count and the
+    second row does not: years, or the 0, 1, 2, ... that pandas writes without names.
     """
     first, *others = rows
     numbers = [cell for cell in first if _is_number(cell, decimal)]
@@ -221,13 +225,12 @@ def _is_number(cell, decimal):
 
 
 def _counts(cells, decimal, columns):
-    """Returns True for numbers in equal steps, years, and 8 or more in sorted order."""
+    """Returns True for 0, 1, 2, ..., for years, and for long regular sequences."""
     values = np.array([float(cell.replace(decimal, ".")) for cell in cells])
     steps = np.diff(values)
-    if len(values) < 3:
-        years = (values >= 1900) & (values <= 2100) & (values == np.round(values))
-        return values.tolist() == [0, 1] or (
-            columns > 1 and bool(years.all() and steps.all())
-        )
-    ordered = (steps > 0).all() or (steps < 0).all()
-    return bool(ordered and (len(values) >= 8 or np.allclose(steps, steps[0])))
+    if len(values) >= 5:  # such as wavelengths
+        ordered = (steps > 0).all() or (steps < 0).all()
+        return bool(ordered and (len(values) >= 8 or np.allclose(steps, steps[0])))
+    years = (values >= 1900) & (values <= 2100) & (values % 1 == 0)
+    from_0 = len(values) > 1 and values[0] == 0 and (steps == 1).all()
+    return bool(from_0 or (columns > 1 and years.all() and (steps > 0).all()))

@@ -1,5 +1,6 @@
 """Tables in text files, such as CSV, in any usual layout."""
 
+import collections
 import csv
 import itertools
 import pathlib
@@ -11,6 +12,7 @@ import numpy as np
 
 from keras_vae import checks
 from keras_vae.datasets import text_layout as layout
+from keras_vae.datasets.table_columns import listed
 
 
 class TextTable:
@@ -88,7 +90,7 @@ class TextTable:
             )
         except pyarrow.ArrowException as error:
             self._refuse_lengths(str(error))
-        return self._without_empty_rows(self._convert(table)).rename_columns(self.names)
+        return self._without_empty_rows(self._convert(table))
 
     def locate(self, rows: Collection[int]) -> dict[int, tuple[str, list[str]]]:
         """Finds rows of `read` in the file.
@@ -181,19 +183,19 @@ class TextTable:
         return names
 
     def _convert(self, table):
-        """Converts columns of text whose cells are all numbers."""
-        marks: dict[str, list[str]] = {}
-        for i, column in enumerate(table.columns):
+        """Names the columns, and converts text whose cells are all numbers."""
+        import pyarrow
+
+        columns, marks = table.columns, collections.defaultdict(list)
+        for i, column in enumerate(columns):
             if str(column.type) == "string":
-                column, mark = _to_numbers(column, self.decimal)
-                table = table.set_column(i, str(i), column)
-                if mark:
-                    marks.setdefault(mark, []).append(self.names[i])
+                columns[i], mark = _to_numbers(column, self.decimal)
+                marks[mark].append(self.names[i])
+        marks.pop("", None)
         for mark, names in marks.items():
-            listed = ", ".join(map(repr, names[:5])) + (", ..." if names[5:] else "")
             shown = "a space" if mark.isspace() else repr(mark)
-            self.notes.append(f"Thousands are separated by {shown} in {listed}.")
-        return table
+            self.notes.append(f"Thousands are separated by {shown} in {listed(names)}.")
+        return pyarrow.Table.from_arrays(columns, names=self.names)
 
     def _without_empty_rows(self, table):
         """Leaves out rows without any value, such as ";;;" from a spreadsheet."""
@@ -258,11 +260,12 @@ def _to_numbers(column, decimal):
     column = pc.utf8_trim_whitespace(column)
     is_missing = pc.is_in(column, pyarrow.array(layout.MISSING))
     column = pc.if_else(is_missing, pyarrow.scalar(None, pyarrow.string()), column)
-    for thousands in ("", *{".", ",", " ", "\u00a0", "\u202f", "'"} - {decimal}):
+    for thousands in ("", *".,' \u00a0\u202f".replace(decimal, "")):
         pattern = f"^{layout.number_pattern(decimal, thousands)}$"
         if pc.all(pc.match_substring_regex(column, pattern)).as_py():
-            for mark, replacement in ((thousands, ""), (decimal, "."), ("+", "")):
-                if mark:
-                    column = pc.replace_substring(column, mark, replacement)
+            if thousands:
+                column = pc.replace_substring(column, thousands, "")
+            for mark, replacement in ((decimal, "."), ("+", "")):
+                column = pc.replace_substring(column, mark, replacement)
             return column.cast(pyarrow.float64()), thousands
     return column, ""

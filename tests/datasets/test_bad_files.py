@@ -67,6 +67,7 @@ def test_data_must_be_a_known_name_or_file(row):
     array=({"a.npy": ROWS}, "a.npy", {"resize": (8, 8)}, "`resize`"),
     array_label=({"a.npy": ROWS}, "a.npy", {"label": "a"}, "`label`"),
     array_drop=({"a.npy": ROWS}, "a.npy", {"drop": ["a"]}, "`drop`"),
+    array_header=({"a.npy": ROWS}, "a.npy", {"header": False}, "`header`"),
     array_skip=({"a.npy": ROWS}, "a.npy", {"skip_broken": True}, "`skip_broken`"),
     images=({"i/1.png": GREY}, "i", {"label": "a"}, "`label`"),
     table=({"t.csv": TABLE}, "t.csv", {"resize": (8, 8)}, "`resize`"),
