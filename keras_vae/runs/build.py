@@ -217,7 +217,7 @@ def kind_of_values(data: Dataset) -> str:
         return "the values are not all in [0, 1]"
     if is_nearly_binary(data.x_seen):
         return "nearly all values are 0 or 1"
-    return "the values are grey; bernoulli is for 0 and 1"
+    return "many values are between 0 and 1, which bernoulli would binarise"
 
 
 def likelihood(options: Options, data: Dataset) -> Head:

@@ -202,6 +202,8 @@ def test_the_default_network_and_likelihood_depend_on_the_data(x, network, likel
     data = Dataset("x", x[:30], x[30:])
     options = build.resolve(Options("x", latent=2, hidden=[8]), data)
     assert (options.network, options.likelihood) == (network, likelihood)
+    reason = build.kind_of_values(data)
+    assert ("nearly all values are 0 or 1" in reason) == (likelihood == "bernoulli")
     if network == "conv":
         options.filters = [4]
     options.epochs = 1
