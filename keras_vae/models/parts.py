@@ -140,7 +140,10 @@ def _check_decoder(model, condition):
     # A user's projection may use an image as it is, but not as logits.
     if head.projection is not None and "logits" not in head.projected:
         return
-    shape = tuple(head.get_build_config()["input_shape"][1:])
+    config = head.get_build_config() or {}
+    shape = tuple(config.get("input_shape", ()))[1:]
+    if not all(isinstance(n, int) for n in shape):  # a user's head of several tensors
+        return
     has_channels = len(shape) == len(event) > 1 and shape[-1] == event[-1]
     if not has_channels and math.prod(shape) != math.prod(event):
         return
@@ -172,8 +175,7 @@ def _graph(network: keras.layers.Layer, shape: tuple, condition: Any) -> Any:
 def _last_activation(graph: Any) -> str | None:
     """Returns the type of the last operation of a graph if it is an activation."""
     op = graph.outputs[0].op
-    while op.inputs:
-        values = [x for x in op.inputs if x.op.type != "Const"]
+    while values := [x for x in op.inputs if x.op.type != "Const"]:
         is_rescaled = op.type in _RESCALES and len(values) == 1 < len(op.inputs)
         if op.type not in _MOVES and not is_rescaled:
             break

@@ -116,13 +116,19 @@ def _resolve_network(options, data):
 
 
 def default_filters(event_shape: tuple[int, ...]) -> list[int]:
-    """Returns the channels of convolutions that halve an event to about 4 to 7 a side."""
+    """Returns the channels of convolutions that halve an event to about 4 to 7 a side.
+
+    They double up to 256. The first has fewer than 32 for events of more than 128 x 128
+    positions, where it takes most of the memory.
+    """
     size = event_shape[:-1]
     target = 7 ** min(len(size), 2)
-    layers = 1
+    layers, first = 1, 32
     while math.prod(-(-n // 2**layers) for n in size) > target:
         layers += 1
-    return [min(32 * 2**i, 256) for i in range(layers)]
+    while first > 8 and math.prod(size) * first**2 > (128 * 32) ** 2:
+        first //= 2
+    return [min(first * 2**i, 256) for i in range(layers)]
 
 
 def _resolve_likelihood(options, data):
@@ -208,7 +214,7 @@ def kind_of_values(data: Dataset) -> str:
         return "the values are not all in [0, 1]"
     if is_nearly_binary(data.x_seen):
         return "nearly all values are 0 or 1"
-    return "the values are grey; bernoulli is for 0 and 1"
+    return "many values are between 0 and 1, which bernoulli would binarise"
 
 
 def likelihood(options: Options, data: Dataset) -> Head:

@@ -87,7 +87,7 @@ def compiled_model(shape):
     vae = kv.VAE(
         kv.nets.MLP([8]),
         kv.nets.MLP([8]),
-        kv.distributions.IndependentBernoulli(shape),
+        kv.distributions.IndependentBernoulli(shape, grey="binarize"),
         latent_dim=2,
         seed=5,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import typer
 import yaml
@@ -152,3 +153,66 @@ def test_resolving_options_twice_changes_nothing():
         resolved.epochs,
         resolved.beta_steps,
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters"),
+    [
+        ((28, 28, 1), [32, 64]),
+        ((28, 20, 1), [32, 64]),
+        ((2, 3, 1), [32]),
+        ((64, 64, 3), [32, 64, 128, 256]),
+        ((256, 256, 3), [16, 32, 64, 128, 256, 256]),
+        ((500, 2, 1), [32, 64, 128, 256]),
+        ((24, 3), [32, 64]),
+        ((187, 1), [32, 64, 128, 256, 256]),
+        ((28, 28, 28, 1), [16, 32, 64, 128]),
+    ],
+    ids=str,
+)
+def test_the_default_network_grows_with_the_size(shape, filters):
+    from keras_vae.runs import build
+
+    assert build.default_filters(shape) == filters
+
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("x", "network", "likelihood"),
+    [
+        (RNG.integers(0, 256, (40, 8, 8, 1), np.uint8), "conv", "normal"),
+        (255 * RNG.integers(0, 2, (40, 8, 8, 1), np.uint8), "conv", "bernoulli"),
+        (RNG.integers(0, 2, (40, 12, 2)).astype(bool), "conv", "bernoulli"),
+        (RNG.uniform(size=(40, 12, 3)), "conv", "normal"),
+        (RNG.normal(size=(40, 4, 4, 4, 1)), "conv", "normal"),
+        (RNG.integers(0, 2, (40, 5)).astype(np.float32), "mlp", "bernoulli"),
+        (RNG.normal(size=(40, 5)), "mlp", "normal"),
+    ],
+    ids=[
+        "grey",
+        "black and white",
+        "binary series",
+        "series",
+        "volumes",
+        "bits",
+        "vectors",
+    ],
+)
+def test_the_default_network_and_likelihood_depend_on_the_data(x, network, likelihood):
+    from keras_vae.datasets import Dataset
+    from keras_vae.runs import build
+
+    data = Dataset("x", x[:30], x[30:])
+    options = build.resolve(Options("x", latent=2, hidden=[8]), data)
+    assert (options.network, options.likelihood) == (network, likelihood)
+    reason = build.kind_of_values(data)
+    assert ("nearly all values are 0 or 1" in reason) == (likelihood == "bernoulli")
+    if network == "conv":
+        options.filters = [4]
+    options.epochs = 1
+    model = build.build_model(options, data)
+    assert model.reconstruct(x[:2]).shape == (2, *x.shape[1:])
+    # The initial mean is that of each channel, or of each element of a vector.
+    assert len(model.likelihood.bias_initializer.value) == x.shape[-1]

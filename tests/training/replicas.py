@@ -84,7 +84,7 @@ def model(kv, name="sgd"):
     return kind(
         kv.nets.MLP([8], "tanh"),
         kv.nets.MLP([8], "tanh"),
-        kv.distributions.IndependentBernoulli((6,)),
+        kv.distributions.IndependentBernoulli((6,), grey="binarize"),
         latent_dim=2,
         seed=5,
         **condition,

@@ -14,7 +14,7 @@ X = np.random.default_rng(0).random((50, 6)).astype("float32")
 
 def model(encoder=None, decoder=None, **options):
     keras.utils.set_random_seed(3)
-    likelihood = kv.distributions.IndependentBernoulli((6,))
+    likelihood = kv.distributions.IndependentBernoulli((6,), grey="binarize")
     encoder, decoder = encoder or kv.nets.MLP([8]), decoder or kv.nets.MLP([8])
     vae = kv.VAE(encoder, decoder, likelihood, 2, seed=5)
     vae.compile(keras.optimizers.Adam(0.01), **options)
