@@ -1,12 +1,14 @@
 """Checks of the data of a model, and their conversion to batches for Keras."""
 
+import contextlib
+import weakref
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.training import chunks, replicas
+from keras_vae.training import chunks, own_batches, replicas
 from keras_vae.training.arrays import check_labels, check_weight, yields_batches
 from keras_vae.training.batches import batches
 from keras_vae.training.step import StepModel
@@ -21,6 +23,8 @@ class DataModel(StepModel):
     """
 
     _requested: dict[str, Any]  # the options of `compile` that may be "auto"
+    # The names, in the arguments of `fit`, of the observed data and of the condition.
+    data_names: tuple[str, str] = ("x", "y")
 
     # Methods that a subclass implements.
 
@@ -31,6 +35,9 @@ class DataModel(StepModel):
     def check_batch(self, x: Any, name: str = "x") -> None:
         """Raises a ValueError unless x, a tensor or its spec, is a batch for the model."""
         raise NotImplementedError
+
+    def warn_about_scale(self, x: Any, name: str) -> None:
+        """Warns about checked data of `fit` whose scale makes training fail."""
 
     def unpack(self, data: Any) -> tuple[Any, Any, Any]:
         """Splits a batch of `fit` into (observed, condition, weight)."""
@@ -55,14 +62,14 @@ class DataModel(StepModel):
             )
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if yields_batches(x):
-            self._check_own_batches(x, "validation_data")
-            return data, steps
+            checked = self._check_own_batches(x, "validation_data", "validation_data: ")
+            return (checked if x is data else data), steps
         return self._batches(
             x, y, weight, batch_size, steps, prefix="validation_data: ", callbacks=callbacks
         )
 
-    def _check_own_batches(self, x, name, layers=()):
-        """Checks data that yield batches: of these, only `tf.data.Dataset` has a spec."""
+    def _check_own_batches(self, x, name, prefix="", layers=(), fit=False):
+        """Checks the first batch of data that yield batches; returns the data, unread."""
         if layers:
             raise ValueError(
                 "`augmentation` is for arrays: map the layers over a tf.data.Dataset "
@@ -72,13 +79,31 @@ class DataModel(StepModel):
             if x.cardinality() == 0:
                 raise ValueError(f"`{name}` is empty. Received: a Dataset without batches")
             self.check_batch(self.unpack(x.element_spec)[0], name)
+        # Keras evaluates the same validation data after each epoch.
+        checked = self.__dict__.setdefault("_checked_batches", weakref.WeakSet())
+        if x in checked:
+            return x
+        batch, x = own_batches.read_first(x, name)
+        if batch is not None:
+            observed, condition, _ = self.unpack(batch)
+            observed = self.check_data(observed, f"{prefix}{self.data_names[0]}")
+            if condition is not None:
+                self.check_labels(condition, len(observed), f"{prefix}{self.data_names[1]}")
+            if fit:
+                self.warn_about_scale(observed, self.data_names[0])
+        with contextlib.suppress(TypeError):  # without weak references
+            checked.add(x)
+        return x
 
     def _batches(
         self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
         class_weight=None, callbacks=None, fit=False,
     ):  # fmt: skip
         """Checks arrays; returns (batches, steps), with steps None for finite batches."""
-        packed, rows = self._packed(*self._checked(x, y, weight, prefix, layers))
+        x, y, weight = self._checked(x, y, weight, prefix, layers)
+        if fit:
+            self.warn_about_scale(y if self.data_names[0] == "y" else x, self.data_names[0])
+        packed, rows = self._packed(x, y, weight)
         if batch_size is None:
             batch_size = -(-rows // steps) if steps else 32  # as in Keras
         epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None

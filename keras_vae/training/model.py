@@ -243,7 +243,7 @@ class ResumableModel(ExactSaving, DataModel):
             (x, y, sample_weight), validation_data = split_last(data, validation_split)
             validation_split = 0.0
         if yields_batches(x):
-            self._check_own_batches(x, "x", layers)
+            x = self._check_own_batches(x, "x", layers=layers, fit=True)
         else:
             if class_weight is not None and y is None:
                 raise ValueError("`class_weight` needs labels. Received: y=None")
@@ -319,7 +319,7 @@ class ResumableModel(ExactSaving, DataModel):
         if not replicas.is_chief(self.distribute_strategy):
             verbose = 0
         if yields_batches(x):
-            self._check_own_batches(x, "x")
+            x = self._check_own_batches(x, "x")
         else:
             x, steps = self._batches(
                 x, y, sample_weight, batch_size, steps, callbacks=kwargs.get("callbacks")
@@ -351,7 +351,7 @@ class ResumableModel(ExactSaving, DataModel):
         """Computes reconstructions, a NumPy array `[rows, *event]`."""
         checks.positive_ints_or_none(batch_size=batch_size)
         if yields_batches(x):
-            self._check_own_batches(x, "x")
+            x = self._check_own_batches(x, "x")
         else:
             x = self.check_data(x)
             if isinstance(x, RowsOnDisk):
