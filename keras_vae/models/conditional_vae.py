@@ -11,7 +11,7 @@ from keras_vae import checks, conditions, nets, random
 from keras_vae.distributions import Head, Prior
 from keras_vae.models.vae import VAE
 from keras_vae.terms import Terms
-from keras_vae.training.arrays import check_labels, plain_array, yields_batches
+from keras_vae.training.arrays import as_numbers, check_labels, yields_batches
 from keras_vae.training.batches import batches
 
 
@@ -150,11 +150,14 @@ class ConditionalVAE(VAE):
             expected = f"set: {type(self).__name__} has no `condition_dropout`"
             checks.require(self.condition_dropout, name, expected, None)
             return np.full(shape, condition.missing)
-        array = np.asarray(plain_array(value, name))
+        array = condition.by_row(as_numbers(value, name), name)
         if array.shape not in (shape, condition.shape):
+            one_hot = ""
+            if isinstance(condition, conditions.LabelCondition):
+                one_hot = f", or {(rows, condition.classes)} for one-hot labels"
             raise ValueError(
                 f"`{name}` must have the shape {shape}, or {condition.shape} to use one "
-                f"for all rows. Received: {name} of shape {array.shape}"
+                f"for all rows{one_hot}. Received: {name} of shape {array.shape}"
             )
         array = condition.check(array, name, self.condition_dropout > 0)
         return np.broadcast_to(array, shape)
@@ -250,7 +253,8 @@ class ConditionalVAE(VAE):
         values, parsed = {None: condition}, {None: self._conditions}
         if isinstance(self._conditions, dict):
             values, parsed = self._by_name(condition, "condition"), self._conditions
-        rows = [len(v) for k, v in values.items() if np.ndim(v) > len(parsed[k].shape)]
+        shapes = [(np.shape(v), parsed[k].shape) for k, v in values.items()]
+        rows = [shape[0] for shape, event in shapes if len(shape) > len(event)]
         return rows[0] if rows else None
 
     def predict(

@@ -84,6 +84,12 @@ def plain_array(value: Any, name: str) -> Any:
         ) from None
 
 
+def as_numbers(value: Any, name: str) -> np.ndarray:
+    """Returns a condition as a NumPy array, of numbers where its elements are numbers."""
+    value = value.toarray() if tables.is_sparse(value) else plain_array(value, name)
+    return tables.numbers_in(np.asarray(value), missing=np.nan)
+
+
 def select_rows(values: Any, rows: Any) -> Any:
     """Selects rows of each array or tensor in a structure; None stays None."""
     return map_arrays(lambda a: a[rows], values)
@@ -92,9 +98,11 @@ def select_rows(values: Any, rows: Any) -> Any:
 def check_labels(y: Any, rows: int, name: str) -> None:
     """Raises a ValueError unless `y` is None or a structure of arrays of `rows` rows."""
     if isinstance(y, list):
-        raise ValueError(f"`{name}` must be an array. Received: {name} of type list")
+        raise ValueError(
+            f"`{name}` must be an array: np.array(y). Received: {name} of type list"
+        )
     for array in tf.nest.flatten(y):
-        if array is not None and (np.ndim(array) == 0 or len(array) != rows):
+        if array is not None and np.shape(array)[:1] != (rows,):
             raise ValueError(
                 f"`{name}` must have one row for each row of x, {rows}. "
                 f"Received: {name} of shape {np.shape(array)}"

@@ -64,9 +64,11 @@ class DataModel(StepModel):
         if yields_batches(x):
             checked = self._check_own_batches(x, "validation_data", "validation_data: ")
             return (checked if x is data else data), steps
-        return self._batches(
+        x, steps = self._batches(
             x, y, weight, batch_size, steps, prefix="validation_data: ", callbacks=callbacks
         )
+        self._checked_batches[id(x)] = x
+        return x, steps
 
     def _check_own_batches(self, x, name, prefix="", layers=(), fit=False):
         """Checks the first batch of data that yield batches; returns the data, unread."""
@@ -79,9 +81,7 @@ class DataModel(StepModel):
             if x.cardinality() == 0:
                 raise ValueError(f"`{name}` is empty. Received: a Dataset without batches")
             self.check_batch(self.unpack(x.element_spec)[0], name)
-        # Keras evaluates the same validation data after each epoch.
-        checked = self.__dict__.setdefault("_checked_batches", weakref.WeakSet())
-        if x in checked:
+        if self._checked_batches.get(id(x)) is x:
             return x
         batch, x = own_batches.read_first(x, name)
         if batch is not None:
@@ -92,8 +92,14 @@ class DataModel(StepModel):
             if fit:
                 self.warn_about_scale(observed, self.data_names[0])
         with contextlib.suppress(TypeError):  # without weak references
-            checked.add(x)
+            self._checked_batches[id(x)] = x
         return x
+
+    @property
+    def _checked_batches(self):
+        """Data that need no check: Keras evaluates validation data after each epoch."""
+        # Not with `setattr`: Keras would track it.
+        return self.__dict__.setdefault("_checked_data", weakref.WeakValueDictionary())
 
     def _batches(
         self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
@@ -134,8 +140,9 @@ class DataModel(StepModel):
         rows = len(tf.nest.flatten(x)[0])
         y = tf.nest.map_structure(lambda a: None if a is None else np.asarray(a), y)
         kinds = {getattr(a, "dtype", np.dtype(bool)).kind for a in tf.nest.flatten(y)}
-        if self.jit_compile and kinds - set("buif"):
-            # XLA does not support strings: drops labels that the model does not read.
+        if kinds - set("buif"):
+            # XLA does not support strings, and TensorFlow no objects: drops labels that
+            # the model does not read.
             y = y if self.unpack((x, y, weight))[1] is not None else None
         # Not Keras' own packing, which drops weights without labels. Without None, which a
         # distributed dataset does not accept.

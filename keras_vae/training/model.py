@@ -28,7 +28,7 @@ from keras_vae.training.augmentation import check_augmentation
 from keras_vae.training.batches import batches
 from keras_vae.training.data import DataModel
 from keras_vae.training.keras_private import flatten_layers
-from keras_vae.training.saving import ExactSaving
+from keras_vae.training.saving import ExactSaving, check_checkpoints
 from keras_vae.training.step import guarded_callbacks
 
 
@@ -228,6 +228,7 @@ class ResumableModel(ExactSaving, DataModel):
             epochs=epochs or None,  # 0 trains nothing, as in Keras
         )
         callbacks = guarded_callbacks(callbacks, self)
+        check_checkpoints(getattr(callbacks, "callbacks", callbacks))
         layers = check_augmentation(augmentation)
         facts = functools.partial(
             identity.data_facts, x=x, y=y, sample_weight=sample_weight,
