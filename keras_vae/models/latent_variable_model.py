@@ -100,9 +100,9 @@ class LatentVariableModel(ResumableModel):
         for i in range(0, len(x), size):
             yield i, select_rows((x, condition), slice(i, i + size))
 
-    def rows_at_once(self, most: int = 1024) -> int:
+    def rows_at_once(self, most: int = 4096) -> int:
         """Returns a number of rows for which the networks need a limited memory."""
-        return min(most, max(16, 2**21 // math.prod(self.likelihood.event_shape)))
+        return min(most, max(16, 2**20 // math.prod(self.likelihood.event_shape)))
 
     def _batches_of(self, x, condition):
         """Yields (first row, x, condition), checked: one array, or several batches."""

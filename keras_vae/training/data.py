@@ -12,6 +12,7 @@ from keras_vae.training import chunks, own_batches, replicas
 from keras_vae.training.arrays import check_labels, check_weight, yields_batches
 from keras_vae.training.batches import batches
 from keras_vae.training.step import StepModel
+from keras_vae.training.tables import is_sparse
 
 
 class DataModel(StepModel):
@@ -86,6 +87,11 @@ class DataModel(StepModel):
         batch, x = own_batches.read_first(x, name)
         if batch is not None:
             observed, condition, _ = self.unpack(batch)
+            if is_sparse(observed):
+                raise ValueError(
+                    f"`{name}` must yield dense batches, such as batch.toarray(). "
+                    f"Received: a batch of type {type(observed).__name__}"
+                )
             observed = self.check_data(observed, f"{prefix}{self.data_names[0]}")
             if condition is not None:
                 self.check_labels(condition, len(observed), f"{prefix}{self.data_names[1]}")

@@ -76,6 +76,11 @@ def from_frame(frame: Any, name: str) -> np.ndarray:
         ValueError: for columns that are not numbers, and for missing values; the message
             names the columns.
     """
+    dtypes = {*getattr(frame, "dtypes", ())}
+    if len(dtypes) == 1 and isinstance(dtype := dtypes.pop(), np.dtype):
+        array = np.asarray(frame)  # of pandas, which stores such columns together
+        if dtype.kind in "bui" or (dtype.kind == "f" and not np.isnan(array).any()):
+            return array
     labels, columns = zip(*_columns(frame), strict=True) if len(frame.columns) else ((), ())
     arrays = [_numbers(column) for column in columns]
     text, missing = [], []
@@ -86,26 +91,30 @@ def from_frame(frame: Any, name: str) -> np.ndarray:
         elif array.dtype.kind == "f" and np.isnan(array).any():
             missing.append(f"{label!r} ({np.isnan(array).sum()})")
     if text or missing:
-        pandas = hasattr(frame, "dropna")
-        encode = "pd.get_dummies(x, columns=[...])" if pandas else "x.to_dummies([...])"
-        fill = "x.fillna(x.mean())" if pandas else 'x.fill_null(strategy="mean")'
-        drop = "x.drop(columns=[...])" if pandas else "x.drop([...])"
-        problems = {
-            f"columns that are not numbers: {_listed(text)}": text,
-            f"missing values in {_listed(missing)}": missing,
-        }
-        raise ValueError(
-            f"`{name}` must have columns of numbers without missing values."
-            + f" Encode columns of text or categories, {encode}, or" * bool(text)
-            + f" Fill missing values, {fill}, or" * bool(missing)
-            + f" leave them out, {drop}. Received: "
-            + "; ".join(text for text, found in problems.items() if found)
-        )
+        raise ValueError(_message(name, text, missing, hasattr(frame, "to_dummies")))
     dtypes = {array.dtype for array in arrays}
     if len(dtypes) > 1:  # uint8 would be divided by 255
         with np.errstate(over="ignore"):
             arrays = [array.astype(np.float32) for array in arrays]
-    return np.stack(arrays, axis=1) if arrays else np.empty((len(frame), 0))
+    return np.stack(arrays).T if arrays else np.empty((len(frame), 0))
+
+
+def _message(name, text, missing, polars):
+    remedies, problems = [], []
+    if text:
+        code = "x.to_dummies([...])" if polars else "pd.get_dummies(x, columns=[...])"
+        remedies.append(f"encode text and categories as numbers, such as {code}")
+        problems.append(f"columns that are not numbers: {_listed(text)}")
+    if missing:
+        code = 'strategy="mean"' if polars else "x.mean(numeric_only=True)"
+        method = "fill_null" if polars else "fillna"
+        remedies.append(f"fill missing values, such as x.{method}({code})")
+        problems.append(f"missing values in {_listed(missing)}")
+    remedies.append(f"drop columns, x.drop({'' if polars else 'columns='}[...])")
+    return (
+        f"`{name}` must have columns of numbers without missing values: "
+        f"{' or '.join(remedies)}. Received: {'; '.join(problems)}"
+    )
 
 
 def _columns(frame):
