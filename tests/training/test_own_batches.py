@@ -75,14 +75,17 @@ def test_values_are_checked_before_the_first_step(kind, bernoulli):
     assert int(bernoulli.step) == 0
 
 
-@pytest.mark.parametrize("kind", [lambda x: x, *KINDS])
-def test_an_unusual_scale_is_a_warning(kind):
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unusual_scale_is_a_warning(kind, bernoulli):
     four_bits = RANDOM.integers(0, 17, X.shape).astype("uint8")
     with pytest.warns(UserWarning, match="largest value is 16"):
-        build().fit(kind(four_bits), steps_per_epoch=2, verbose=0)
+        bernoulli._check_own_batches(kind(four_bits), "x", fit=True)
+
+
+def test_arrays_of_unusual_scale_are_a_warning():
+    columns = X * 10.0 ** np.arange(6)
     with pytest.warns(UserWarning, match=r"values from .* Column 5 .*std"):
-        columns = X * 10.0 ** np.arange(6)
-        build(IndependentNormal).fit(kind(columns), steps_per_epoch=2, verbose=0)
+        build(IndependentNormal).fit(columns, steps_per_epoch=1, verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +119,8 @@ def test_a_generator_is_not_closed_by_fit():
     assert next(batches, None) is not None
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
 @pytest.mark.parametrize("condition", [None, 4])
-def test_methods_of_all_rows_accept_batches(kind, condition):
+def test_methods_of_all_rows_accept_batches(condition):
     model = build(condition=condition)
     labels = {} if condition is None else {"condition": Y}
     methods = {
@@ -129,9 +131,12 @@ def test_methods_of_all_rows_accept_batches(kind, condition):
     for name, method in methods.items():
         expected = method(X, **labels)
         # float32: matrix products of other shapes round differently.
-        np.testing.assert_allclose(method(kind(X, Y)), expected, atol=1e-5, err_msg=name)
+        for kind in KINDS[:3]:
+            np.testing.assert_allclose(
+                method(kind(X, Y)), expected, atol=1e-5, err_msg=f"{name} {kind}"
+            )
     if condition:
-        call = lambda: model.encode(kind(X, Y), condition=Y)  # noqa: E731
+        call = lambda: model.encode(dataset(X, Y), condition=Y)  # noqa: E731
         assert_refused(call, "`condition`", received="array")
 
 
@@ -149,10 +154,8 @@ def test_parts_are_small_for_large_events():
 
 
 def test_sparse_matrices_equal_their_dense_arrays():
-    x = scipy.sparse.random(40, 6, 0.3, dtype="float32", random_state=0)
-    dense = build(IndependentNormal).fit(x.toarray(), verbose=0).history
-    for kind in ("csr", "csc", "coo", "lil", "dok", "bsr"):
-        model = build(IndependentNormal)
-        assert model.fit(x.asformat(kind), verbose=0).history == dense
-        for method in (lambda v: model.encode(v).mean(), lambda v: model.predict(v, 8)):  # noqa: B023
-            np.testing.assert_array_equal(method(x.asformat(kind)), method(x.toarray()))
+    x = scipy.sparse.random(40, 6, 0.3, "coo", dtype="float32", random_state=0)
+    model, other = build(IndependentNormal), build(IndependentNormal)
+    dense = model.fit(x.toarray(), verbose=0).history
+    assert other.fit(x, verbose=0).history == dense
+    np.testing.assert_array_equal(model.encode(x).mean(), other.encode(x.toarray()).mean())
