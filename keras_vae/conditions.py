@@ -82,7 +82,7 @@ class LabelCondition:
         zero_or_nan = tf.sqrt(tf.cast(valid, tf.float32) - 1.0)
         return tf.one_hot(label, self.classes) + zero_or_nan[:, None]
 
-    def _labels(self, label):
+    def _labels(self, label: tf.Tensor) -> tf.Tensor:
         """Converts labels of any form, see `by_row`, to int32 `[rows]`; -2 if invalid."""
         label = tf.cast(label, tf.int32)
         if label.shape.rank != 2:

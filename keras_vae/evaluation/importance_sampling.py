@@ -79,9 +79,11 @@ def importance_weighted(
         return model.compiled_once(key, lambda: _make_steps(model, proposal, jit_compile))
 
     log_sums, rows = [], 1
-    for part in model.parts(x, condition, batch_size):
-        rows = max(rows, len(part[1]))  # equal for all parts, except for a smaller last one
-        sums = functools.partial(_log_sums, *part, num_samples, batch_size // rows)
+    for first, part, labels in model.parts(x, condition, batch_size):
+        rows = max(rows, len(part))  # equal for all parts, except for a smaller last one
+        sums = functools.partial(
+            _log_sums, first, part, labels, num_samples, batch_size // rows
+        )
         log_sums.append(model.try_xla(lambda xla, sums=sums: sums(*steps(xla))))
     log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
     size = np.exp(2 * log_sum - log_sum_of_squares)

@@ -87,8 +87,8 @@ class LatentVariableModel(ResumableModel):
             (first, x, condition): the number of the first row, and the checked rows. A
             tensor stays one, so that gradients flow; a symbolic tensor is one part.
         """
-        for first, *batch in self._batches_of(x, condition):
-            for i, part in self._split(*batch, size):
+        for first, batch, labels in self._batches_of(x, condition):
+            for i, part in self._split(batch, labels, size):
                 yield first + i, *part
 
     def _split(self, x, condition, size=None):
@@ -145,7 +145,7 @@ class LatentVariableModel(ResumableModel):
         """Computes the approximate posterior of data.
 
         Args:
-            x: `[rows, *event]`, see `fit`. Values between 0 and 1 are not binarised.
+            x: `[rows, *event]`, or data that yield batches, see `fit`. Values between 0 and 1 are not binarised.
             batch_size: int, number of rows per call of the encoder. Default: as many as
                 need a limited amount of memory.
             condition: the condition of a conditional model; None for other models.

@@ -196,9 +196,10 @@ class ResumableModel(ExactSaving, DataModel):
         `fit`. Each reads its share of the batches; only the chief shows a progress bar.
 
         Args:
-            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
-                `keras.utils.PyDataset` or generator; or rows on disk, which are read when
-                they are needed: `np.load(path, mmap_mode="r")`, `keras_vae.Shards`,
+            x: array `[rows, *event]` (NumPy, TensorFlow, ...), data frame,
+                `tf.data.Dataset`, `keras.utils.PyDataset` or generator, whose first batch
+                is checked; or rows that are read when they are needed: matrices of
+                `scipy.sparse`, `np.load(path, mmap_mode="r")`, `keras_vae.Shards`,
                 `keras_vae.TFRecords`, `keras_vae.ImageFiles`.
             y: labels, which a VAE ignores, so that `(x, y)` pairs can be passed.
             sample_weight: array `[rows]`, a factor of the loss of each example.
@@ -217,7 +218,8 @@ class ResumableModel(ExactSaving, DataModel):
         Raises:
             ValueError: for data that do not fit the likelihood, and if workers differ in
                 model, data or options.
-            RuntimeError: after `max_skipped` steps in a row without finite gradients.
+            RuntimeError: after `max_skipped` steps in a row without finite gradients, or
+                if all steps of `fit` were skipped.
         """
         self.require_compiled("fit")
         checks.positive_ints_or_none(
