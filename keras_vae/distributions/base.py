@@ -132,7 +132,8 @@ class Head(keras.layers.Layer):
         if not shape.is_compatible_with((None, *self.event_shape)):
             raise ValueError(
                 f"`{name}` must have shape {('batch', *self.event_shape)}, with the event "
-                f"shape of the likelihood in each row. Received: shape {tuple(shape)}"
+                f"shape of the likelihood in each row{_remedy(shape, self.event_shape)}. "
+                f"Received: shape {tuple(shape)}"
             )
 
     def check_values(self, x: np.ndarray, name: str = "x") -> None:
@@ -227,6 +228,20 @@ class Head(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**keras.saving.deserialize_keras_object(config))
+
+
+def _remedy(shape: tf.TensorShape, event: tuple[int, ...]) -> str:
+    """Returns the code that gives x of a usual wrong shape the right shape, or ''."""
+    row = tuple(shape[1:]) if shape.rank else None
+    if shape.rank == len(event) and tuple(shape) == event:
+        return ": add the axis of rows, x[None] or dataset.batch(32)"
+    if row == event[:-1] and event[-1] == 1:
+        return ": add the axis of channels, x[..., None]"
+    if row and len(row) == len(event) > 1 and (*row[1:], row[0]) == event:
+        return ": move the channels to the last axis, np.moveaxis(x, 1, -1)"
+    if row and None not in row and math.prod(row) == math.prod(event):
+        return f": x.reshape(-1, {', '.join(map(str, event))})"
+    return ""
 
 
 class Prior(keras.layers.Layer):

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_vae import checks, random
 from keras_vae.training.arrays import plain_array, select_rows
 
-# Rows of a block of `sample_rows`: larger blocks are not faster and need more memory.
+# Most rows of a block of `sample_rows`: larger blocks are not faster.
 _BLOCK = 2048
 
 Tensors = dict[str, tf.Tensor]
@@ -310,11 +310,12 @@ def sample_rows(
         )
     seeds = array.astype(np.int64)
     condition = model.check_condition(condition, len(seeds))
-    if len(seeds) <= _BLOCK:
+    block = model.rows_at_once(_BLOCK)
+    if len(seeds) <= block:
         return sample(model, seeds, condition, guidance)[name]
     # All blocks have one shape, so XLA compiles once. Surplus rows are removed below.
-    count = -(-len(seeds) // _BLOCK)
-    rows = np.resize(np.arange(len(seeds)), (count, _BLOCK))
+    count = -(-len(seeds) // block)
+    rows = np.resize(np.arange(len(seeds)), (count, block))
 
     def run(jit_compile):
         def draw_block(seeds, condition):

@@ -12,7 +12,7 @@ from keras_vae.distributions import Head, Prior
 from keras_vae.models.vae import VAE
 from keras_vae.nets.conditional import with_condition
 from keras_vae.terms import Terms
-from keras_vae.training.arrays import check_labels, plain_array, yields_batches
+from keras_vae.training.arrays import as_numbers, check_labels, yields_batches
 from keras_vae.training.batches import batches
 
 
@@ -39,8 +39,8 @@ class ConditionalVAE(VAE):
         decoder: Keras layer or model, (z, condition) -> features.
         likelihood: head of p(x|z, c).
         latent_dim: int, see `VAE`.
-        condition: the condition c. An int n: labels from 0 to n - 1, one-hot for the
-            networks. A tuple: the shape of the numbers of a row, `()` for one number (uint8
+        condition: the condition c. An int n: labels from 0 to n - 1, as ints, whole
+            floats or one-hot rows; the networks receive them one-hot. A tuple: the shape of the numbers of a row, `()` for one number (uint8
             is divided by 255). A dict from names to these: several conditions.
         condition_dropout: float in [0, 1), the probability that training drops a condition
             of a row.
@@ -163,11 +163,14 @@ class ConditionalVAE(VAE):
             expected = f"set: {type(self).__name__} has no `condition_dropout`"
             checks.require(self.condition_dropout, name, expected, None)
             return np.full(shape, condition.missing)
-        array = np.asarray(plain_array(value, name))
+        array = condition.by_row(as_numbers(value, name), name)
         if array.shape not in (shape, condition.shape):
+            one_hot = ""
+            if isinstance(condition, conditions.LabelCondition):
+                one_hot = f", or {(rows, condition.classes)} for one-hot labels"
             raise ValueError(
                 f"`{name}` must have the shape {shape}, or {condition.shape} to use one "
-                f"for all rows. Received: {name} of shape {array.shape}"
+                f"for all rows{one_hot}. Received: {name} of shape {array.shape}"
             )
         array = condition.check(array, name, self.condition_dropout > 0)
         return np.broadcast_to(array, shape)
@@ -263,7 +266,8 @@ class ConditionalVAE(VAE):
         values, parsed = {None: condition}, {None: self._conditions}
         if isinstance(self._conditions, dict):
             values, parsed = self._by_name(condition, "condition"), self._conditions
-        rows = [len(v) for k, v in values.items() if np.ndim(v) > len(parsed[k].shape)]
+        shapes = [(np.shape(v), parsed[k].shape) for k, v in values.items()]
+        rows = [shape[0] for shape, event in shapes if len(shape) > len(event)]
         return rows[0] if rows else None
 
     def predict(
