@@ -1,9 +1,9 @@
 """Variational autoencoders for Keras 3 on TensorFlow."""
 
-import pkgutil
-from typing import Any
+import pkgutil as _pkgutil
+from typing import Any as _Any
 
-import wrapt
+import wrapt as _wrapt
 
 __version__ = "0.1.0"
 
@@ -45,17 +45,18 @@ _SERIALIZABLE = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return pkgutil.resolve_name(f"{__name__}.{_PUBLIC[name]}")
+    return _pkgutil.resolve_name(f"{__name__}.{_PUBLIC[name]}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    special = {name for name in globals() if name.startswith("__")}
+    return sorted({*special, *__all__})
 
 
-def check_backend(keras: Any) -> None:
+def check_backend(keras: _Any) -> None:
     """Raises an ImportError unless Keras uses TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise ImportError(
@@ -74,12 +75,12 @@ class _Unloaded:
         self._path = f"{__name__}.{module}:{name}"
 
     @property
-    def from_config(self) -> Any:
-        return pkgutil.resolve_name(self._path).from_config
+    def from_config(self) -> _Any:
+        return _pkgutil.resolve_name(self._path).from_config
 
 
-@wrapt.when_imported("keras")
-def _register(keras: Any) -> None:
+@_wrapt.when_imported("keras")
+def _register(keras: _Any) -> None:
     """Registers all classes as soon as Keras is imported, before or after this package.
 
     `keras.saving.load_model` finds the class of a saved model only if it is registered. The

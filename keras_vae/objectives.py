@@ -197,6 +197,35 @@ def check(objective: Any) -> None:
         "an instance from keras_vae.objectives or a function (terms, step) -> [batch]"
     )
     checks.require(is_objective, "objective", expected, objective)
+    check_saved(objective, "objective")
+
+
+def check_saved(value: Any, name: str) -> None:
+    """Raises a ValueError unless Keras can save and load `value`, an argument of `compile`.
+
+    Keras saves a function by its name. It loads an instance of a registered class from its
+    config.
+    """
+    expected = (
+        "one that is saved with the model: a function of a module, or a function or class "
+        "with the decorator @keras.saving.register_keras_serializable()"
+    )
+    kind = value if inspect.isfunction(value) else type(value)
+    registered = keras.saving.get_registered_object(keras.saving.get_registered_name(kind))
+    if inspect.isfunction(value):
+        has_name = "<" not in value.__qualname__  # <lambda> or <locals>
+        checks.require(has_name or registered is not None, name, expected, value)
+    elif not (isinstance(value, str) or kind.__module__.startswith("keras.")):
+        checks.require(registered is not None, name, expected, value)
+        try:
+            config = keras.saving.serialize_keras_object(value)
+            if isinstance(value, Objective):
+                keras.saving.deserialize_keras_object(config)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise ValueError(
+                f"`{name}` must have a `get_config` with all arguments of its constructor. "
+                f"Received: {name}={value!r}: {str(error).splitlines()[-1]}"
+            ) from error
 
 
 def per_example(objective: Any, terms: Terms, step: tf.Tensor) -> tf.Tensor:

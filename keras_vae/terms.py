@@ -103,6 +103,13 @@ class Terms:
         """-E[log p(x|z)] in nats, `[batch]`, the mean over the samples."""
         return -tf.reduce_mean(self.log_likelihood, axis=0)
 
+    @functools.cached_property
+    def reconstructed(self) -> tf.Tensor:
+        """The mean of p(x|z), `[batch, *event]`, the mean over the samples."""
+        mean = self.likelihood.mean()
+        split = tf.reshape(mean, (self.z.shape[0], -1, *mean.shape[1:]))
+        return tf.reduce_mean(split, axis=0)
+
     @property
     def elbo(self) -> tf.Tensor:
         """The evidence lower bound in nats, `[batch]`: `-(reconstruction + kl)`."""

@@ -675,14 +675,14 @@ def compile_model(**options):
     return model().compile(**options)
 
 
-def test_compile_refuses_losses_and_metrics_of_keras():
+def test_compile_refuses_losses_of_keras_and_metrics_with_taken_names():
     assert_each_refused(lambda v: compile_model(loss=v), ["mse"], "`loss`", "`objective`")
     assert_each_refused(
-        lambda v: compile_model(metrics=v), [["mae"]], "`metrics`", "`objective`"
+        lambda v: compile_model(metrics=v), [["kl"], "mae", ["unknown"]], "metrics"
     )
     assert_each_refused(lambda v: compile_model(loss_weights=v), [[0.5]], "`loss_weights`")
     assert_each_refused(
-        lambda v: compile_model(weighted_metrics=v), [["mae"]], "`weighted_metrics`"
+        lambda v: compile_model(weighted_metrics=v), [["loss"]], "`weighted_metrics`"
     )
     assert_refused(lambda: model().compile("adam", "mse"), "`objective`", received="mse")
 
@@ -722,12 +722,28 @@ def uncompiled():
     return vae(prior=Mixture((2,)))
 
 
+def scalar_loss(terms, step):
+    return tf.reduce_mean(-terms.elbo)
+
+
+def loss_per_sample(terms, step):
+    return -terms.log_weight
+
+
+def loss_per_pixel(terms, step):
+    return (terms.x - terms.likelihood.mean()) ** 2
+
+
+def no_loss(terms, step):
+    return None
+
+
 # Faults that the first call of an objective shows, before any step.
 @rows(
-    scalar=(lambda terms, step: tf.reduce_mean(-terms.elbo), "()"),
-    samples_axis=(lambda terms, step: -terms.log_weight, "(1, 8)"),
-    per_pixel=(lambda terms, step: (terms.x - terms.likelihood.mean()) ** 2, "(8, 6)"),
-    none=(lambda terms, step: None, "None"),
+    scalar=(scalar_loss, "()"),
+    samples_axis=(loss_per_sample, "(1, 8)"),
+    per_pixel=(loss_per_pixel, "(8, 6)"),
+    none=(no_loss, "None"),
     free_bits=(objectives.ELBO(free_bits=0.1), None),
 )
 def test_an_objective_must_return_a_loss_for_each_row(uncompiled, row):

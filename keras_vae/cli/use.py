@@ -189,8 +189,9 @@ def verify(
 ) -> None:
     """Compare an exported artefact with the model of its run, in a separate process.
 
-    Each signature must return the same values as the model. If the artefact is quantised,
-    only the z of sample must be equal; other differences are printed.
+    Each signature must return the same values as the model, within the rounding errors of
+    float32. If the artefact is quantised, only the z of sample must be equal; other
+    differences are printed.
     """
     run = _open(folder)
     from keras_vae.exporting.verify import verify as compare
@@ -210,23 +211,32 @@ def verify(
     out.print(f"\n{path} {result}. {rows:,} rows and seeds were compared.")
 
 
+_EXPLANATION = """\
+Differences are relative to the magnitude of an output. The first is the root mean square,
+and must be within the tolerance; the largest must be within 100 times the tolerance. The
+tolerance is 1e-5 plus 32 times the effect of rounding each weight of the model once. Draws
+of whole numbers, such as pixels of 0 and 1: the difference is the share of draws that
+differ, and the tolerance follows from the difference of the means."""
+
+
 def _print_differences(differences):
-    """Prints a table of `Difference`."""
+    """Prints a table of `Difference`, and what its numbers mean."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("signature", "output", "largest difference", "elements that differ", ""):
+    for title in ("signature", "output", "difference", "tolerance", "largest", ""):
         table.add_column(title)
     verdicts = {True: "same", False: "DIFFERS", None: "quantised"}
     for difference in differences:
+        numbers = difference.typical, difference.tolerance, difference.largest
         table.add_row(
             difference.signature,
             difference.output,
-            f"{difference.largest:.1e}",
-            f"{difference.differ:.2%}" if difference.differ else "none",
+            *(f"{number:.1e}" if number else "none" for number in numbers),
             verdicts[difference.agrees],
         )
     out.print(table)
+    out.print(f"\n{_EXPLANATION}")
 
 
 def _condition_kwargs(run, label, n):

@@ -6,7 +6,9 @@ made from them where it is needed. Code outside this folder does not depend on t
 parameters of a family.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Self
 
 import keras
@@ -32,7 +34,8 @@ class Head(keras.layers.Layer):
     parameters from the raw projections in `parameters`, and makes the distribution in
     `distribution`. A family with a reparameterised sampler sets the kind of its base noise
     in `noise` and overrides `sample`. Training, seeded sampling and the exported functions
-    all call this one method.
+    all call this one method. A distribution for which TFP has no mean or standard
+    deviation, such as a flow, gets Monte Carlo estimates in their place.
 
     Args:
         event_shape: tuple of ints, the shape of one observation or latent.
@@ -69,6 +72,11 @@ class Head(keras.layers.Layer):
             checks.require(is_projection, "projection", expected, projection)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.projection = projection
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "distribution" in cls.__dict__:
+            cls.distribution = _with_moments(cls.distribution)  # type: ignore[method-assign]
 
     # Methods that a family overrides.
 
@@ -290,6 +298,54 @@ def _check_dtype(layer: keras.layers.Layer) -> None:
             "precision the error of a log-density is several nats. "
             f"Received: dtype={layer.dtype_policy.name!r}"
         )
+
+
+_MOMENTS: dict[str, Callable] = {
+    "mean": tf.reduce_mean,
+    "stddev": tf.math.reduce_std,
+    "variance": tf.math.reduce_variance,
+}
+# Draws of an estimated moment. The error of a mean is 1/16 of the standard deviation.
+_DRAWS = 256
+
+
+def has_mean(head: Head, params: dict[str, tf.Tensor]) -> bool:
+    """Returns True if TFP has a formula for the mean, which is not estimated then."""
+    distribution = head.distribution(params)
+    try:
+        type(distribution).mean(distribution)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _with_moments(make: Callable) -> Callable:
+    """Wraps `Head.distribution`: estimates the moments for which TFP has no formula."""
+
+    @functools.wraps(make)
+    def distribution(self: Head, params: dict[str, tf.Tensor]) -> Any:
+        made = make(self, params)
+        for name, reduce in _MOMENTS.items():
+            exact = getattr(made, name)
+            setattr(made, name, functools.partial(_moment, self, params, exact, reduce))
+        return made
+
+    return distribution
+
+
+def _moment(head, params, exact, reduce, *args, **kwargs):
+    try:
+        return exact(*args, **kwargs)
+    except NotImplementedError:
+        if head.noise == "seed":
+            draws = head.distribution(params).sample(_DRAWS, seed=(0, random.POSTERIOR))
+            return reduce(draws, axis=0)
+        rows = next(tf.shape(p)[0] for p in params.values() if p.shape.rank)
+        # The same noise for each row: a row does not depend on the others.
+        low = tf.zeros((rows,), tf.int32)
+        draw = random.row_noise(low, low)
+        noise = draw(head.noise, head.event_shape, random.POSTERIOR, _DRAWS)
+        return reduce(head.sample(params, noise), axis=0)
 
 
 def _sample_rows(distribution: Any, seeds: tf.Tensor) -> tf.Tensor:

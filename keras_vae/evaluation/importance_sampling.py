@@ -126,17 +126,12 @@ def _make_steps(
     model: Any, proposal: str, jit_compile: bool
 ) -> tuple[Callable[..., Any], Callable[..., tf.Tensor]]:
     """Makes the compiled functions of `_log_sums` for a model."""
-    compiled = functools.partial(
-        tf.function, reduce_retracing=True, jit_compile=jit_compile
-    )
 
-    @compiled
     def prepare(x: Any, condition: Any, position: tf.Tensor) -> tuple[Any, Any, Any]:
         x = model.likelihood.observe(model.as_float(x), model.row_noise(position))
         condition = model.embed(condition)
         return x, model.infer(x, condition), condition
 
-    @compiled
     def add(
         x: Any, q_params: Any, condition: Any, position: tf.Tensor, first: tf.Tensor,
         last: tf.Tensor, samples: int, log_sums: tf.Tensor,
@@ -156,4 +151,8 @@ def _make_steps(
 
         return tf.while_loop(lambda i, _: i < last, block, (first, log_sums))[1]
 
-    return prepare, add
+    return tuple(
+        # `partial`: TensorFlow counts the traces of a function over all models, and warns.
+        tf.function(functools.partial(step), reduce_retracing=True, jit_compile=jit_compile)
+        for step in (prepare, add)
+    )  # type: ignore[return-value]

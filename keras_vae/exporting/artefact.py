@@ -1,5 +1,6 @@
 """Steps that all formats of an export share: checking its path, tracing its signatures."""
 
+import functools
 import os
 import pathlib
 from typing import Any
@@ -83,7 +84,9 @@ def trace(
         )
         for name, (dtype, shape) in signature.inputs.items()
     }
-    function = tf.function(signature.function, autograph=False)  # as in Keras' own steps
+    # Without autograph, as in Keras' own steps. `partial`: TensorFlow counts the traces of
+    # a function over all models, and warns.
+    function = tf.function(functools.partial(signature.function), autograph=False)
     concrete = function.get_concrete_function(*inputs.values())
     graph = concrete.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]

@@ -20,7 +20,7 @@ FORMAT = 1  # version of the card
 # Reserved entries, which `about` cannot replace.
 OWN = (
     "card_format", "format", "warmup", "batch_size", "quantize", "num_samples",
-    "serving_default", "signatures", "model", "versions", "files",
+    "serving_default", "signatures", "omitted", "model", "versions", "files",
 )  # fmt: skip
 INPUTS = {
     "x": "data in the units of the likelihood, after preprocessing; a row with a value "
@@ -67,6 +67,7 @@ def describe(
     options: dict[str, Any],
     num_samples: int,
     about: dict[str, Any] | None = None,
+    omitted: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Makes the model card, a dict for JSON.
 
@@ -78,6 +79,7 @@ def describe(
         options: dict of the options of the format.
         num_samples: int, draws per row of `score`.
         about: dict of further entries, or None.
+        omitted: dict from the names of signatures that cannot be exported to the reasons.
     """
     parts = ["likelihood", "posterior"] + (["prior"] if "sample" in chosen else [])
     return {
@@ -96,6 +98,7 @@ def describe(
             }
             for name, signature in chosen.items()
         },
+        "omitted": omitted or None,
         "model": {
             "class_name": type(model).__name__,
             "parameters": model.count_params(),

@@ -7,6 +7,7 @@ atomic and never overwrite.
 import inspect
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,8 @@ def export(
         model: `keras_vae.VAE`.
         filepath: path that does not exist yet: a folder, or for `"litert"` a file.
         format: `"tf_saved_model"`, `"litert"` or `"onnx"`.
-        names: names of signatures. Default: all signatures of the model.
+        names: names of signatures. Default: all that can be exported. A warning and the
+            model card list the others.
         num_samples: int K, draws per row of `score`.
         about: dict of further entries of the model card, such as the data and results of
             the training. They must be writable as JSON, and cannot replace the card's own
@@ -52,9 +54,9 @@ def export(
         `pathlib.Path` of the export.
 
     Raises:
-        ValueError: for a path that exists, for options of another format, for a signature
-            that the model does not have or that cannot be exported, and for layers that the
-            format does not support.
+        ValueError: for a path that exists, for options of another format, for a name of a
+            signature that the model does not have or that cannot be exported, and for
+            layers that the format does not support.
         ImportError: if a package that the format needs is not installed.
     """
     checks.require(isinstance(model, VAE), "model", "a keras_vae.VAE", model)
@@ -66,7 +68,7 @@ def export(
         expected = f"left out for {format=}, which has the options {allowed}"
         checks.require(name in allowed, name, expected, value)
     path = artefact.new_path(filepath, file=format == "litert")
-    names = _check_names(model, names, num_samples)
+    names, omitted = _check_names(model, names, num_samples)
     card.check_about(about)
     options = writer.check(model, **options)
     # Runtimes round half precision differently, and LiteRT and ONNX do not have bfloat16.
@@ -77,7 +79,7 @@ def export(
         with atomic.creating(path) as part:
             shapes = writer.write(model, chosen, part, **options)
             entries = card.describe(
-                model, chosen, shapes, format, options, num_samples, about
+                model, chosen, shapes, format, options, num_samples, about, omitted
             )
             card.write(entries, part, path)
     except FileExistsError as error:
@@ -86,10 +88,24 @@ def export(
 
 
 def _check_names(model, names, num_samples):
-    """Returns the names of the signatures to export, or raises a ValueError."""
+    """Returns the names of the signatures to export, and the reasons of omitted ones."""
     available = list(signatures.build_signatures(model, num_samples))
-    if names is None:
-        names = available
+    reasons = {
+        name: f"{type(parts[0]).__name__} does not compute its samples from noise; it uses "
+        "TFP's sampler, whose numbers differ between runtimes"
+        for name in available
+        if (parts := signatures.parts_without_formula(model, name))
+    }
+    rest = [name for name in available if name not in reasons]
+    if names is None and rest:
+        if reasons:
+            warnings.warn(
+                f"The export has no {', '.join(reasons)}: "
+                f"{'; '.join(dict.fromkeys(reasons.values()))}.",
+                stacklevel=4,
+            )
+        return rest, reasons
+    names = available if names is None else names
     checks.require(
         isinstance(names, (list, tuple))
         and names
@@ -100,12 +116,9 @@ def _check_names(model, names, num_samples):
         names,
     )
     for name in names:
-        for part in signatures.parts_without_formula(model, name):
-            rest = [n for n in available if not signatures.parts_without_formula(model, n)]
+        if name in reasons:
             raise ValueError(
-                f"The signature {name!r} cannot be exported: {type(part).__name__} does "
-                "not compute its samples from noise; it uses TFP's sampler, whose numbers "
-                f"differ between runtimes. Leave the signature out: names={rest}. "
-                f"Received: names={list(names)}"
+                f"The signature {name!r} cannot be exported: {reasons[name]}. Leave the "
+                f"signature out: names={rest}. Received: names={list(names)}"
             )
-    return list(names)
+    return list(names), {}

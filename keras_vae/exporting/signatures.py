@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks, random
+from keras_vae.distributions.base import has_mean
 from keras_vae.training.arrays import plain_array, select_rows
 
 # Most rows of a block of `sample_rows`: larger blocks are not faster.
@@ -256,14 +257,31 @@ def parts_without_formula(model: Any, name: str) -> list:
 
     Returns:
         List of layers whose `noise` is `"seed"`: they use TFP's own samplers, whose numbers
-        differ between runtimes.
+        differ between runtimes. A head whose mean is estimated uses them for its mean.
     """
-    parts = {
+    drawn = {
         "encode": [model.posterior],
         "score": [model.posterior],
         "sample": [model.prior, model.likelihood],
     }.get(name, [])
-    return [part for part in parts if part.noise == "seed"]
+    means = {
+        "encode_mean": [model.posterior],
+        "decode": [model.likelihood],
+        "reconstruct": [model.posterior, model.likelihood],
+    }.get(name, [])
+    return [part for part in drawn if part.noise == "seed"] + [
+        part for part in means if part.noise == "seed" and not _has_mean(model, part)
+    ]
+
+
+def _has_mean(model, head):
+    """Returns True if the mean of a head of the model is not estimated from draws."""
+    condition = model.embed(model.example_condition(1))
+    if head is model.posterior:
+        params = model.infer(tf.zeros((1, *model.likelihood.event_shape)), condition)
+    else:
+        params = model.generate(tf.zeros((1, *model.posterior.event_shape)), condition)
+    return has_mean(head, params)
 
 
 def sample_rows(
@@ -323,7 +341,8 @@ def sample_rows(
 
         draw = model.compiled_once(
             ("sample", name, guidance, jit_compile),
-            lambda: tf.function(draw_block, jit_compile=jit_compile),
+            # `partial`: TensorFlow counts the traces of a function over all models.
+            lambda: tf.function(functools.partial(draw_block), jit_compile=jit_compile),
         )
         blocks = [select_rows((seeds, condition), block) for block in rows]
         return tf.concat([draw(*block) for block in blocks], 0)

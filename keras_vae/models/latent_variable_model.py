@@ -18,6 +18,8 @@ from keras_vae.training.arrays import as_array, plain_array, select_rows, yields
 from keras_vae.training.augmentation import augment
 from keras_vae.training.model import ResumableModel
 
+PARTS = "encoder", "posterior", "prior", "decoder", "likelihood"
+
 
 class LatentVariableModel(ResumableModel):
     """Base class of the models: methods that use `posterior`, `prior` and `likelihood`.
@@ -34,6 +36,22 @@ class LatentVariableModel(ResumableModel):
     def generative(self) -> bool:
         """True if the model has a density p(x) and can be sampled."""
         return not self.posterior.is_point
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """Returns a part by its name, such as `"encoder"`, or a layer as Keras does."""
+        is_part = name in PARTS and index is None
+        return getattr(self, str(name)) if is_part else super().get_layer(name, index)
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints a summary, in which the parts of the model have their names."""
+        names = {part: getattr(self, part).name for part in PARTS}
+        try:
+            for part in PARTS:
+                getattr(self, part).name = part
+            super().summary(*args, **kwargs)
+        finally:
+            for part, name in names.items():
+                getattr(self, part).name = name
 
     # Data.
 

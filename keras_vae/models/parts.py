@@ -199,14 +199,21 @@ def check_compile(
         objective: see `keras_vae.objectives`.
         others: the other keyword arguments by name.
     """
-    for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+    for name in ("loss", "loss_weights"):
         if others.get(name) is not None:
             raise ValueError(
                 f"`{name}` must not be set in {type(model).__name__}.compile: the loss is "
-                "a function of the terms of the bound, which are also the metrics. Set "
-                "`objective`, such as keras_vae.objectives.ELBO(beta=1.0). "
+                "a function of the terms of the bound. Set `objective`, such as "
+                "keras_vae.objectives.ELBO(beta=1.0). "
                 f"Received: {name}={others[name]!r}"
             )
+    taken = {"loss", "skipped_steps", *model.reported}
+    for name in ("metrics", "weighted_metrics"):
+        for metric in tf.nest.flatten(others.get(name) or []):
+            metric_name = getattr(metric, "name", getattr(metric, "__name__", metric))
+            expected = f"named other than {sorted(taken)}, which are reported already"
+            checks.require(metric_name not in taken, name, expected, metric_name)
+            objectives.check_saved(metric, name)
     objectives.check(objective)
     instance = keras.optimizers.get(optimizer)
     checks.require(instance is not None, "optimizer", "a Keras optimizer", optimizer)

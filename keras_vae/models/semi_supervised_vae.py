@@ -200,6 +200,13 @@ class MarginalTerms(Terms):
         log_likelihoods = self._by_class(self.per_label.log_likelihood)
         return tf.reduce_sum(self.label_weights * log_likelihoods, axis=1)
 
+    @functools.cached_property
+    def reconstructed(self) -> tf.Tensor:
+        """sum_y w_y E p(x|z, y), `[batch, *event]`."""
+        means = self.per_label.reconstructed
+        means = tf.reshape(means, (self.label.shape[1], -1, *means.shape[1:]))
+        return tf.einsum("cb,cb...->b...", self.label_weights, means)
+
     kl_per_unit = None
 
     @functools.cached_property

@@ -1,6 +1,7 @@
 """Structured prediction: a distribution of outputs y for one input x."""
 
 import functools
+import itertools
 from typing import Any
 
 import keras
@@ -51,7 +52,7 @@ class StructuredPredictor(ConditionalVAE):
     >>> model.compile("adam")
     >>> x, y = keras.random.normal((64, 3), seed=0), keras.ops.ones((64, 6))
     >>> history = model.fit(x, y, epochs=2, verbose=0)
-    >>> model.predict(x).shape
+    >>> model.predict(x, verbose=0).shape
     (64, 6)
     """
 
@@ -98,6 +99,9 @@ class StructuredPredictor(ConditionalVAE):
         self,
         x: Any,
         batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
         num_samples: int = 100,
         seed: int = 0,
     ) -> np.ndarray:
@@ -106,6 +110,9 @@ class StructuredPredictor(ConditionalVAE):
         Args:
             x: arrays, see `fit`, or a dataset of batches of x or (x, y).
             batch_size: int, number of rows per step for arrays. Default: 32.
+            verbose: "auto", 0, 1 or 2, as in Keras.
+            steps: int, number of batches to predict. Default: all.
+            callbacks: Keras callbacks.
             num_samples: int, samples of z for each row.
             seed: int, the seed of the samples.
 
@@ -118,12 +125,16 @@ class StructuredPredictor(ConditionalVAE):
         num_samples = checks.positive_int(num_samples, "num_samples")
         size = checks.positive_int(32 if batch_size is None else batch_size, "batch_size")
         seed = checks.int32(seed, "seed")
+        checks.positive_ints_or_none(steps=steps)
         if yields_batches(x):
+            if isinstance(x, keras.utils.PyDataset) and x.num_batches is not None:
+                x = (x[i] for i in range(x.num_batches))
             batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x)
         else:
             rows = self._rows_of(x) or 1
             x = self.check_condition(x, rows, "x")
             batches = (select_rows(x, slice(i, i + size)) for i in range(0, rows, size))
+            steps = min(-(-rows // size), steps or rows)
         mean_prediction = self.compiled_once(
             ("mean prediction", num_samples),
             lambda: tf.function(
@@ -131,14 +142,23 @@ class StructuredPredictor(ConditionalVAE):
                 reduce_retracing=True,
             ),
         )
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            bar = {"add_progbar": verbose != 0, "verbose": verbose}
+            callbacks = keras.callbacks.CallbackList(
+                callbacks, **bar, epochs=1, steps=steps, model=self
+            )
         predictions: list[tf.Tensor] = []
         first = 0
-        for batch in batches:
+        callbacks.on_predict_begin()
+        for step, batch in enumerate(itertools.islice(batches, steps)):
+            callbacks.on_predict_batch_begin(step)
             rows = self._rows_of(batch) or 1
             seeds = random.sample_seeds(rows, seed) + np.int32(first)
             part = self.check_condition(batch, rows, "x")
             predictions.append(mean_prediction(part, seeds))
             first += rows
+            callbacks.on_predict_batch_end(step, {"outputs": predictions[-1]})
+        callbacks.on_predict_end()
         checks.require(predictions, "x", "of one row or more", x)
         return tf.concat(predictions, 0).numpy()
 

@@ -190,13 +190,13 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         Args:
             optimizer: Keras optimizer or its name.
             objective: from `keras_vae.objectives`, or any function `(terms, step) ->
-                [batch]`. Default: `ELBO()`.
-            **kwargs: `max_skipped`, `global_clipnorm`, `steps_per_execution`,
-                `jit_compile`, `run_eagerly` and `auto_scale_loss`: see `ResumableModel`.
+                [batch]` that Keras can save. Default: `ELBO()`.
+            **kwargs: `metrics`, `max_skipped`, `global_clipnorm`, `steps_per_execution`,
+                `jit_compile` and others: see `ResumableModel`.
 
         Raises:
-            ValueError: if `loss` or `metrics` is set (the objective replaces both), or the
-                objective cannot be called as `(terms, step)`.
+            ValueError: if `loss` is set (the objective replaces it), or the objective
+                cannot be called as `(terms, step)` or cannot be saved.
         """
         objective = self.default_objective() if objective is None else objective
         optimizer = parts.check_compile(self, optimizer, objective, kwargs)
@@ -211,6 +211,7 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
             # Built now, so that a load or a restore finds the slots of the optimizer.
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+            self.build_metrics((1, *self.batch_shape[1:]))
 
     def train_step(self, data: Any) -> dict:
         x, condition, weight = self.unpack(data)
@@ -235,8 +236,8 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
             total: int32 scalar, the number of rows of the global batch.
 
         Returns:
-            (losses, terms, loss, gradients): the losses `[rows]`; the `reported` terms by
-            name, each `[rows]`; the replica's part of the loss; the list of its gradients.
+            (losses, terms, loss, gradients): the losses `[rows]`; the terms for `report`;
+            the replica's part of the loss; the list of its gradients.
         """
         draw = self.step_noise(tf.shape(x)[0], offset)
         with tf.GradientTape() as tape:
@@ -246,19 +247,21 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
             loss = tf.reduce_sum(losses) / tf.cast(total, losses.dtype)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
-        return losses, self._reported(terms), loss, gradients
+        return losses, self._reported(terms, x), loss, gradients
 
     def test_step(self, data: Any) -> dict:
         x, condition, weight = self.unpack(data)
         self.check_batch(x)
         draw = self.row_noise(self.next_positions(tf.shape(x)[0]))
         terms = self.terms(x, draw, condition, self._num_samples)
-        return self.report(
-            self.example_losses(terms, weight), self._reported(terms), weight
-        )
+        losses = self.example_losses(terms, weight)
+        return self.report(losses, self._reported(terms, x), weight)
 
-    def _reported(self, terms):
-        return {name: getattr(terms, name) for name in self.reported}
+    def _reported(self, terms, x):
+        reported = {name: getattr(terms, name) for name in self.reported}
+        if self.user_metrics is not None:
+            reported["compared"] = self.as_float(x), terms.reconstructed
+        return reported
 
     def example_losses(self, terms: Terms, weight: tf.Tensor | None = None) -> tf.Tensor:
         """Computes the loss of each example `[batch]`, times its weight."""
@@ -293,6 +296,3 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
             return {}
         objective = keras.saving.serialize_keras_object(self.objective)
         return {**super().get_compile_config(), "objective": objective}
-
-    def compile_from_config(self, config: dict) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))

@@ -266,9 +266,10 @@ def _batch(batches, i):
 
 
 def _compiled_loop(step, jit_compile):
+    # `partial`: TensorFlow counts the traces of a function over all models, and warns.
+    step = functools.partial(step)
     step = tf.function(step, autograph=False)  # traced once for the two uses below
 
-    @tf.function(jit_compile=jit_compile, autograph=False)
     def loop(batches, first, count):
         spec = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), batches)
         outputs = step.get_concrete_function(spec).structured_outputs
@@ -279,7 +280,7 @@ def _compiled_loop(step, jit_compile):
             (first, outputs),
         )[1]
 
-    return loop
+    return tf.function(functools.partial(loop), jit_compile=jit_compile, autograph=False)
 
 
 def try_xla(model: keras.Model, run: Callable[[bool], Any], required: bool) -> Any:

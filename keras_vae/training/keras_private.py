@@ -30,6 +30,7 @@ __all__ = [
     "summed_gradients",
     "unlocked_state",
     "untrack",
+    "without_tracing_warnings",
 ]
 
 # Attributes that hold the state of Keras' callbacks at the end of an epoch. Keras has no
@@ -45,8 +46,36 @@ CALLBACK_STATE: dict[type, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+@contextlib.contextmanager
+def without_tracing_warnings() -> Iterator[None]:
+    """Hides TensorFlow's warning about repeated traces, for functions that Keras makes.
+
+    TensorFlow counts the traces of a function over all models, so that it warns when
+    several models are trained one after the other.
+    """
+    logger = tf.get_logger()
+    logger.addFilter(_is_not_about_traces)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_not_about_traces)
+
+
+def _is_not_about_traces(record):
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
 class Model(keras.Model):
     """`keras.Model` with public names for the internals that a subclass needs."""
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        self._compile_metrics = None  # Keras would keep the metrics of an earlier `compile`
+        super().compile(*args, **kwargs)
+
+    @property
+    def user_metrics(self) -> keras.metrics.Metric | None:
+        """The `metrics` and `weighted_metrics` of `compile` as one, or None."""
+        return self._compile_metrics
 
     def default_jit_compile(self) -> bool:
         """Returns the value of `jit_compile="auto"`. Keras has no public hook for it."""
@@ -84,7 +113,17 @@ class Model(keras.Model):
 
         `make_train_function` does this only for `train_step`.
         """
-        return self._make_function(step)
+        function = self._make_function(step)
+
+        def quiet(iterator: Any) -> Any:
+            with without_tracing_warnings():
+                return function(iterator)
+
+        return quiet
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        with without_tracing_warnings():
+            return super().predict(*args, **kwargs)
 
     @property
     def made_under_strategy(self) -> bool:

@@ -29,7 +29,7 @@ from keras_vae.training.batches import batches
 from keras_vae.training.data import DataModel
 from keras_vae.training.keras_private import flatten_layers
 from keras_vae.training.saving import ExactSaving, check_checkpoints
-from keras_vae.training.step import guarded_callbacks
+from keras_vae.training.step import drop_no_skips, guarded_callbacks
 
 
 class BuiltWhenMade(type(keras.Model)):  # type: ignore[misc]
@@ -78,8 +78,9 @@ class ResumableModel(ExactSaving, DataModel):
         Args:
             optimizer: Keras optimizer or its name.
             max_skipped: int. A step whose gradients are not finite changes no weight and
-                is counted in the metric `skipped_steps`. After this many skipped steps in
-                a row `fit` raises an error.
+                is counted in the metric `skipped_steps`, which the logs contain from the
+                first skipped step on. After this many skipped steps in a row `fit` raises
+                an error.
             global_clipnorm: float, the largest norm of all gradients together, summed over
                 the replicas; larger gradients are scaled down to it. Default: no limit.
             steps_per_execution: int, or "auto": an execution takes a tenth of a second or
@@ -87,7 +88,9 @@ class ResumableModel(ExactSaving, DataModel):
                 for each batch.
             jit_compile: bool, or "auto": XLA, except for convolutions and recurrent layers
                 on a CPU, which are faster without it, and under several replicas.
-            **kwargs: `run_eagerly` and `auto_scale_loss` of `keras.Model.compile`.
+            **kwargs: `run_eagerly`, `auto_scale_loss`, `metrics` and `weighted_metrics` of
+                `keras.Model.compile`. A metric is a function of x and its reconstruction,
+                the mean of p(x|z) with the z of the step, drawn from q(z|x).
 
         Raises:
             ValueError: if a number is out of range.
@@ -132,7 +135,8 @@ class ResumableModel(ExactSaving, DataModel):
 
     def get_compile_config(self) -> dict:
         config = super().get_compile_config()
-        kept = {key: config[key] for key in ("optimizer", "run_eagerly") if key in config}
+        names = "optimizer", "metrics", "weighted_metrics", "run_eagerly"
+        kept = {key: config[key] for key in names if config.get(key) is not None}
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         return {
             **kept,
@@ -144,7 +148,9 @@ class ResumableModel(ExactSaving, DataModel):
 
     def in_xla(self, function: Callable) -> Callable:
         """Compiles a part of a step with XLA, if XLA cannot compile the whole step."""
-        return tf.function(function, jit_compile=True) if self._nested_xla else function
+        if not self._nested_xla:
+            return function
+        return tf.function(functools.partial(function), jit_compile=True)
 
     def try_xla(self, run: Callable[[bool], Any]) -> Any:
         """Calls `run(jit_compile)`; retries without XLA, unless `jit_compile=True`."""
@@ -335,7 +341,9 @@ class ResumableModel(ExactSaving, DataModel):
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         self.reset_metrics()  # Keras 3.15 and later do this, too
-        return super().train_on_batch(*args, **kwargs)
+        logs = super().train_on_batch(*args, **kwargs)
+        drop_no_skips(logs)
+        return logs
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         self.reset_metrics()

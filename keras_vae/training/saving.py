@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 from typing import Any
 
 import keras
@@ -63,6 +64,30 @@ class ExactSaving(keras.Model):
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)
             raise
+
+    @property
+    def compiled(self) -> bool:
+        """True if the model can be trained: after `compile`, or restored by a load."""
+        return self._has_compiled and getattr(self, "optimizer", None) is not None
+
+    @compiled.setter
+    def compiled(self, value: bool) -> None:
+        self._has_compiled = value  # Keras also sets it after `compile_from_config`
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles a loaded model. If a part is missing, the model stays uncompiled."""
+        try:
+            options = keras.saving.deserialize_keras_object(config)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            warnings.warn(
+                "The model is loaded without its training configuration, because its "
+                "objective, optimizer or metrics cannot be restored. It can be used, for "
+                "example to encode and to sample; call `compile` to train it. The reason: "
+                f"{str(error).split('. ')[0]}.",
+                stacklevel=2,
+            )
+            return
+        self.compile(**options)
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)

@@ -1,5 +1,6 @@
 """The parts of a training step: noise, the update of the weights, metrics."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -157,18 +158,17 @@ class StepModel(keras_private.Model):
 
         Args:
             losses: `[batch]`.
-            terms: dict with the names of `reported` as keys, each `[batch]`.
+            terms: dict with the names of `reported` as keys, each `[batch]`; and
+                `"compared"`, the pair `[batch, ...]` of which the metrics of `compile` are
+                functions, if there are any.
             weight: `[batch]` or None; metrics are weighted means, the loss is a mean.
             finite: the result of `update`, or None in evaluation.
 
         Returns:
             dict of scalars by name; in training `skipped_steps` is one of them.
         """
-        metrics = list(self._means.values())
-        if finite is None:
-            finite = True
-        else:
-            metrics.append(self._skipped_steps)
+        training = finite is not None
+        finite = tf.convert_to_tensor(finite if training else True)
         count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
         self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
         if weight is not None:
@@ -176,13 +176,31 @@ class StepModel(keras_private.Model):
         for name in self.reported:
             value = tf.where(finite, terms[name], 0.0)
             self._means[name].update_state(value, count)
-        return {metric.name: metric.result() for metric in metrics}
+        logs = {name: metric.result() for name, metric in self._means.items()}
+        if (metrics := self.user_metrics) is not None:
+            update = functools.partial(metrics.update_state, *terms["compared"], weight)
+            tf.cond(finite, lambda: update() is None, lambda: False)
+            logs |= metrics.result()
+        if training:
+            logs[self._skipped_steps.name] = self._skipped_steps.result()
+        return logs
 
     @property
     def metrics(self) -> list:
         # Must be exactly what a step returns: Keras uses one replica's values otherwise.
-        means = list(self._means.values())
-        return means if self._evaluating else [*means, self._skipped_steps]
+        metrics = [*self._means.values(), *filter(None, [self.user_metrics])]
+        return metrics if self._evaluating else [*metrics, self._skipped_steps]
+
+    def build_metrics(self, shape: tuple) -> None:
+        """Creates the variables of the metrics of `compile`, before the first step.
+
+        Args:
+            shape: the shape of a batch of one row.
+        """
+        if (metrics := self.user_metrics) is not None:
+            update = metrics.update_state
+            self.distribute_strategy.run(update, (tf.zeros(shape), tf.zeros(shape)))
+            metrics.reset_state()
 
     def reset_metrics(self) -> None:
         super().reset_metrics()
@@ -217,7 +235,11 @@ class _RowCount(keras.metrics.Metric):
 
 
 class _Guard(keras.callbacks.Callback):
-    """Counts the epochs that have begun, and stops a `fit` that skips every step."""
+    """Counts the epochs that have begun, and stops a `fit` that skips every step.
+
+    It is the first callback, and removes `skipped_steps` from the logs of all others until
+    a step is skipped.
+    """
 
     async_safe = True  # reads one weight, in any thread
 
@@ -229,6 +251,7 @@ class _Guard(keras.callbacks.Callback):
         self.checked = 0
 
     def on_train_batch_end(self, batch, logs=None):
+        drop_no_skips(logs)
         # Not at each batch: reading a weight waits for the device.
         if batch + 1 - self.checked >= self.model.max_skipped:
             self.checked = batch + 1
@@ -236,6 +259,12 @@ class _Guard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.check()
+        history = self.model.history
+        if "skipped_steps" not in history.history:
+            drop_no_skips(logs)
+            if logs and "skipped_steps" in logs and history.epoch:
+                # One value for each epoch, as in the other columns.
+                history.history["skipped_steps"] = [0.0] * len(history.epoch)
 
     def on_train_end(self, logs=None):
         steps = int(self.model.step.numpy()) - self.first_step
@@ -253,6 +282,12 @@ class _Guard(keras.callbacks.Callback):
                 f"the support of the likelihood; {self.model.values_seen}), a learning "
                 "rate that is too high, and a scale that shrinks towards its floor."
             )
+
+
+def drop_no_skips(logs: Any) -> None:
+    """Removes `skipped_steps` from logs, a dict, if no step was skipped."""
+    if isinstance(logs, dict) and not logs.get("skipped_steps"):
+        logs.pop("skipped_steps", None)
 
 
 def guarded_callbacks(callbacks: Any, model: StepModel) -> Any:

@@ -26,10 +26,25 @@ from tests.citizenship.common import (
 
 def test_the_history_has_all_terms():
     history = fit(compiled(run_eagerly=False), epochs=2, validation_data=OTHER)
-    keys = {*TERMS, "skipped_steps", *(f"val_{name}" for name in TERMS)}
+    keys = {*TERMS, *(f"val_{name}" for name in TERMS)}
     assert set(history) == keys
     assert all(len(values) == 2 for values in history.values())
-    assert history["skipped_steps"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_skipped_steps_are_in_the_history_from_the_first_one_on(eager, tmp_path):
+    model = compiled(run_eagerly=eager)
+    skip = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: model.trainable_weights[0].assign(
+            np.full(model.trainable_weights[0].shape, np.nan if epoch == 1 else 0.1)
+        )
+    )
+    logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    history = fit(model, epochs=3, callbacks=[skip, logger])
+    assert history["skipped_steps"] == [0.0, 2.0, 0.0]
+    assert all(len(values) == 3 for values in history.values())
+    lines = (tmp_path / "log.csv").read_text().splitlines()  # the columns of epoch 0
+    assert len(lines) == 4 and "skipped_steps" not in lines[0]
 
 
 def test_the_elbo_is_minus_reconstruction_minus_kl():

@@ -33,7 +33,7 @@ def test_other_precisions_train(name):
     tolerance = {"rtol": 0, "atol": 8 * 2**-8}
     np.testing.assert_allclose(evaluate(model), evaluate(expected), **tolerance)
     history = fit(model, epochs=8, batch_size=ROWS)
-    assert np.isfinite(history["loss"]).all() and sum(history["skipped_steps"]) == 0
+    assert np.isfinite(history["loss"]).all() and "skipped_steps" not in history
     assert history["loss"][-1] < history["loss"][0] - 0.1
     assert model.predict(X, verbose=0).dtype == np.float32
 

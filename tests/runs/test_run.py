@@ -156,7 +156,7 @@ def test_the_folder_of_a_run_has_all_files(run, data):
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == list(range(EPOCHS))
     terms = {"loss", "elbo", "reconstruction", "kl"}
-    expected = {"epoch", "skipped_steps", "active_units", *terms}
+    expected = {"epoch", "active_units", *terms}
     assert set(rows[0]) == expected | {f"val_{term}" for term in terms}
     info = json.loads((run / "run.json").read_text())
     assert info["options"]["data"] == str(data) and info["options"]["latent"] == 3

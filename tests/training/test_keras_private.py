@@ -42,7 +42,8 @@ def test_private_names_of_keras_exist():
         name
         for owner, names in {
             model: (
-                "_assert_compile_called", "_distribute_strategy", "_flatten_layers",
+                "_assert_compile_called", "_compile_metrics", "_distribute_strategy",
+                "_flatten_layers",
                 "_layers", "_make_function", "_maybe_symbolic_build",
                 "_non_trainable_variables", "_resolve_auto_jit_compile", "_tracker",
             ),
