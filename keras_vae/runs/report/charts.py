@@ -143,8 +143,8 @@ def scatter(real: np.ndarray, other: np.ndarray) -> Any:
     figure, ((axis,),) = _axes(2.4, 1.9)
     axis.axline((0, 0), slope=1, color=REAL, lw=1)
     axis.scatter(real, other, s=_size(len(real)), alpha=0.6, linewidths=0)
-    # The true values determine the scale: one wild value must not.
-    values = real[np.isfinite(real)]
+    real, other = real[np.isfinite(real)], other[np.isfinite(other)]
+    values = np.concatenate([real, np.percentile(other, [2, 98]) if len(other) else other])
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
     margin = 0.05 * (high - low) or 0.5
     limits = (low - margin, high + margin)

@@ -107,8 +107,9 @@ def _rows(run, model, data, folder) -> Iterator[Figure | None]:
         yield view.transfer(names, model.as_float(x[few]).numpy(), changed)
     if model.generative and (isinstance(view, TableView) or not run.conditional):
         yield view.samples(sample)
-    if len(x) > 1 and not condition:
-        yield view.interpolations(interpolations(model, x, view.lines, view.steps))
+    ends = data.x_test[spread(len(data.x_test), 2 * view.lines)]
+    if len(ends) > 1 and not condition:
+        yield view.interpolations(interpolations(model, ends, view.steps))
 
 
 def spread(rows: int, count: int) -> np.ndarray:
@@ -124,9 +125,9 @@ def transferred(
     return [model.decode(z, condition=label).mean().numpy() for label in labels]
 
 
-def interpolations(model: VAE, x: Any, lines: int, steps: int) -> np.ndarray:
-    """Decodes straight lines between the codes of pairs: `[lines, steps, *event]`."""
-    codes = model.encode(x[: 2 * lines]).mean().numpy()
+def interpolations(model: VAE, x: Any, steps: int) -> np.ndarray:
+    """Decodes straight lines between the codes of pairs: `[pairs, steps, *event]`."""
+    codes = model.encode(x).mean().numpy()
     pairs = len(codes) // 2
     share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
     start, end = codes[0 : 2 * pairs : 2, None], codes[1 : 2 * pairs : 2, None]
@@ -191,7 +192,7 @@ def training_curves(folder: pathlib.Path, metrics: dict[str, list[float]]) -> Fi
         "the objective.",
         panels,
         legend,
-        width=15,
+        width=70 / max(1, len(names)),
         wide=True,
     )
 

@@ -85,7 +85,7 @@ def _overfitting(numbers):
     """Reports test rows with a far larger error than training rows."""
     train = numbers.get("train_reconstruction_error", 0)
     ratio = numbers["reconstruction_error"] / train if train > 0 else 0
-    if not ratio > 2:
+    if not ratio > 1.5 or numbers.get("active_units") == 0:
         return None
     return Finding(
         "The model overfits.",
@@ -110,7 +110,7 @@ def _unfinished(metrics, options):
         return None
     return Finding(
         "Training ended too early.",
-        f"The ELBO still rose by {gain:.3g} nats in the last {tenth} of {epochs} epochs. "
+        f"The ELBO still rose by {gain:.3g} nats in the last tenth of {epochs} epochs. "
         f"Continue with --resume --epochs {2 * epochs}.",
     )
 

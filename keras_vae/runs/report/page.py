@@ -3,10 +3,12 @@
 import base64
 import importlib.resources
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 from PIL import Image
 
 from keras_vae.datasets import Dataset
@@ -57,6 +59,7 @@ def write(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["options"] = _mark_options
     page = environment.from_string(source.read_text(encoding="utf-8")).render(
         run=run,
         model=model,
@@ -93,6 +96,12 @@ def _embed(figure):
     return {**figure._asdict(), "panels": panels}
 
 
+def _mark_options(text):
+    """Marks the options of the command line in a text, such as `--beta 0.5`."""
+    option = r"--[a-z-]+( [\d.]+| linear)?"
+    return Markup(re.sub(option, r"<code>\g<0></code>", str(escape(text))))
+
+
 def _best(table):
     """Returns the best value by (column, latent size), which the table marks."""
     best = {}
@@ -117,7 +126,7 @@ def _tile(key, title, unit, numbers):
     elif key == "test_nll":
         unit = f"± {numbers['test_nll_standard_error']:.2f} {unit}"
         if is_bound(numbers):
-            value, unit = f"≤ {value}", f"{unit}, upper bound"
+            value, unit = f"≤\N{NO-BREAK SPACE}{value}", f"{unit}, upper bound"
     return {"title": title, "unit": unit, "value": value}
 
 

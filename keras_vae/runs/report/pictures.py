@@ -81,22 +81,21 @@ class PictureView(Pictures):
 
     def reconstructions(self, x: np.ndarray, means: np.ndarray) -> Figure:
         """Shows rows and their reconstructions, `[rows, *event]` both."""
-        bands = [
-            part[start : start + self.columns]
-            for start in range(0, len(x), self.columns)
-            for part in (x, means)
-        ]
-        missing = len(bands[-1]) - len(bands[0])
-        if missing:  # a last band that is not full
-            for i in (-2, -1):
-                blank = np.full((-missing, *x.shape[1:]), (self.low + self.high) / 2)
-                bands[i] = np.concatenate([bands[i], blank])
-        grid = np.concatenate(bands)
+        pairs = np.stack([x, means])  # [2, rows, *event]
+        full = len(x) // self.columns * self.columns
+        if full:
+            pairs = pairs[:, :full]
+        else:  # fewer rows than columns
+            blank = np.full_like(pairs[:, :1], (self.low + self.high) / 2)
+            blank = np.repeat(blank, self.columns - len(x), axis=1)
+            pairs = np.concatenate([pairs, blank], axis=1)
+        bands = np.split(pairs, pairs.shape[1] // self.columns, axis=1)
+        grid = np.concatenate([band.reshape(-1, *x.shape[1:]) for band in bands])
         return self._figure(
             "reconstructions",
             "Reconstructions",
             "Test rows, and below each the mean of p(x | E[z|x]).",
-            [("", grid, len(bands[0]))],
+            [("", grid, self.columns)],
         )
 
     def samples(self, sample: Callable[..., np.ndarray]) -> Figure:
