@@ -48,14 +48,18 @@ def progress_phases() -> Iterator[Callable[..., None]]:
         bar.update(task, visible=False)
 
 
+def print_numbers(numbers: dict[str, float]) -> None:
+    """Prints numbers with their names, one per line."""
+    for name, value in numbers.items():
+        out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+
+
 def print_evaluation(run: Any, data: Any, numbers: dict[str, float]) -> None:
     """Prints the numbers of `evaluate`, one per line, and what they mean."""
     from keras_vae.runs import report
 
-    for name, value in numbers.items():
-        if name == "test_nll" and report.is_bound(numbers):
-            name += " <="
-        out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+    names = {"test_nll": "test_nll <="} if report.is_bound(numbers) else {}
+    print_numbers({names.get(name, name): value for name, value in numbers.items()})
     for text in report.caveats(numbers, data, run.options):
         out.print(f"\n{text}")
     for finding in report.findings(numbers, run.metrics(), run.options):

@@ -24,6 +24,7 @@ class TableView:
             self.columns = list(data.scaler.columns)
         self.real = self._in_units(model.as_float(data.x_test[:2000]).numpy())
         self.rows, self.steps, self.lines = 500, 21, 8
+        self.scaled = "" if data.scaler is None else ", in standard deviations"
 
     def reconstructions(self, x: np.ndarray, means: np.ndarray) -> Figure:
         """Draws the reconstruction of each column against its true values."""
@@ -84,8 +85,8 @@ class TableView:
         return Figure(
             "classes",
             "Samples of each class",
-            "The mean of each column, in standard deviations: 500 samples with the label "
-            "(vertical) against the test rows of the class (horizontal).",
+            f"The mean of each column{self.scaled}: 500 samples with the label (vertical) "
+            "against the test rows of the class (horizontal).",
             panels,
             width=10.5,
             wide=True,
@@ -122,8 +123,8 @@ class TableView:
             "traversals",
             "Traversals",
             TRAVERSALS.format(len(titles))
-            + f" The {few} columns that change most, in standard deviations (vertical); "
-            "below, their ends in the units of the data.",
+            + f" Vertical: the {few} columns that change most{self.scaled}. Below, their "
+            "ends in the units of the data.",
             panels,
             width=16,
             wide=True,
