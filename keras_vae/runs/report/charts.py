@@ -35,7 +35,7 @@ def chart(path: pathlib.Path, function: Callable, *args: Any) -> list[pathlib.Pa
         with plt.rc_context(style):
             figure = function(*args)
             files.append(path.with_name(f"{path.name}-{theme}.png"))
-            figure.savefig(files[-1], dpi=150, bbox_inches="tight")
+            figure.savefig(files[-1], dpi=150)
             plt.close(figure)
     return files
 
@@ -53,11 +53,9 @@ def step_colours(count: int) -> list[str]:
     return [matplotlib.colors.to_hex(c) for c in colours]
 
 
-def _axes(width, height, rows=1, **kwargs):
-    """Makes a figure and its axes, below each other."""
-    return plt.subplots(
-        rows, 1, figsize=(width, height), layout="constrained", squeeze=False, **kwargs
-    )
+def _axes(width, height):
+    """Makes a figure and its axes; sizes are in inches."""
+    return plt.subplots(figsize=(width, height), layout="constrained")
 
 
 def _size(points):
@@ -65,9 +63,9 @@ def _size(points):
     return float(np.clip(2000 / points, 6, 20))
 
 
-def curve(metrics: dict[str, list[float]], name: str) -> Any:
-    """Plots a term of training and validation by epoch; returns the figure."""
-    figure, ((axis,),) = _axes(3.2, 2.2)
+def curve(metrics: dict[str, list[float]], name: str, best: int | None = None) -> Any:
+    """Plots a term of training and validation by epoch, and marks the epoch `best`."""
+    figure, axis = _axes(3.2, 2.2)
     epochs = np.array(metrics["epoch"]) + 1
     marker = "." if len(epochs) < 3 else None
     shown: list[float] = []
@@ -80,6 +78,8 @@ def curve(metrics: dict[str, list[float]], name: str) -> Any:
     if len(epochs) > 5 and len(later):
         margin = 0.05 * np.ptp(later) + 1e-9
         axis.set_ylim(later.min() - margin, later.max() + margin)
+    if best is not None:
+        axis.axvline(best, color=REAL, lw=1, ls=":")
     axis.set(xlabel="epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -96,7 +96,7 @@ def latent_map(
         colours: colour of each class, or None for labels that are numbers.
         labels: `[rows]`: numbers, class indices if `colours` are given, or None.
     """
-    figure, ((axis,),) = _axes(4.8, 3.6)
+    figure, axis = _axes(4.8, 3.6)
     style: dict = {"s": _size(len(points)), "alpha": 0.7, "linewidths": 0}
     if labels is None:
         axis.scatter(*points.T, **style)
@@ -112,7 +112,7 @@ def latent_map(
 
 def kl_bars(kl: np.ndarray) -> Any:
     """Plots the KL of each unit, largest first."""
-    figure, ((axis,),) = _axes(4.8, 3.6)
+    figure, axis = _axes(4.8, 3.6)
     order = np.argsort(-kl, kind="stable")
     axis.bar(range(len(kl)), kl[order])
     few = len(kl) <= 20
@@ -123,12 +123,13 @@ def kl_bars(kl: np.ndarray) -> Any:
 
 def histograms(real: np.ndarray, drawn: np.ndarray) -> Any:
     """Plots the histograms of a column: test rows and samples."""
-    figure, ((axis,),) = _axes(2.4, 1.5)
+    figure, axis = _axes(2.4, 1.5)
     real, drawn = real[np.isfinite(real)], drawn[np.isfinite(drawn)]
     both = np.concatenate([real, drawn])
     low, high = np.percentile(both, [0.5, 99.5]) if len(both) else (0, 0)
     if not high - low > 1e-6 * max(abs(low), abs(high)):  # a constant column
-        low, high = low - 0.5, high + 0.5
+        margin = 0.5 + 0.01 * abs(low)  # also of huge values
+        low, high = low - margin, high + margin
     for values, colour in ((real, REAL), (drawn, COLOURS[0])):
         weights = np.full(len(values), 1 / max(1, len(values)))
         bins = np.linspace(low, high, 31)
@@ -140,13 +141,13 @@ def histograms(real: np.ndarray, drawn: np.ndarray) -> Any:
 
 def scatter(real: np.ndarray, other: np.ndarray) -> Any:
     """Plots values `[n]` against the true values, with the line on which both are equal."""
-    figure, ((axis,),) = _axes(2.4, 1.9)
+    figure, axis = _axes(2.4, 1.9)
     axis.axline((0, 0), slope=1, color=REAL, lw=1)
     axis.scatter(real, other, s=_size(len(real)), alpha=0.6, linewidths=0)
     real, other = real[np.isfinite(real)], other[np.isfinite(other)]
     values = np.concatenate([real, np.percentile(other, [2, 98]) if len(other) else other])
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
-    margin = 0.05 * (high - low) or 0.5
+    margin = 0.05 * (high - low) or 0.5 + 0.01 * abs(low)
     limits = (low - margin, high + margin)
     axis.set(xlim=limits, ylim=limits)
     axis.locator_params(nbins=4)
@@ -165,7 +166,12 @@ def lines(series: Any, colours: Iterable[str], x: Any = None, xlabel: str = "") 
     series = np.asarray(series)
     channels = series.shape[2]
     height = 1.9 if channels == 1 else 0.3 + max(0.55, 1.5 / channels) * channels
-    figure, axes = _axes(3.2, height, channels, sharex=True)
+    # Constrained layout takes seconds for many axes.
+    figure, axes = plt.subplots(
+        channels, 1, figsize=(3.2, height), sharex=True, squeeze=False
+    )
+    bottom = 0.5 if xlabel else 0.3  # inches
+    figure.subplots_adjust(0.17, bottom / height, 0.98, 1 - 0.1 / height, hspace=0.2)
     x = np.arange(series.shape[1]) if x is None else x
     marker = "." if series.shape[1] < 3 else None
     for channel, axis in enumerate(axes[:, 0]):

@@ -51,7 +51,8 @@ def draw(
 
 def _figures(run, model, data, folder) -> Iterator[Figure | None]:
     """Yields the figures; None for those that the kind of data does not have."""
-    yield training_curves(folder, run.metrics())
+    best = run.info.get("early_stopping", {}).get("best_epoch")
+    yield training_curves(folder, run.metrics(), best)
     yield from _rows(run, model, data, folder)
     rows = spread(len(data.x_test), 3000)
     condition = run.condition_kwargs(data, "test", rows)
@@ -168,8 +169,10 @@ def traversals(
     return model.decode(codes.reshape(-1, means.shape[1]), **condition).mean().numpy()
 
 
-def training_curves(folder: pathlib.Path, metrics: dict[str, list[float]]) -> Figure:
-    """Plots the terms of training and validation by epoch."""
+def training_curves(
+    folder: pathlib.Path, metrics: dict[str, list[float]], best: int | None = None
+) -> Figure:
+    """Plots the terms of training and validation by epoch, and marks the epoch `best`."""
     names = [n for n in ("elbo", "reconstruction", "kl", "loss") if n in metrics]
     if "elbo" in names and np.allclose(
         metrics["loss"], -np.array(metrics["elbo"]), equal_nan=True
@@ -178,9 +181,10 @@ def training_curves(folder: pathlib.Path, metrics: dict[str, list[float]]) -> Fi
     legend = [(charts.COLOURS[0], "training")]
     if any(f"val_{name}" in metrics for name in names):
         legend.append((charts.COLOURS[1], "validation"))
+    kept = "" if best is None else " The dotted line marks the epoch that is kept."
     panels = [
         Panel(
-            charts.chart(folder / f"curves-{name}", charts.curve, metrics, name),
+            charts.chart(folder / f"curves-{name}", charts.curve, metrics, name, best),
             name.upper() if name in ("elbo", "kl") else name,
         )
         for name in names
@@ -189,7 +193,7 @@ def training_curves(folder: pathlib.Path, metrics: dict[str, list[float]]) -> Fi
         "curves",
         "The bound and its terms",
         "Nats per example, by epoch. elbo = -(reconstruction + kl), without the weights of "
-        "the objective.",
+        f"the objective.{kept}",
         panels,
         legend,
         width=70 / max(1, len(names)),

@@ -100,7 +100,8 @@ def _unfinished(metrics, options):
     name = next((n for n in ("val_elbo", "elbo") if n in metrics), None)
     elbo = np.array(metrics.get(name, ()))
     epochs = len(elbo)
-    if epochs < 10:
+    stopped_early = epochs < options.epochs
+    if epochs < 10 or stopped_early or not np.isfinite(elbo).all():
         return None
     tenth = epochs // 10
     last = elbo[-tenth:].mean()

@@ -67,6 +67,7 @@ def write(
         name=pathlib.Path(data.name).name,
         findings=findings(numbers, run.metrics(), run.options),
         numbers=numbers,
+        best_epoch=run.info.get("early_stopping", {}).get("best_epoch"),
         bound=is_bound(numbers),
         caveats=caveats(numbers, data, run.options),
         tiles=[

@@ -36,7 +36,7 @@ class Pictures:
         self.ratio = height / width
         fitting = next((n for n, size in ((10, 32), (8, 64), (6, 128)) if width <= size), 4)
         # Tall images are small enough for two of them to fit into the height of a figure.
-        self.columns = min(24, max(fitting, int(np.ceil(2 * self.ratio))))
+        self.columns = max(fitting, int(np.ceil(2 * self.ratio)))
 
     def save(self, path: pathlib.Path, x: Any, columns: int) -> list[pathlib.Path]:
         """Saves rows x `[rows, *event]` as a grid; returns a list with the file."""
