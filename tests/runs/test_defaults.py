@@ -76,9 +76,7 @@ def test_a_run_stops_early_and_keeps_the_weights_of_the_best_epoch(tmp_path):
     # The first epoch is a part of the warm-up.
     best = 2 + int(np.argmin(losses[1:]))
     assert len(losses) == best + 3 < 300
-    assert (
-        f"stopped early after epoch {best + 3}; kept the weights of epoch {best}" in output
-    )
+    assert f"stopped early after epoch {best + 3}; kept the weights of epoch {best}" in output
     model = keras.saving.load_model(folder / "model.keras")
     assert int(model.epochs_begun) == best
     evaluation = json.loads((folder / "evaluation.json").read_text())

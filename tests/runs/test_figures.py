@@ -108,11 +108,12 @@ def test_grids_of_pictures_are_never_tall(view, shape, rows):
     for figure in (
         pictures.reconstructions(x, x),
         pictures.samples(model.sample),
+        pictures.classes(NAMES, lambda label, count: model.sample(count, False)),
         pictures.interpolations(np.repeat(ends, pictures.steps, axis=1)),
     ):
         for panel in figure.panels:
             with Image.open(*panel.files) as image:
-                assert 1.4 * image.width >= image.height and image.width > 500
+                assert 2.4 * image.width >= image.height and image.width > 250
 
 
 def test_binary_pixels_have_draws_next_to_means(view):

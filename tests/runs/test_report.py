@@ -156,7 +156,7 @@ def measure_page(page, width):
         const images = [...document.images]
         const missing = images.filter(i => !i.naturalWidth).length
         const wide = [...document.querySelectorAll("body *")].filter(
-          e => !e.closest(".wide-table > *")
+          e => !e.closest(".wide-table > *, .legend li > *")  // scrolled, cut
             && e.getBoundingClientRect().right > {width} + 0.5)
         const counts = [images.length, missing, wide.length, root.offsetHeight]
         document.body.dataset.counts = counts.join(" ")

@@ -47,8 +47,6 @@ class Pictures:
             x = x[..., :3] if x.shape[-1] > 3 else x[..., :1]
         grid = image_grid(np.nan_to_num(x), columns)
         picture = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
-        if picture.width > 1600:  # more than a page shows
-            picture.thumbnail((1600, 16_000), Image.Resampling.LANCZOS)
         factor = max(1, 900 // picture.width)
         size = (picture.width * factor, picture.height * factor)
         picture.resize(size, Image.Resampling.NEAREST).save(path)
@@ -116,17 +114,23 @@ class PictureView(Pictures):
 
     def classes(self, names: list[str], sample: Callable[[Any, int], np.ndarray]) -> Figure:
         """Shows `sample(label, count)` of each class."""
+        columns = max(2, int(np.ceil(self.ratio)))
         return self._figure(
             "classes",
             "Samples of each class",
             "Means of p(x|z, label). All classes have the same z.",
-            [(name, sample(label, 4), 2) for label, name in enumerate(names)],
+            [
+                (name, sample(label, 2 * columns), columns)
+                for label, name in enumerate(names)
+            ],
             width=7,
             wide=True,
         )
 
-    def transfer(self, names: list[str], x: np.ndarray, changed: list) -> Figure:
-        """Shows rows x, and below them their z decoded with each label."""
+    def transfer(self, names: list[str], x: np.ndarray, changed: list) -> Figure | None:
+        """Shows rows x, and their z decoded with each label; None for tall images."""
+        if self.ratio > 3:
+            return None
         pictures = [("test rows", x), *zip(names, changed, strict=True)]
         return self._figure(
             "transfer",
@@ -157,8 +161,12 @@ class PictureView(Pictures):
         )
 
     def _figure(self, name, title, caption, grids, **layout):
-        panels = [
-            Panel(self.save(self.folder / f"{name}-{i}.png", x, columns), text)
-            for i, (text, x, columns) in enumerate(grids)
-        ]
+        panels = []
+        for i, (text, x, columns) in enumerate(grids):
+            files = self.save(self.folder / f"{name}-{i}.png", x, columns)
+            with Image.open(files[0]) as picture:
+                if picture.width > 1600:  # more than a page shows
+                    picture.thumbnail((1600, 16_000), Image.Resampling.LANCZOS)
+                    picture.save(files[0])
+            panels.append(Panel(files, text))
         return Figure(name, title, caption + self.note, panels, **layout)
