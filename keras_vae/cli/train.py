@@ -339,5 +339,8 @@ def write_report(
         _interrupted(run)
     if left_out:
         names = ", ".join(left_out)
-        out.print(f"Left out, because the time was up: {names}.")
+        out.print(
+            f"Left out, because the time was up: {names}. To train them: keras-vae report "
+            f"{run.folder} --baselines {','.join(map(str, baselines))}"
+        )
     out.print(f"report: {page}, with a comparison with baselines")

@@ -99,7 +99,7 @@ def _embed(figure):
 
 def _mark_options(text):
     """Marks the options of the command line in a text, such as `--beta 0.5`."""
-    option = r"--[a-z-]+( [\d.]+| linear)?"
+    option = r"--[a-z-]+( \d+(\.\d+)?| linear)?"
     return Markup(re.sub(option, r"<code>\g<0></code>", str(escape(text))))
 
 
@@ -115,7 +115,7 @@ def _best(table):
 
 def _tile(key, title, unit, numbers):
     """Formats a number for the top of the page."""
-    value = f"{numbers[key]:,.2f}"
+    value = f"{numbers[key]:,.{1 if abs(numbers[key]) >= 1000 else 2}f}"
     if key == "active_units":
         value = f"{numbers[key]:.0f} of {numbers['latent_units']:.0f}"
     elif key == "probe_accuracy":
