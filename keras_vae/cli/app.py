@@ -1,6 +1,7 @@
 """The application: its commands and its error messages."""
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -40,6 +41,9 @@ for _command in (
 
 def main() -> None:
     """Runs the command line: the entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack letters of names
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 

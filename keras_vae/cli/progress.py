@@ -1,8 +1,11 @@
 """The output of the commands: lines, tables, a progress bar."""
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich import progress
 from rich.console import Console
@@ -25,10 +28,42 @@ def progress_bar() -> progress.Progress:
     )
 
 
+@contextlib.contextmanager
+def progress_phases() -> Iterator[Callable[..., None]]:
+    """Yields a function (text, done, total) that shows the progress of a phase.
+
+    Without a terminal it prints the text of each phase once.
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("", total=None, text="")
+        phases: list[str] = []
+
+        def show(text: str, done: float = 0, total: float | None = None) -> None:
+            if bar.disable and text not in phases:
+                out.print(text)
+            phases.append(text)
+            bar.update(task, description=text, completed=done, total=total)
+
+        yield show
+        bar.update(task, visible=False)
+
+
 def print_numbers(numbers: dict[str, float]) -> None:
     """Prints numbers with their names, one per line."""
     for name, value in numbers.items():
         out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+
+
+def print_evaluation(run: Any, data: Any, numbers: dict[str, float]) -> None:
+    """Prints the numbers of `evaluate`, one per line, and what they mean."""
+    from keras_vae.runs import report
+
+    names = {"test_nll": "test_nll <="} if report.is_bound(numbers) else {}
+    print_numbers({names.get(name, name): value for name, value in numbers.items()})
+    for text in report.caveats(numbers, data, run.options):
+        out.print(f"\n{text}")
+    for finding in report.findings(numbers, run.metrics(), run.options):
+        out.print(f"\n{finding}")
 
 
 def start_tensorflow() -> None:

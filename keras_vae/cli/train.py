@@ -17,7 +17,13 @@ from keras_vae.cli.options import (
     read_config,
     with_run_options,
 )
-from keras_vae.cli.progress import err, out, print_numbers, progress_bar, start_tensorflow
+from keras_vae.cli.progress import (
+    err,
+    out,
+    print_evaluation,
+    progress_phases,
+    start_tensorflow,
+)
 from keras_vae.cluster import launcher, meeting
 from keras_vae.runs.options import Options, count, option, real
 
@@ -324,23 +330,29 @@ def _interrupted(run: Any) -> NoReturn:
 def write_report(
     run: Any, data: Any, num_samples: int, nll_rows: int, baselines: Any
 ) -> None:
-    """Evaluates the model of a run, trains the baselines and writes the report."""
+    """Evaluates the model of a run and writes the report; then adds the baselines."""
     from keras_vae.runs import report
 
     try:
-        with progress_bar() as bar:
-
-            def show(text, done=0, total=None):
-                bar.update(task, description=text, completed=done, total=total)
-
-            task = bar.add_task("evaluating", total=None, text="")
+        with progress_phases() as show:
             model = run.model()
-            numbers = report.evaluate(run, model, data, num_samples, nll_rows)
-            table = report.compare(run, model, data, numbers, baselines, show)
-            show("drawing")
-            page = report.write(run, model, data, numbers, table)
-            bar.update(task, visible=False)
+            numbers = report.evaluate(run, model, data, num_samples, nll_rows, show)
+            figures = report.draw(run, model, data, show)
+        page = report.write(run, model, data, numbers, figures)
+        print_evaluation(run, data, numbers)
+        out.print(f"\nreport: {page}")
+        if not baselines:
+            return
+        out.print(f"Training baselines, for at most {report.LIMIT / 60:g} minutes.")
+        with progress_phases() as show:
+            table, left_out = report.compare(run, model, data, numbers, baselines, show)
+        report.write(run, model, data, numbers, figures, table, left_out)
     except KeyboardInterrupt:
         _interrupted(run)
-    print_numbers(numbers)
-    out.print(f"\nreport: {page}")
+    if left_out:
+        names = ", ".join(left_out)
+        out.print(
+            f"Left out, because the time was up: {names}. To train them: keras-vae report "
+            f"{run.folder} --baselines {','.join(map(str, baselines))}"
+        )
+    out.print(f"report: {page}, with a comparison with baselines")

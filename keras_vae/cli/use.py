@@ -6,7 +6,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from keras_vae.cli.options import Folder, Latents, NllRows, NumSamples, Overwrite
-from keras_vae.cli.progress import err, out, print_numbers, start_tensorflow
+from keras_vae.cli.progress import (
+    err,
+    out,
+    print_evaluation,
+    progress_phases,
+    start_tensorflow,
+)
 from keras_vae.cli.train import write_report
 from keras_vae.runs.options import count
 
@@ -29,8 +35,10 @@ def evaluate(
     run = _open(folder)
     from keras_vae.runs import report
 
-    numbers = report.evaluate(run, run.model(), run.data(), num_samples, nll_rows)
-    print_numbers(numbers)
+    model, data = run.model(), run.data()
+    with progress_phases() as show:
+        numbers = report.evaluate(run, model, data, num_samples, nll_rows, show)
+    print_evaluation(run, data, numbers)
     out.print(f"\n{run.path('evaluation.json')}")
 
 

@@ -10,7 +10,7 @@ from keras_vae import atomic
 from keras_vae.datasets import Scaler
 from keras_vae.models import VAE
 from keras_vae.runs.folder import Run
-from keras_vae.runs.report import figures
+from keras_vae.runs.report.pictures import Pictures
 
 
 def saver(
@@ -89,7 +89,7 @@ def _save_png(path, arrays, run):
     missing = [(0, -rows % columns), *[(0, 0)] * (x.ndim - 1)]
     x = np.pad(x, missing, mode="edge").reshape(-1, columns, kinds, *shape)
     x = x.swapaxes(1, 2).reshape(-1, *shape)
-    pictures = figures.Pictures(shape, run.info["data"]["shown_range"])
+    pictures = Pictures(shape, run.info["data"]["shown_range"])
     pictures.save(path, x, columns)
 
 
