@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_vae.datasets import image_files
-from keras_vae.datasets.dataset import Dataset, with_test_rows
+from keras_vae.datasets.dataset import Dataset, unsplit
 from keras_vae.datasets.rows import MappedRows, RowsOnDisk, too_large
 
 
@@ -31,7 +31,7 @@ def load_arrays(
         x = read_arrays(path, mmap_mode="r")["x"]
         if value_range is None or (x.dtype == np.uint8 and value_range == (0, 255)):
             rows = MappedRows(_as_rows(x, f"x of {path.name}"), "data")
-            return with_test_rows(str(path), rows, value_range=_range(x, value_range))
+            return unsplit(str(path), rows, value_range=_range(x, value_range))
     arrays = read_arrays(path)
     names = set(arrays)
     xs = [x for name, x in arrays.items() if name.split("_")[0] == "x"]
@@ -43,7 +43,7 @@ def load_arrays(
     if "x" in names and not names & {"x_train", "x_test"}:
         x = _array(arrays["x"], f"x of {path.name}", value_range)
         y = _labels(arrays.get("y"), len(x), f"y of {path.name}")
-        return with_test_rows(str(path), x, y, value_range=_range(x, value_range))
+        return unsplit(str(path), x, y, value_range=_range(x, value_range))
     if not {"x_train", "x_test"} <= names:
         raise ValueError(
             "`data` must be an .npz file with x, or with x_train and x_test, and "
@@ -72,7 +72,9 @@ def load_arrays(
     return Dataset(str(path), **parts, value_range=_range(parts["x_train"], value_range))
 
 
-def load_images(path: pathlib.Path, resize: tuple[int, int] | None = None) -> Dataset:
+def load_images(
+    path: pathlib.Path, resize: tuple[int, int] | None = None, channels: int | None = None
+) -> Dataset:
     """Loads a folder of images, uint8.
 
     The images are in the folder itself, or in subfolders, whose names are then the labels.
@@ -81,9 +83,10 @@ def load_images(path: pathlib.Path, resize: tuple[int, int] | None = None) -> Da
     do not fit into memory are read when they are needed, and have no labels.
 
     Args:
-        path: path of the folder.
+        path: path of the folder, or of one image.
         resize: (height, width) to which all images are resized, or None if all have the
             same size.
+        channels: 1 or 3, or None for 1 if all images are grey.
 
     Raises:
         ValueError: for a folder without images, and for images of several sizes.
@@ -95,14 +98,16 @@ def load_images(path: pathlib.Path, resize: tuple[int, int] | None = None) -> Da
             f"Received: {path} with only {' and '.join(parts)}"
         )
     if parts[:2] == ["train", "test"]:
-        x, y = _read_images([path / part for part in parts], resize)
+        x, y, ids = _read_images([path / part for part in parts], resize, channels)
         unlabelled = y[0] is None or y[1] is None or isinstance(x[0], RowsOnDisk)
         y = [None, None] if unlabelled else y
+        named = {f"ids_{part}": paths for part, paths in zip(parts, ids, strict=True)}
         x_val = x[2] if len(x) == 3 else None
-        return Dataset(str(path), x[0], x[1], x_val, y[0], y[1], value_range=(0, 255))
-    (x,), (y,) = _read_images([path], resize)
+        named["value_range"] = (0, 255)
+        return Dataset(str(path), x[0], x[1], x_val, y[0], y[1], **named)
+    (x,), (y,), (ids,) = _read_images([path], resize, channels)
     y = None if isinstance(x, RowsOnDisk) else y
-    return with_test_rows(str(path), x, y, value_range=(0, 255))
+    return unsplit(str(path), x, y, ids, value_range=(0, 255))
 
 
 def read_arrays(path: pathlib.Path, mmap_mode: Any = None) -> dict[str, np.ndarray]:
@@ -181,9 +186,11 @@ def _labels(y, rows, name):
     return y
 
 
-def _read_images(folders, resize):
-    """Reads the images and labels of each folder: (list of x, list of y or None)."""
-    files = [image_files.images_in(folder) for folder in folders]
+def _read_images(folders, resize, channels):
+    """Reads each folder: (list of x, list of labels or None, list of paths)."""
+    files = [
+        image_files.images_in(folder) if folder.is_dir() else [folder] for folder in folders
+    ]
     for folder, paths in zip(folders, files, strict=True):
         if not paths:
             raise ValueError(
@@ -200,16 +207,17 @@ def _read_images(folders, resize):
                 f"{all_paths[0]} of {size[0]} x {size[1]} and {path} of "
                 f"{other[0]} x {other[1]} (height x width)"
             )
-    shape = (*size, 1 if all(grey for _, grey in formats) else 3)
-    xs, ys = [], []
+    shape = (*size, channels or (1 if all(grey for _, grey in formats) else 3))
+    xs, ys, ids = [], [], []
     for folder, paths in zip(folders, files, strict=True):
         x = image_files.ImageFiles(paths, shape)
         x.name = "data"
         xs.append(x if too_large(math.prod(x.shape)) else x[:])
-        in_subfolders = all(path.parent != folder for path in paths)
+        in_subfolders = folder.is_dir() and all(path.parent != folder for path in paths)
         labels = np.array([path.parent.name for path in paths])
         ys.append(labels if in_subfolders else None)
-    return xs, ys
+        ids.append(np.array(paths, dtype=object))
+    return xs, ys, ids
 
 
 def _size_and_grey(path):

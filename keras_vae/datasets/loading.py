@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_vae import checks
-from keras_vae.datasets.dataset import Dataset, with_test_rows
+from keras_vae.datasets.dataset import Dataset, unsplit, with_split
 from keras_vae.datasets.files import load_arrays, load_images
+from keras_vae.datasets.image_files import IMAGES
 from keras_vae.datasets.named import NAMED
 from keras_vae.datasets.tables import Scaler, is_table, read_table
 
@@ -17,6 +18,8 @@ def load(
     drop: str | Sequence[str] = (),
     resize: Any = None,
     value_range: Any = None,
+    scaler: Scaler | None = None,
+    channels: int | None = None,
 ) -> Dataset:
     """Loads a data set by its name or from files.
 
@@ -39,6 +42,9 @@ def load(
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
         value_range: (low, high) of arrays, which is scaled to [0, 1].
+        scaler: `Scaler` of another data set: its columns of a table are read and
+            standardised by it. None fits a new one.
+        channels: 1 or 3, the channels of images. None: 1 if all are grey.
 
     Returns:
         `Dataset`.
@@ -52,6 +58,47 @@ def load(
     >>> digits = load("digits")
     >>> digits.x_train.shape, digits.value_range
     ((1438, 8, 8, 1), (0, 16))
+    """
+    columns = None if scaler is None else scaler.columns
+    data = with_split(
+        read_rows(data, label, drop, resize, value_range, columns, channels)
+    )
+    return data if data.columns is None else _standardised(data, scaler)
+
+
+def _standardised(data, scaler):
+    """Standardises the rows of a table with a scaler, or with one of its training rows."""
+    scaler = scaler or Scaler.fit(data.columns, data.x_train)
+    x_train, x_test = scaler.transform(data.x_train), scaler.transform(data.x_test)
+    return data._replace(x_train=x_train, x_test=x_test, scaler=scaler)
+
+
+def read_rows(
+    data: Any,
+    label: str | None = None,
+    drop: str | Sequence[str] = (),
+    resize: Any = None,
+    value_range: Any = None,
+    columns: Sequence[str] | None = None,
+    channels: int | None = None,
+) -> Dataset:
+    """Reads data like `load`, without a new test split and without standardisation.
+
+    Args:
+        data: see `load`; also the path of one image.
+        label: see `load`.
+        drop: see `load`.
+        resize: see `load`.
+        value_range: see `load`.
+        columns: names of the columns of a table to read, in this order. None: all.
+        channels: see `load`.
+
+    Returns:
+        `Dataset`: if the data have no test split, all rows are in `x_train`, in the order
+        of the file, and `x_test` is None.
+
+    Raises:
+        ValueError: see `load`.
     """
     if not str(data):
         raise ValueError("`data` must be a name or a path. Received: data=''")
@@ -68,19 +115,13 @@ def load(
             f"`data` must be a file, a folder or one of {', '.join(NAMED)}. "
             f"Received: data={data}, which does not exist"
         )
-    if path.is_dir():
+    if path.is_dir() or path.suffix.lower() in IMAGES:
         _refuse_options(options, "a folder of images", "resize")
-        return load_images(path, resize)
+        return load_images(path, resize, channels)
     if is_table(path):
         _refuse_options(options, "a table", "label", "drop")
-        columns, x, y = read_table(path, label, drop)
-        raw = with_test_rows(str(path), x, y)
-        scaler = Scaler.fit(columns, raw.x_train)
-        return raw._replace(
-            x_train=scaler.transform(raw.x_train),
-            x_test=scaler.transform(raw.x_test),
-            scaler=scaler,
-        )
+        names, x, y, notes = read_table(path, label, drop, columns)
+        return unsplit(str(path), x, y, columns=tuple(names), notes=notes)
     if path.suffix.lower() in (".npy", ".npz"):
         _refuse_options(options, "an array", "value_range")
         return load_arrays(path, value_range)

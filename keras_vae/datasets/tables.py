@@ -52,24 +52,33 @@ def is_table(path: pathlib.Path) -> bool:
 
 
 def read_table(
-    path: pathlib.Path, label: str | None = None, drop: Sequence[str] = ()
-) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+    path: pathlib.Path,
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+) -> tuple[list[str], np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """Reads the columns of a table.
 
     Args:
         path: path of a .csv, .csv.gz or .parquet file; CSV needs a header.
         label: name of a column that is not modelled, or None.
         drop: names of columns to leave out.
+        columns: names of the columns to read, in this order; `label` may be missing then,
+            and `drop` is not used. None: all columns.
 
     Returns:
-        (columns, x, y): names, float64 `[rows, columns]`, and the label column or None.
+        (columns, x, y, notes): names; float64 `[rows, columns]`; the label column or None;
+        sentences about what was left out.
 
     Raises:
         ValueError: for a file that cannot be read or has no rows, for a missing column, and
             for a modelled column with text, missing or infinite values; the message names
             the column.
     """
-    table = _read(path)
+    table, notes = _read(path), ()
+    if columns is not None:
+        table, notes = _select(table, columns, label, path)
+        label, drop = label if label in table.column_names else None, ()
     for option, names in (("label", [label] if label else []), ("drop", drop)):
         for name in names:
             if name not in table.column_names:
@@ -102,13 +111,31 @@ def read_table(
                 f"that are NaN, infinite or too large, in column {name!r} of {path.name}"
             )
     if label is None:
-        return names, x, None
+        return names, x, None, notes
     if table[label].null_count:
         raise ValueError(
             f"`label` must name a column without missing values. Received: label={label}, "
             f"with {table[label].null_count} of {table.num_rows} missing in {path.name}"
         )
-    return names, x, np.array(table[label].to_pylist())
+    return names, x, np.array(table[label].to_pylist()), notes
+
+
+def _select(table, columns, label, path):
+    """Selects columns by name, and the label if it is there: (table, notes)."""
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise ValueError(
+            f"`data` must have the columns {', '.join(columns)}. Received: {path.name} "
+            f"without {', '.join(missing)}"
+        )
+    wanted = {*columns, label}
+    extra = [name for name in table.column_names if name not in wanted]
+    notes = (f"Columns that were not modelled are ignored: {', '.join(extra)}.",)
+    table = table.select([i for i, n in enumerate(table.column_names) if n in wanted])
+    if len({*table.column_names}) == table.num_columns:  # else an error follows
+        labels = [name for name in (label,) if name in table.column_names]
+        table = table.select([*columns, *labels])
+    return table, notes if extra else ()
 
 
 def _read(path):
