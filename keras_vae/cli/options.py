@@ -24,6 +24,13 @@ Latents = Annotated[
         metavar="INTS|none",
     ),
 ]
+Moved = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Where the data of the run are now. Default: the path of the training.",
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(

@@ -1,8 +1,10 @@
 """The output of the commands: lines, tables, a progress bar."""
 
 import os
+import pathlib
 import sys
 import tempfile
+from typing import Any
 
 from rich import progress
 from rich.console import Console
@@ -52,3 +54,11 @@ def start_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def open_run(folder: pathlib.Path) -> Any:
+    """Starts TensorFlow, and opens the run of a folder."""
+    start_tensorflow()
+    from keras_vae.runs.folder import Run
+
+    return Run.open(folder)

@@ -213,7 +213,7 @@ def _open_or_new(folder, options, changes, resume):
     if resume and (run := Run(folder)).exists:
         run = Run.open(folder)
         run.resume(changes)
-        return run, run.data()
+        return run, run.data(unchanged=True)
     data = build.load_data(options)
     return Run(folder, build.resolve(options, data)), data
 

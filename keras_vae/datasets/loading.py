@@ -81,6 +81,7 @@ def read_rows(
     value_range: Any = None,
     columns: Sequence[str] | None = None,
     channels: int | None = None,
+    strict: bool = True,
 ) -> Dataset:
     """Reads data like `load`, without a new test split and without standardisation.
 
@@ -92,6 +93,7 @@ def read_rows(
         value_range: see `load`.
         columns: names of the columns of a table to read, in this order. None: all.
         channels: see `load`.
+        strict: bool, whether to refuse options for another kind of data.
 
     Returns:
         `Dataset`: if the data have no test split, all rows are in `x_train`, in the order
@@ -107,6 +109,7 @@ def read_rows(
     _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
     _check_pair("value_range", value_range, lambda low, high: low < high)
     options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
+    options = options if strict else {}
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()

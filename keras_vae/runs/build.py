@@ -21,15 +21,25 @@ MODELS: dict[str, Any] = {
 }
 
 
-def load_data(options: Options) -> Dataset:
-    """Loads the data set that the options name, with its validation rows."""
-    data = datasets.load(
-        options.data,
-        label=options.label,
-        drop=tuple(options.drop),
-        resize=options.resize,
-        value_range=options.value_range,
-    )
+def reading(options: Options) -> dict[str, Any]:
+    """Returns the arguments of `datasets.load` that the options set, by name."""
+    return {
+        "label": options.label,
+        "drop": tuple(options.drop),
+        "resize": options.resize,
+        "value_range": options.value_range,
+    }
+
+
+def load_data(options: Options, **fitted: Any) -> Dataset:
+    """Loads the data set that the options name, with its validation rows.
+
+    Args:
+        options: the options of the run.
+        **fitted: arguments of `datasets.load` that an earlier run has set, such as
+            `scaler`.
+    """
+    data = datasets.load(options.data, **reading(options), **fitted)
     data = data.hold_out(options.validation)
     if options.crop:
         shape = data.event_shape

@@ -1,7 +1,6 @@
 """The report of a run: its numbers, its figures and an HTML page."""
 
-from keras_vae.runs.report.files import saver
 from keras_vae.runs.report.numbers import compare, evaluate
 from keras_vae.runs.report.page import write
 
-__all__ = ["compare", "evaluate", "saver", "write"]
+__all__ = ["compare", "evaluate", "write"]

@@ -1,0 +1,467 @@
+"""A trained run in use: new data as the run reads and scales them, results in their units."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import checks, evaluation, random
+from keras_vae.datasets import Dataset, RowsOnDisk, Scaler, center
+from keras_vae.datasets.loading import read_rows
+from keras_vae.datasets.rows import JoinedRows
+from keras_vae.runs.build import reading
+from keras_vae.runs.folder import Run
+from keras_vae.runs.options import Options
+from keras_vae.training.arrays import select_rows
+
+BATCH_ROWS, BATCH_BYTES = 500, 2**25  # limits of a batch, the bytes as float32
+_ELBO_SAMPLES = 16  # samples of z for the reconstruction term of a row
+
+
+class Rows(NamedTuple):
+    """Rows of data for the model of a run, in the order of their file.
+
+    Attributes:
+        x: array `[rows, *event]` or `RowsOnDisk`, scaled as the run scales its data.
+        ids: row numbers from 0, int64 `[rows]`, or names of image files, `[rows]`.
+        labels: labels `[rows]`, or None.
+        notes: strings, a sentence for each thing that was noticed when the file was read.
+    """
+
+    x: Any
+    ids: np.ndarray
+    labels: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def load(folder: str | os.PathLike) -> "TrainedRun":
+    """Opens a run that `keras-vae train` has written, to use its model.
+
+    Args:
+        folder: path of the run.
+
+    Returns:
+        `TrainedRun`.
+
+    Raises:
+        ValueError: if the folder has no run or no trained model.
+    """
+    return TrainedRun(Run.open(folder))
+
+
+class TrainedRun:
+    """The model of a run with its preprocessing: encodes, scores and reconstructs files.
+
+    A file is read with the options of the run and scaled by the numbers of its training;
+    nothing is fitted again. A table must have the columns of the run, in any order; other
+    columns are ignored. Results are dicts of arrays with a row for each row of the file, in
+    its order: `row` (numbers from 0) or `file` (names of images); the labels, if the file
+    has them, under the name of their column or `label`; and the values.
+
+    Args:
+        run: `Run`.
+
+    Attributes:
+        model: the trained model.
+        options: `Options` of the run.
+        classes: names of the classes of a conditional model, or an empty list.
+        scaler: `Scaler` of a table, or None.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.options: Options = run.options
+        self.classes: list[str] = run.info["data"].get("classes") or []
+        self.scaler: Scaler | None = run.scaler
+        self.model: Any = run.model()
+
+    # Units.
+
+    def transform(self, x: Any) -> np.ndarray:
+        """Scales raw values `[rows, *event]` for the model.
+
+        Args:
+            x: array, or a pandas table with the columns of the run in any order.
+        """
+        if self.scaler is not None:
+            x = x[list(self.scaler.columns)] if hasattr(x, "columns") else x
+            return self.scaler.transform(np.asarray(x, np.float64))
+        x = np.asarray(x)
+        if self._value_range is None or x.dtype == np.uint8 == self._stored_dtype:
+            return x
+        low, high = self._value_range
+        return (x.astype(np.float32) - low) / np.float32(high - low)
+
+    def inverse(self, x: Any) -> np.ndarray:
+        """Maps values of the model `[rows, *event]` back to the units of the data.
+
+        Images of 8 bits have the units 0 to 255.
+        """
+        if self.scaler is not None:
+            return self.scaler.inverse(x)
+        x = np.asarray(x, np.float32)
+        if self._value_range is None:
+            return x
+        low, high = self._value_range
+        return np.float32(low) + x * np.float32(high - low)
+
+    @property
+    def columns(self) -> list[str] | None:
+        """Names of the columns of a table, or None for other data."""
+        return None if self.scaler is None else list(self.scaler.columns)
+
+    @property
+    def label_name(self) -> str:
+        """The name of the labels in results: their column in a table, or `label`."""
+        return self.options.label or "label"
+
+    @property
+    def _value_range(self):
+        return self.run.info["data"]["value_range"]
+
+    @property
+    def _stored_dtype(self):
+        """The dtype of the run's data; versions that did not record it scaled floats."""
+        default = "uint8" if self._value_range == [0, 255] else "float32"
+        return np.dtype(self.run.info["data"].get("dtype", default))
+
+    # Reading.
+
+    def read(self, file: Any, label: str | None = None) -> Rows:
+        """Reads a file as the run reads its data, all rows in the order of the file.
+
+        The arrays of an archive with a test split are joined: training, validation, test.
+
+        Args:
+            file: path of a table, an array, an image or a folder of images.
+            label: str, the class of all rows, for a conditional model.
+
+        Raises:
+            ValueError: for a file that cannot be read, has other columns or another shape,
+                or holds values that the model does not accept.
+        """
+        about = self.run.info["data"]
+        options = reading(self.options) | {"value_range": _pair(about["value_range"])}
+        try:
+            data = read_rows(
+                file, **options, columns=self.columns, **self.run.channels, strict=False
+            )
+        except ValueError as error:
+            raise ValueError(str(error).replace("`data`", "`file`")) from error
+        parts = [name for name in ("train", "val", "test") if _has(data, name)]
+        xs = [getattr(data, f"x_{name}") for name in parts]
+        x = xs[0] if len(xs) == 1 else _join(xs)
+        x = self._checked(x, data)
+        ys = [getattr(data, f"y_{name}") for name in parts]
+        labels = None if ys[0] is None else np.concatenate(ys)
+        paths = [getattr(data, f"ids_{name}") for name in parts]
+        ids = np.arange(len(x))
+        if paths[0] is not None:
+            ids = _names(np.concatenate(paths), pathlib.Path(file))
+        return self._with_label(Rows(x, ids, labels, data.notes), label, file)
+
+    def part(self, data: Dataset, part: str = "test", label: str | None = None) -> Rows:
+        """Returns the rows of a part of the run's own data.
+
+        Args:
+            data: the result of `Run.data`.
+            part: `"train"`, `"val"` or `"test"`.
+            label: see `read`.
+
+        Raises:
+            ValueError: for data without this part.
+        """
+        x, ids = getattr(data, f"x_{part}"), getattr(data, f"ids_{part}")
+        checks.require(x is not None, "part", "train or test: the run has no val", part)
+        x = center(x, self.model.likelihood.event_shape)
+        ids = np.arange(len(x)) if ids is None else _names(ids, pathlib.Path(data.name))
+        rows = Rows(x, ids, getattr(data, f"y_{part}"), data.notes)
+        return self._with_label(rows, label, data.name)
+
+    @staticmethod
+    def first(rows: Rows, n: int) -> Rows:
+        """Returns the first n rows."""
+        x = rows.x.part(slice(n)) if isinstance(rows.x, RowsOnDisk) else rows.x[:n]
+        labels = None if rows.labels is None else rows.labels[:n]
+        return rows._replace(x=x, ids=rows.ids[:n], labels=labels)
+
+    def _checked(self, x, data):
+        """Returns new rows in model units, or raises a ValueError."""
+        event_shape = self.model.likelihood.event_shape
+        if data.columns is not None:
+            checks.require(
+                self.scaler is not None, "file", "data like those of the run", data.name
+            )
+            x = self.scaler.transform(x)
+        if self.options.crop and len(x.shape) == 4 and x.shape[1:] != event_shape:
+            x = center(x, event_shape)
+        if tuple(x.shape[1:]) != tuple(event_shape):
+            raise ValueError(
+                f"`file` must have rows of shape {tuple(event_shape)}, like the data of "
+                f"the run. Received: {data.name} with rows of shape {tuple(x.shape[1:])}"
+            )
+        shown = list(self.run.info["data"]["shown_range"])
+        unit = self._value_range is not None or shown == [0, 1]
+        if x.dtype == np.uint8 and (not unit or self._stored_dtype == bool):
+            raise ValueError(
+                f"`file` must have the units of the run's data, from {shown[0]:g} to "
+                f"{shown[1]:g}. Received: {data.name} with uint8, which is divided by 255"
+            )
+        if self._value_range == [0, 255] and x.dtype == np.float32:
+            if _sample(x).max() <= 1 / 255:
+                raise ValueError(
+                    "`file` must have values from 0 to 255, like the data of the run. "
+                    f"Received: {data.name} with values up to 1"
+                )
+        return self.model.check_data(x, "file")
+
+    def _with_label(self, rows, label, file):
+        """Returns rows with their labels, or with one label for all of them."""
+        if rows.labels is not None and rows.labels.dtype == object:  # such as dates
+            rows = rows._replace(labels=rows.labels.astype(str))
+        if label is not None:
+            self.class_numbers([label])
+            rows = rows._replace(labels=np.full(len(rows.x), label))
+        if self.classes:
+            if rows.labels is None:
+                raise ValueError(
+                    f"`file` must have labels ({_shown(self.classes)}), the condition of "
+                    f"the model, or give `label` for all rows. Received: {file} without "
+                    "labels"
+                )
+            self.class_numbers(rows.labels)
+        return rows
+
+    def class_numbers(self, labels: Any) -> np.ndarray:
+        """Returns labels, by name, as numbers of the classes: int32 `[rows]`.
+
+        Raises:
+            ValueError: naming the labels that are no classes of the run.
+        """
+        if not self.classes:
+            raise ValueError(
+                "`label` must be left out: the model has no labels. "
+                f"Received: label={labels[0]}"
+            )
+        numbers = {name: i for i, name in enumerate(self.classes)}
+        names = [_class_name(label) for label in labels]
+        unknown = sorted({*names} - {*numbers})
+        if unknown:
+            raise ValueError(
+                f"`label` must be one of {_shown(self.classes)}. Received: "
+                f"label={_shown(unknown)}"
+            )
+        return np.array([numbers[name] for name in names], np.int32)
+
+    # Results, batch by batch.
+
+    def encode(self, rows: Rows, std: bool = False) -> Iterator[dict[str, np.ndarray]]:
+        """Yields batches of `mean` and, with `std`, `std` of q(z|x), `[batch, *latent]`."""
+        for index, x, condition in self._batches(rows):
+            posterior = self.model.encode(x, **condition)
+            values = {"mean": posterior.mean().numpy()}
+            if std:
+                values["std"] = posterior.stddev().numpy()
+            yield index | values
+
+    def score(
+        self, rows: Rows, num_samples: int = 1000
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields batches of scores `[batch]`, in nats; see `score_file`."""
+        has_density = getattr(self.model.likelihood, "grey", None) != "soft"
+        start = 0
+        for index, x, condition in self._batches(rows):
+            values = {}
+            if self.model.generative and has_density:
+                estimate = evaluation.importance_weighted(
+                    self.model, x, num_samples, **condition
+                )
+                values["log_likelihood"] = estimate.log_likelihood
+                values["effective_sample_size"] = estimate.effective_sample_size
+            values |= self._bound(x, start, condition.get("condition"))
+            error = self.model.reconstruct(x, **condition) - self.model.as_float(x)
+            axes = tuple(range(1, len(error.shape)))
+            values["reconstruction_error"] = np.sum(np.square(error), axes)
+            start += len(x)
+            yield index | values
+
+    def reconstruct(self, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
+        """Yields batches of `originals` and `reconstructions`, in the units of the data."""
+        for index, x, condition in self._batches(rows):
+            reconstructions = self.model.reconstruct(x, **condition).numpy()
+            yield index | {
+                "originals": self.inverse(self.model.as_float(x)),
+                "reconstructions": self.inverse(reconstructions),
+            }
+
+    def samples(
+        self, n: int, seed: int = 0, mean: bool = False, label: str | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields batches of `samples`, in the units of the data; see `sample`."""
+        if not self.model.generative:
+            raise ValueError(
+                "`run` must have a model with a prior to sample from. Received: "
+                f"{self.run.folder}, with the model {self.options.model}"
+            )
+        seeds = random.sample_seeds(checks.positive_int(n, "n"), checks.int32(seed, "seed"))
+        labels = None
+        if label is not None:
+            labels = np.full(n, self.class_numbers([label])[0])
+        elif self.classes:
+            labels = np.arange(n, dtype=np.int32) % len(self.classes)
+        for part in self._slices(n):
+            values, condition = {}, {}
+            if labels is not None:
+                condition["condition"] = labels[part]
+                values[self.label_name] = np.array(self.classes)[labels[part]]
+            x = self.model.sample(seeds=np.asarray(seeds)[part], mean=mean, **condition)
+            yield values | {"samples": self.inverse(x)}
+
+    def _bound(self, x, start, condition):
+        """Computes the terms of the bound of each row, over 16 samples of z."""
+        model = self.model
+
+        def terms(x, positions, first, condition):
+            noise = functools.partial(model.row_noise(positions), first=first)
+            terms = model.terms(x, noise, condition)
+            return terms.reconstruction, terms.kl
+
+        compiled = model.compiled_once(
+            "terms of rows", lambda: tf.function(terms, reduce_retracing=True)
+        )
+        positions = start + tf.range(len(x))
+        draws = [
+            compiled(tf.constant(x), positions, tf.constant(i), condition)
+            for i in range(_ELBO_SAMPLES)
+        ]
+        reconstruction, kl = np.mean(draws, axis=0, dtype=np.float64).astype(np.float32)
+        if not model.generative:
+            return {"reconstruction": reconstruction}
+        return {"elbo": -(reconstruction + kl), "reconstruction": reconstruction, "kl": kl}
+
+    def _batches(self, rows):
+        """Yields (index columns, x, condition) of each batch."""
+        condition = {"condition": self.class_numbers(rows.labels)} if self.classes else {}
+        index = {"row" if rows.ids.dtype.kind == "i" else "file": rows.ids}
+        if rows.labels is not None:
+            index[self.label_name] = rows.labels
+        for part in self._slices(len(rows.x)):
+            yield select_rows(index, part), rows.x[part], select_rows(condition, part)
+
+    def _slices(self, rows):
+        row_bytes = 4 * int(np.prod(self.model.likelihood.event_shape))
+        size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
+        return [slice(i, min(i + size, rows)) for i in range(0, rows, size)]
+
+    # Files at once.
+
+    def encode_file(
+        self, file: Any, std: bool = False, label: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """Encodes all rows of a file.
+
+        Args:
+            file: see `read`.
+            std: bool, whether to return the standard deviations, too.
+            label: see `read`.
+
+        Returns:
+            dict of arrays: `mean` and, with `std`, `std` of q(z|x), `[rows, *latent]`; see
+            `TrainedRun` for the others.
+        """
+        return _concatenated(self.encode(self.read(file, label), std))
+
+    def score_file(
+        self, file: Any, num_samples: int = 1000, label: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """Scores all rows of a file: a higher `log_likelihood` is more likely.
+
+        Args:
+            file: see `read`.
+            num_samples: int, importance samples for each row.
+            label: see `read`.
+
+        Returns:
+            dict of arrays `[rows]`: `log_likelihood`, the estimate of log p(x) by importance
+            sampling, with its `effective_sample_size`; `elbo`, `reconstruction` and `kl`,
+            the terms of the bound; and `reconstruction_error`, the squared error summed
+            over the row in model units. All but the last are in nats. A model without a
+            density has no `log_likelihood`.
+        """
+        return _concatenated(self.score(self.read(file, label), num_samples))
+
+    def reconstruct_file(
+        self, file: Any, label: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """Reconstructs all rows of a file.
+
+        Returns:
+            dict of arrays `[rows, *event]`: `originals` and `reconstructions`, in the units
+            of the data.
+        """
+        return _concatenated(self.reconstruct(self.read(file, label)))
+
+    def sample(
+        self, n: int, seed: int = 0, mean: bool = False, label: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """Draws samples in the units of the data.
+
+        Args:
+            n: int, the number of samples.
+            seed: int. Equal seeds return equal samples.
+            mean: bool, return the means of p(x|z) instead of draws.
+            label: str, the class of all samples of a conditional model. Default: all
+                classes in turn.
+
+        Returns:
+            dict of arrays: `samples` `[n, *event]` and, for a conditional model, the labels.
+        """
+        return _concatenated(self.samples(n, seed, mean, label))
+
+
+def _concatenated(batches):
+    batches = list(batches)
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def _has(data, part):
+    return getattr(data, f"x_{part}") is not None
+
+
+def _join(xs):
+    if any(isinstance(x, RowsOnDisk) for x in xs):
+        return JoinedRows(xs)
+    return np.concatenate(xs)
+
+
+def _sample(x):
+    return x.sample_rows() if isinstance(x, RowsOnDisk) else x
+
+
+def _pair(value):
+    return None if value is None else tuple(value)
+
+
+def _names(ids, folder):
+    """Returns row numbers unchanged, and paths as names relative to the folder."""
+    if ids.dtype != object:
+        return ids
+    root = folder if folder.is_dir() else folder.parent
+    return np.array([path.relative_to(root).as_posix() for path in ids])
+
+
+def _class_name(label):
+    """Returns the name of a class: 3.0 is the class 3 of a column with missing values."""
+    if isinstance(label, (float, np.floating)) and float(label).is_integer():
+        label = int(label)
+    return str(label)
+
+
+def _shown(names):
+    """Lists at most 20 names."""
+    listed = ", ".join(names[:20])
+    return f"{listed}, ..." if len(names) > 20 else listed
