@@ -27,10 +27,16 @@ def progress_bar() -> progress.Progress:
     )
 
 
-def print_numbers(numbers: dict[str, float]) -> None:
-    """Prints numbers with their names, one per line."""
+def print_numbers(numbers: dict[str, Any]) -> None:
+    """Prints the results of an evaluation, one per line, then its settings."""
     for name, value in numbers.items():
-        out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+        if name not in ("num_samples", "nll_rows", "steps", "data"):
+            out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+    if "test_nll" in numbers:
+        out.print(
+            f"  The NLL is estimated on {numbers['nll_rows']:,.0f} rows, with "
+            f"{numbers['num_samples']:,.0f} samples for each."
+        )
 
 
 def start_tensorflow() -> None:

@@ -82,7 +82,7 @@ def train(
     folder = run_folder(options.data, folder, resume)
     start_tensorflow()
     from keras_vae.cluster.strategy import make_strategy, wait_for_chief
-    from keras_vae.runs import build
+    from keras_vae.runs import build, init
     from keras_vae.runs import train as training
     from keras_vae.training import replicas
 
@@ -96,6 +96,8 @@ def train(
     out.quiet = not chief
     with devices.scope():
         vae = build.build_model(run.options, data)
+        if run.options.init and not run.has_backup:
+            init.copy_weights(vae, run.options.init)
     if chief and not run.exists:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), data)
     if resume and done:
@@ -204,17 +206,24 @@ def _explicit(context, options):
 def _open_or_new(folder, options, changes, resume):
     """Opens or makes the run; returns it and its data."""
     from keras_vae.datasets import NAMED
-    from keras_vae.runs import build
+    from keras_vae.datasets.loading import check_exists
+    from keras_vae.runs import build, init
     from keras_vae.runs.folder import Run
 
+    if options.init is not None:
+        options.init = changes["init"] = str(pathlib.Path(options.init).resolve())
     if options.data and options.data not in NAMED:
+        check_exists(options.data)  # here, because the message shows it as it was typed
         options.data = str(pathlib.Path(options.data).resolve())
         changes["data"] = options.data
     if resume and (run := Run(folder)).exists:
         run = Run.open(folder)
         run.resume(changes)
         return run, run.data(unchanged=True)
-    data = build.load_data(options)
+    if options.init is not None:
+        options, data = init.inherit(options, changes)
+    else:
+        data = build.load_data(options)
     return Run(folder, build.resolve(options, data)), data
 
 
@@ -267,6 +276,8 @@ def _describe(run: Any, data: Any, model: Any) -> None:
         f"training    {options.epochs} epochs, batch {options.batch}, seed "
         f"{options.seed}, into {run.folder}"
     )
+    if options.init is not None:
+        out.print(f"start       weights of {options.init}; the data are scaled as there")
 
 
 def _scaling(data):

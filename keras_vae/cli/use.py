@@ -38,7 +38,7 @@ def report(
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
     run = open_run(folder)
-    run.model()  # raises errors before the data are loaded
+    run.model(), run.metrics()  # raise errors before the data are loaded
     write_report(run, run.data(data), num_samples, nll_rows, baselines)
 
 

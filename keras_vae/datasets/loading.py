@@ -1,5 +1,6 @@
 """Loading a data set by its name or from files."""
 
+import difflib
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -113,11 +114,7 @@ def read_rows(
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()
-    if not path.exists():
-        raise ValueError(
-            f"`data` must be a file, a folder or one of {', '.join(NAMED)}. "
-            f"Received: data={data}, which does not exist"
-        )
+    check_exists(data)
     if path.is_dir() or path.suffix.lower() in IMAGES:
         _refuse_options(options, "a folder of images", "resize")
         return load_images(path, resize, channels)
@@ -132,6 +129,17 @@ def read_rows(
         "`data` must be a .npy, .npz, .csv, .csv.gz or .parquet file or a folder of "
         f"images. Received: data={data}"
     )
+
+
+def check_exists(data: Any) -> None:
+    """Raises a ValueError unless `data` is the name of a data set or a path that exists."""
+    if data not in NAMED and not pathlib.Path(data).exists():
+        similar = difflib.get_close_matches(str(data), NAMED, 1)
+        hint = f". Did you mean {similar[0]}?" if similar else ""
+        raise ValueError(
+            f"`data` must be a file, a folder or one of {', '.join(NAMED)}. "
+            f"Received: data={data}, which does not exist{hint}"
+        )
 
 
 def _check_pair(name, pair, is_valid):

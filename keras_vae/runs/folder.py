@@ -258,23 +258,35 @@ class Run:
                 "`data` must be unchanged since the run started. Received: "
                 f"{data.name}, which has changed"
             )
-        shape, classes = data.event_shape, about.get("classes")
-        if list(shape) != about.get("event_shape", list(shape)):
-            raise ValueError(
-                f"`data` must have rows of shape {tuple(about['event_shape'])}, as when the "
-                f"run started. Received: {data.name} with rows of shape {shape}"
-            )
-        if self.conditional and (names := list(map(str, data.classes))) != classes:
-            raise ValueError(
-                f"`data` must have the classes {', '.join(classes)}, as when the run "
-                f"started. Received: {data.name} with {', '.join(names)}"
-            )
+        self.check_suits(data, "when the run started")
         warnings.warn(
             f"{data.name} has changed since the run started. The results are for the data "
             "as they are now; the model may have been trained on some of the test rows.",
             stacklevel=2,
         )
         return data
+
+    def check_suits(self, data: Dataset, origin: str) -> None:
+        """Raises a ValueError unless the data have the rows and classes of the run.
+
+        Args:
+            data: other data.
+            origin: str, where the rows and classes come from, for the message.
+        """
+        shape, classes = list(data.event_shape), self.info["data"].get("classes")
+        expected = self.info["data"].get("event_shape", shape)
+        if shape != expected:
+            raise ValueError(
+                f"`data` must have rows of shape {tuple(expected)}, as {origin}. "
+                f"Received: {data.name} with rows of shape {tuple(shape)}"
+            )
+        if self.conditional:
+            names = list(map(str, data.classes)) if data.has_classes else ["no classes"]
+            if names != classes:
+                raise ValueError(
+                    f"`data` must have the classes {', '.join(classes)}, as {origin}. "
+                    f"Received: {data.name} with {', '.join(names)}"
+                )
 
     def facts(self, data: Dataset) -> dict[str, str]:
         """Returns the facts that must be equal on all workers of the run."""
@@ -319,6 +331,8 @@ class Run:
         if not isinstance(numbers, dict):
             kind = type(numbers).__name__
             raise self.unreadable("evaluation.json", f"a {kind} instead of a dict")
+        if numbers.get("data", data["fingerprint"]) != data["fingerprint"]:
+            numbers = {}  # of other data than those of the training
         # JSON does not support NaN, such as the Monte Carlo error of one sample.
         numbers = {key: value for key, value in numbers.items() if _is_finite(value)}
         steps = {}
@@ -351,6 +365,11 @@ class Run:
             return {name: [float(row[name]) for row in rows] for name in rows[0]}
         except (ValueError, TypeError, IndexError, csv.Error) as error:
             raise self.unreadable("metrics.csv", error) from error
+
+    @property
+    def has_backup(self) -> bool:
+        """Returns True if there is a backup, even one from before the first epoch."""
+        return Backup(self.path("backup")).epochs_done is not None
 
     def epochs_done(self) -> int:
         """Returns the number of completed epochs.

@@ -14,7 +14,7 @@ from keras_vae.runs import parsers
 MAX_INT = 2**31 - 1
 FILTERS = [32, 64]  # default of `filters`
 # Values of the options that older versions did not have: what those versions did.
-ABSENT: dict[str, Any] = {"condition": None}
+ABSENT: dict[str, Any] = {"condition": None, "init": None}
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -166,7 +166,11 @@ class Options:
     ] = None
     objective: Annotated[Objective, option("Objective", "Bound to maximise.")] = "elbo"
     samples: Annotated[
-        int, count("Objective", "Samples of the posterior for each example.")
+        int,
+        count(
+            "Objective",
+            "Samples of z for each row of a training step (--num-samples is for the report).",
+        ),
     ] = 1
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
     beta_schedule: Annotated[
@@ -245,6 +249,16 @@ class Options:
         ),
     ] = None
 
+    init: Annotated[
+        str | None,
+        option(
+            "Training",
+            "Run whose weights are the start. The model has the options of that run, and "
+            "the data are read and scaled as there. Default: random weights.",
+            metavar="RUN",
+        ),
+    ] = None
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
         """Makes the options of a run.json.
@@ -262,6 +276,15 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Returns all options by name, in order."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def of_model(cls) -> list[str]:
+        """Returns the names of the options that define the model."""
+        return [
+            field.name
+            for field in dataclasses.fields(cls)
+            if getattr(field.type, "__metadata__", ())[0].rich_help_panel == "Model"
+        ]
 
     def replace(self, **changes: Any) -> "Options":
         """Returns a copy with some options changed."""

@@ -91,6 +91,8 @@ class TrainedRun:
             x = x[list(self.scaler.columns)] if hasattr(x, "columns") else x
             return self.scaler.transform(np.asarray(x, np.float64))
         x = np.asarray(x)
+        if x.ndim == len(self.model.likelihood.event_shape):  # without an axis of channels
+            x = x[..., None]
         if self._value_range is None or x.dtype == np.uint8 == self._stored_dtype:
             return x
         low, high = self._value_range
@@ -204,19 +206,15 @@ class TrainedRun:
                 f"`file` must have rows of shape {tuple(event_shape)}, like the data of "
                 f"the run. Received: {data.name} with rows of shape {tuple(x.shape[1:])}"
             )
-        shown = list(self.run.info["data"]["shown_range"])
-        unit = self._value_range is not None or shown == [0, 1]
+        shown = self.run.info["data"]["shown_range"]
+        unit = self._value_range is not None or list(shown) == [0, 1]
         if x.dtype == np.uint8 and (not unit or self._stored_dtype == bool):
             raise ValueError(
                 f"`file` must have the units of the run's data, from {shown[0]:g} to "
                 f"{shown[1]:g}. Received: {data.name} with uint8, which is divided by 255"
             )
         if self._value_range == [0, 255] and x.dtype == np.float32:
-            if _sample(x).max() <= 1 / 255:
-                raise ValueError(
-                    "`file` must have values from 0 to 255, like the data of the run. "
-                    f"Received: {data.name} with values up to 1"
-                )
+            check_bytes(x, "file", data.name)
         return self.model.check_data(x, "file")
 
     def _with_label(self, rows, label, file):
@@ -423,6 +421,16 @@ class TrainedRun:
         return _concatenated(self.samples(n, seed, mean, label))
 
 
+def check_bytes(x: Any, name: str, source: Any) -> None:
+    """Raises a ValueError for values in [0, 1] that were divided by 255 once more."""
+    x = x.sample_rows() if isinstance(x, RowsOnDisk) else x
+    if 0 < x.max() <= 1 / 255:
+        raise ValueError(
+            f"`{name}` must have values from 0 to 255, like the data of the run. "
+            f"Received: {source} with values up to {x.max() * 255:g}"
+        )
+
+
 def _concatenated(batches):
     batches = list(batches)
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
@@ -436,10 +444,6 @@ def _join(xs):
     if any(isinstance(x, RowsOnDisk) for x in xs):
         return JoinedRows(xs)
     return np.concatenate(xs)
-
-
-def _sample(x):
-    return x.sample_rows() if isinstance(x, RowsOnDisk) else x
 
 
 def _pair(value):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.runs.options import ABSENT
 from tests import refusals
 from tests.refusals import (
     DAMAGES,
@@ -227,7 +228,8 @@ def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
 
 @rows(
     nothing=({}, "''"),
-    missing=({}, "b.npy", "b.npy"),
+    missing=({}, "b.npy", "data=b.npy"),
+    misspelled=({}, "digit", "data=digit", "Did you mean digits?"),
     npy=({"x.npy": b"1,2\n"}, "x.npy", "x.npy"),
     npz=({"x.npz": {"images": ROWS}}, "x.npz", "x_train"),
     images=({"images/3.png": "no picture"}, "images", "3.png"),
@@ -352,13 +354,13 @@ def test_a_chief_with_other_options_is_refused(monkeypatch):
 
 # Folders that are no runs, and damaged runs.
 
-COMMANDS = ["evaluate", "sample", "reconstruct", "report"]
+COMMANDS = ["evaluate", "encode", "score", "sample", "reconstruct", "report"]
 
 
 def test_a_run_must_be_a_folder_with_a_run():
     for command in COMMANDS:
         assert_commands_refused([
-            (f"{command} no", "RUN", "no"),
+            (f"{command} no", "RUN", "no, which does not exist"),
             (f"{command} images", "RUN", "images"),
             (f"{command} a.npy", "RUN", "a.npy"),
         ])  # fmt: skip
@@ -385,7 +387,7 @@ def test_a_missing_entry_of_run_json_is_named():
     options = json.loads(pathlib.Path("run/run.json").read_text())["options"]
     paths = [("format",), ("options",), ("data",), ("command",), ("versions",)]
     paths += [("data", "fingerprint"), ("data", "shown_range")]
-    paths += [("options", name) for name in options if name != "condition"]
+    paths += [("options", name) for name in options if name not in ABSENT]
     for path in paths:
         damages = {"missing": delete_key(*path)}
         assert_each_damage_refused("run/run.json", damages, "sample run", "RUN", path[-1])
@@ -430,15 +432,19 @@ def test_a_damaged_scaler_is_named():
     )
 
 
-def test_data_must_be_unchanged_since_the_training():
+def test_a_run_resumes_only_with_unchanged_data():
     write_file("a.npy", ROWS + 1)
-    for command in ("evaluate run", "reconstruct run", "report run", RESUME):
-        assert_command_refused(command, "DATA", received="a.npy")
+    assert_command_refused(RESUME, "DATA", received="a.npy")
     assert_command_refused(f"{RESUME} --epochs 2", "DATA", received="a.npy")
-    damages = {"rows": ROWS[:8], "shape": ROWS[:, :3], "text": "mine", "missing": None}
-    assert_each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
     assert_each_damage_refused("a.npy", {"missing": None}, RESUME, "DATA", "a.npy")
+
+
+def test_data_that_do_not_suit_the_model_are_refused():
+    damages = {"shape": ROWS[:, :3], "text": "mine", "missing": None}
+    assert_each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
     write_file("a.npy", None)
+    for command in ("evaluate", "report", "reconstruct", "encode", "score"):
+        assert_command_refused(f"{command} run", "DATA", "--data", received="a.npy")
     absolute = RESUME.replace("a.npy", str(pathlib.Path("a.npy").resolve()))
     assert_command_refused(absolute, "DATA", received="a.npy")
 

@@ -19,7 +19,7 @@ WIDTHS, STEPS, BATCH = [256, 256], 2000, 128
 
 def evaluate(
     run: Run, model: VAE, data: Dataset, num_samples: int, nll_rows: int
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Evaluates a run on its test data; caches the numbers in evaluation.json.
 
     Args:
@@ -30,10 +30,15 @@ def evaluate(
         nll_rows: int, the largest number of test rows for the NLL.
 
     Returns:
-        dict of floats. All costs are in nats per row.
+        dict of floats, with the fingerprint of the data as `data`. All costs are in nats
+        per row.
     """
-    settings = {"num_samples": num_samples, "nll_rows": min(nll_rows, len(data.x_test))}
-    settings["steps"] = int(model.step.numpy())
+    settings = {
+        "num_samples": num_samples,
+        "nll_rows": min(nll_rows, len(data.x_test)),
+        "steps": int(model.step.numpy()),
+        "data": data.fingerprint(run.conditional),
+    }
     cached = run.read_json("evaluation.json")
     if cached is not None:
         if not isinstance(cached, dict):
@@ -102,7 +107,7 @@ def compare(
     run: Run,
     model: VAE,
     data: Dataset,
-    numbers: dict[str, float],
+    numbers: dict[str, Any],
     latents: Sequence[int],
     show: Callable[[str, int, int], Any],
 ) -> list[dict[str, Any]]:
@@ -128,13 +133,16 @@ def compare(
     rows = run.read_json("baselines.json") or []
     if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in rows):
         raise run.unreadable("baselines.json", "not a table of baselines")
+    fingerprint = data.fingerprint(run.conditional)
+    rows = [row for row in rows if row.get("data") == fingerprint]
     results = {(row["model"], row["latent"]): row for row in rows}
     for done, (name, latent) in enumerate(keys):
         if (name, latent) not in results:
             show(f"baselines: {name}, latent {latent}", done, len(keys))
             keras.utils.set_random_seed(0)
             scores = _scores(BASELINES[name](data, latent, model), data)
-            results[name, latent] = {"model": name, "latent": latent, **scores}
+            row = {"model": name, "latent": latent, **scores, "data": fingerprint}
+            results[name, latent] = row
             run.write_json("baselines.json", list(results.values()))
     names = {"reconstruction_error", "probe_accuracy"} & {*numbers}
     scores = {name: numbers[name] for name in names}
