@@ -118,13 +118,13 @@ def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Pa
 
 
 def _check_keys(node, path):
-    """Raises a BadParameter if a map of a YAML file has a key twice: the last would win."""
-    keys = [str(key.value) for key, _ in node.value] if node and node.id == "mapping" else []
+    """Raises a BadParameter if a YAML map has a key twice: the last one would win."""
+    is_map = node is not None and node.id == "mapping"
+    keys = [str(key.value) for key, _ in node.value] if is_map else []
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise typer.BadParameter(
-            f"expected each option once. Received: {path} with several lines "
-            f"`{twice[0]}`"
+            f"expected each option once. Received: {path} with several lines `{twice[0]}`"
         )
 
 

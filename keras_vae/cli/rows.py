@@ -31,7 +31,6 @@ RowLabel = Annotated[
         help="Label of all rows, for a conditional model. Default: the labels in NEWFILE.",
     ),
 ]
-_ORDER = "Its first column is the row number from 0, or the name of the image file."
 
 
 def _out(text: str) -> Any:
@@ -103,8 +102,8 @@ def reconstruct(
     path: Annotated[
         pathlib.Path | None,
         _out(
-            ".csv, .parquet, .npz, or .png for images. Default: RUN/reconstructions.png for "
-            "images, .csv for a table, else .npz."
+            ".csv, .parquet, .npz, or .png for images. Default: RUN/reconstructions.*: "
+            ".png for images, .csv for a table, else .npz."
         ),
     ] = None,
     part: Part = None,
@@ -126,7 +125,7 @@ def reconstruct(
     if n is not None and n > found:
         out.print(f"There are only {found:,} rows.")
     n = found if n is None else min(n, found)
-    rows = run.first(rows, n)
+    rows = rows.first(n)
     _write(path, _shown(run.reconstruct(rows), rows, "reconstructing"), run, n)
 
 
@@ -150,8 +149,8 @@ def sample(
     path: Annotated[
         pathlib.Path | None,
         _out(
-            ".csv, .parquet, .npz, or .png for images. Default: RUN/samples.png for images, "
-            ".csv for a table, else .npz."
+            ".csv, .parquet, .npz, or .png for images. Default: RUN/samples.*: .png for "
+            "images, .csv for a table, else .npz."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -168,7 +167,7 @@ def _open(folder, path, name, overwrite, ofdata=False):
     from keras_vae.runs.report import files
 
     trained = runs.TrainedRun(run)
-    suffixes = (*files.TABLES, ".npz")
+    suffixes: tuple[str, ...] = (*files.TABLES, ".npz")
     if ofdata and trained.columns is None:
         images = len(trained.model.likelihood.event_shape) == 3
         suffixes = (".png", ".npz") if images else (".npz", *files.TABLES)

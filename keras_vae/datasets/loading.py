@@ -61,9 +61,7 @@ def load(
     ((1438, 8, 8, 1), (0, 16))
     """
     columns = None if scaler is None else scaler.columns
-    data = with_split(
-        read_rows(data, label, drop, resize, value_range, columns, channels)
-    )
+    data = with_split(read_rows(data, label, drop, resize, value_range, columns, channels))
     return data if data.columns is None else _standardised(data, scaler)
 
 

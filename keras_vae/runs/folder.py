@@ -231,6 +231,12 @@ class Run:
         shape = self.info["data"].get("event_shape", ())
         return {"channels": shape[2]} if len(shape) == 3 and shape[2] in (1, 3) else {}
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of the rows; older versions of run.json do not record it."""
+        is_bytes = self.info["data"]["value_range"] == [0, 255]
+        return self.info["data"].get("dtype", "uint8" if is_bytes else "float32")
+
     def data(
         self, path: str | os.PathLike | None = None, unchanged: bool = False
     ) -> Dataset:

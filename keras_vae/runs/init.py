@@ -7,7 +7,7 @@ from keras_vae.datasets import Dataset
 from keras_vae.runs.build import load_data, reading
 from keras_vae.runs.folder import Run
 from keras_vae.runs.options import Options
-from keras_vae.runs.trained import check_bytes
+from keras_vae.runs.rows import check_bytes
 
 PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood")
 
@@ -27,7 +27,7 @@ def inherit(options: Options, given: dict[str, Any]) -> tuple[Options, Dataset]:
         ValueError: for an option that contradicts the other run, and for data that do not
             suit its model.
     """
-    other = Run.open(options.init)
+    other = Run.open(options.init or "")
     about, changes = other.info["data"], {}
     for name in Options.of_model():
         changes[name] = value = getattr(other.options, name)

@@ -169,7 +169,7 @@ class Options:
         int,
         count(
             "Objective",
-            "Samples of z for each row of a training step (--num-samples is for the report).",
+            "Samples of z for each row in training (--num-samples: in the report).",
         ),
     ] = 1
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
@@ -283,7 +283,7 @@ class Options:
         return [
             field.name
             for field in dataclasses.fields(cls)
-            if getattr(field.type, "__metadata__", ())[0].rich_help_panel == "Model"
+            if field.type.__metadata__[0].rich_help_panel == "Model"  # type: ignore[union-attr]
         ]
 
     def replace(self, **changes: Any) -> "Options":

@@ -1,41 +1,22 @@
-"""A trained run in use: new data as the run reads and scales them, results in their units."""
+"""A trained run in use: rows of data through its model, in the units of the data."""
 
 import functools
 import os
-import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks, evaluation, random
-from keras_vae.datasets import Dataset, RowsOnDisk, Scaler, center
-from keras_vae.datasets.loading import read_rows
-from keras_vae.datasets.rows import JoinedRows
-from keras_vae.runs.build import reading
+from keras_vae.datasets import Dataset, Scaler
 from keras_vae.runs.folder import Run
 from keras_vae.runs.options import Options
+from keras_vae.runs.rows import Rows, rows_of_file, rows_of_part
 from keras_vae.training.arrays import select_rows
 
 BATCH_ROWS, BATCH_BYTES = 500, 2**25  # limits of a batch, the bytes as float32
 _ELBO_SAMPLES = 16  # samples of z for the reconstruction term of a row
-
-
-class Rows(NamedTuple):
-    """Rows of data for the model of a run, in the order of their file.
-
-    Attributes:
-        x: array `[rows, *event]` or `RowsOnDisk`, scaled as the run scales its data.
-        ids: row numbers from 0, int64 `[rows]`, or names of image files, `[rows]`.
-        labels: labels `[rows]`, or None.
-        notes: strings, a sentence for each thing that was noticed when the file was read.
-    """
-
-    x: Any
-    ids: np.ndarray
-    labels: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
 
 
 def load(folder: str | os.PathLike) -> "TrainedRun":
@@ -77,6 +58,7 @@ class TrainedRun:
         self.options: Options = run.options
         self.classes: list[str] = run.info["data"].get("classes") or []
         self.scaler: Scaler | None = run.scaler
+        self._value_range = run.info["data"]["value_range"]
         self.model: Any = run.model()
 
     # Units.
@@ -93,7 +75,7 @@ class TrainedRun:
         x = np.asarray(x)
         if x.ndim == len(self.model.likelihood.event_shape):  # without an axis of channels
             x = x[..., None]
-        if self._value_range is None or x.dtype == np.uint8 == self._stored_dtype:
+        if self._value_range is None or x.dtype == np.uint8 == self.run.dtype:
             return x
         low, high = self._value_range
         return (x.astype(np.float32) - low) / np.float32(high - low)
@@ -121,16 +103,6 @@ class TrainedRun:
         """The name of the labels in results: their column in a table, or `label`."""
         return self.options.label or "label"
 
-    @property
-    def _value_range(self):
-        return self.run.info["data"]["value_range"]
-
-    @property
-    def _stored_dtype(self):
-        """The dtype of the run's data; versions that did not record it scaled floats."""
-        default = "uint8" if self._value_range == [0, 255] else "float32"
-        return np.dtype(self.run.info["data"].get("dtype", default))
-
     # Reading.
 
     def read(self, file: Any, label: str | None = None) -> Rows:
@@ -146,25 +118,9 @@ class TrainedRun:
             ValueError: for a file that cannot be read, has other columns or another shape,
                 or holds values that the model does not accept.
         """
-        about = self.run.info["data"]
-        options = reading(self.options) | {"value_range": _pair(about["value_range"])}
-        try:
-            data = read_rows(
-                file, **options, columns=self.columns, **self.run.channels, strict=False
-            )
-        except ValueError as error:
-            raise ValueError(str(error).replace("`data`", "`file`")) from error
-        parts = [name for name in ("train", "val", "test") if _has(data, name)]
-        xs = [getattr(data, f"x_{name}") for name in parts]
-        x = xs[0] if len(xs) == 1 else _join(xs)
-        x = self._checked(x, data)
-        ys = [getattr(data, f"y_{name}") for name in parts]
-        labels = None if ys[0] is None else np.concatenate(ys)
-        paths = [getattr(data, f"ids_{name}") for name in parts]
-        ids = np.arange(len(x))
-        if paths[0] is not None:
-            ids = _names(np.concatenate(paths), pathlib.Path(file))
-        return self._with_label(Rows(x, ids, labels, data.notes), label, file)
+        rows = rows_of_file(self.run, self.scaler, file)
+        self.model.check_data(rows.x, "file")
+        return self._with_labels(rows, label, file)
 
     def part(self, data: Dataset, part: str = "test", label: str | None = None) -> Rows:
         """Returns the rows of a part of the run's own data.
@@ -177,50 +133,10 @@ class TrainedRun:
         Raises:
             ValueError: for data without this part.
         """
-        x, ids = getattr(data, f"x_{part}"), getattr(data, f"ids_{part}")
-        checks.require(x is not None, "part", "train or test: the run has no val", part)
-        x = center(x, self.model.likelihood.event_shape)
-        ids = np.arange(len(x)) if ids is None else _names(ids, pathlib.Path(data.name))
-        rows = Rows(x, ids, getattr(data, f"y_{part}"), data.notes)
-        return self._with_label(rows, label, data.name)
+        return self._with_labels(rows_of_part(self.run, data, part), label, data.name)
 
-    @staticmethod
-    def first(rows: Rows, n: int) -> Rows:
-        """Returns the first n rows."""
-        x = rows.x.part(slice(n)) if isinstance(rows.x, RowsOnDisk) else rows.x[:n]
-        labels = None if rows.labels is None else rows.labels[:n]
-        return rows._replace(x=x, ids=rows.ids[:n], labels=labels)
-
-    def _checked(self, x, data):
-        """Returns new rows in model units, or raises a ValueError."""
-        event_shape = self.model.likelihood.event_shape
-        if data.columns is not None:
-            checks.require(
-                self.scaler is not None, "file", "data like those of the run", data.name
-            )
-            x = self.scaler.transform(x)
-        if self.options.crop and len(x.shape) == 4 and x.shape[1:] != event_shape:
-            x = center(x, event_shape)
-        if tuple(x.shape[1:]) != tuple(event_shape):
-            raise ValueError(
-                f"`file` must have rows of shape {tuple(event_shape)}, like the data of "
-                f"the run. Received: {data.name} with rows of shape {tuple(x.shape[1:])}"
-            )
-        shown = self.run.info["data"]["shown_range"]
-        unit = self._value_range is not None or list(shown) == [0, 1]
-        if x.dtype == np.uint8 and (not unit or self._stored_dtype == bool):
-            raise ValueError(
-                f"`file` must have the units of the run's data, from {shown[0]:g} to "
-                f"{shown[1]:g}. Received: {data.name} with uint8, which is divided by 255"
-            )
-        if self._value_range == [0, 255] and x.dtype == np.float32:
-            check_bytes(x, "file", data.name)
-        return self.model.check_data(x, "file")
-
-    def _with_label(self, rows, label, file):
+    def _with_labels(self, rows, label, file):
         """Returns rows with their labels, or with one label for all of them."""
-        if rows.labels is not None and rows.labels.dtype == object:  # such as dates
-            rows = rows._replace(labels=rows.labels.astype(str))
         if label is not None:
             self.class_numbers([label])
             rows = rows._replace(labels=np.full(len(rows.x), label))
@@ -266,9 +182,7 @@ class TrainedRun:
                 values["std"] = posterior.stddev().numpy()
             yield index | values
 
-    def score(
-        self, rows: Rows, num_samples: int = 1000
-    ) -> Iterator[dict[str, np.ndarray]]:
+    def score(self, rows: Rows, num_samples: int = 1000) -> Iterator[dict[str, np.ndarray]]:
         """Yields batches of scores `[batch]`, in nats; see `score_file`."""
         has_density = getattr(self.model.likelihood, "grey", None) != "soft"
         start = 0
@@ -336,7 +250,8 @@ class TrainedRun:
             compiled(tf.constant(x), positions, tf.constant(i), condition)
             for i in range(_ELBO_SAMPLES)
         ]
-        reconstruction, kl = np.mean(draws, axis=0, dtype=np.float64).astype(np.float32)
+        means: Any = np.mean(draws, axis=0)
+        reconstruction, kl = means
         if not model.generative:
             return {"reconstruction": reconstruction}
         return {"elbo": -(reconstruction + kl), "reconstruction": reconstruction, "kl": kl}
@@ -384,10 +299,10 @@ class TrainedRun:
             label: see `read`.
 
         Returns:
-            dict of arrays `[rows]`: `log_likelihood`, the estimate of log p(x) by importance
-            sampling, with its `effective_sample_size`; `elbo`, `reconstruction` and `kl`,
-            the terms of the bound; and `reconstruction_error`, the squared error summed
-            over the row in model units. All but the last are in nats. A model without a
+            dict of arrays `[rows]`: `log_likelihood`, the estimate of log p(x) by
+            importance sampling, with its `effective_sample_size`; `elbo`, `reconstruction`
+            and `kl`, the terms of the bound; and `reconstruction_error`, the squared error
+            summed over the row in model units. All but the last are in nats. A model without a
             density has no `log_likelihood`.
         """
         return _concatenated(self.score(self.read(file, label), num_samples))
@@ -416,46 +331,14 @@ class TrainedRun:
                 classes in turn.
 
         Returns:
-            dict of arrays: `samples` `[n, *event]` and, for a conditional model, the labels.
+            dict of arrays: `samples` `[n, *event]`, and the labels of a conditional model.
         """
         return _concatenated(self.samples(n, seed, mean, label))
-
-
-def check_bytes(x: Any, name: str, source: Any) -> None:
-    """Raises a ValueError for values in [0, 1] that were divided by 255 once more."""
-    x = x.sample_rows() if isinstance(x, RowsOnDisk) else x
-    if 0 < x.max() <= 1 / 255:
-        raise ValueError(
-            f"`{name}` must have values from 0 to 255, like the data of the run. "
-            f"Received: {source} with values up to {x.max() * 255:g}"
-        )
 
 
 def _concatenated(batches):
     batches = list(batches)
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
-
-
-def _has(data, part):
-    return getattr(data, f"x_{part}") is not None
-
-
-def _join(xs):
-    if any(isinstance(x, RowsOnDisk) for x in xs):
-        return JoinedRows(xs)
-    return np.concatenate(xs)
-
-
-def _pair(value):
-    return None if value is None else tuple(value)
-
-
-def _names(ids, folder):
-    """Returns row numbers unchanged, and paths as names relative to the folder."""
-    if ids.dtype != object:
-        return ids
-    root = folder if folder.is_dir() else folder.parent
-    return np.array([path.relative_to(root).as_posix() for path in ids])
 
 
 def _class_name(label):

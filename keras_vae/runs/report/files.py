@@ -31,7 +31,9 @@ def check_path(
         ValueError: if the file exists, cannot be written or has another suffix.
     """
     if path.suffix not in suffixes:
-        raise ValueError(f"`out` must end with {' or '.join(suffixes)}. Received: out={path}")
+        raise ValueError(
+            f"`out` must end with {' or '.join(suffixes)}. Received: out={path}"
+        )
     if path.is_dir():
         raise ValueError(f"`out` must be a file. Received: out={path}, which is a folder")
     if path.exists() and not overwrite:
