@@ -168,11 +168,12 @@ def _open(folder, path, name, overwrite, ofdata=False):
 
     trained = runs.TrainedRun(run)
     suffixes: tuple[str, ...] = (*files.TABLES, ".npz")
+    shape = trained.model.likelihood.event_shape
     if ofdata and trained.columns is None:
-        images = len(trained.model.likelihood.event_shape) == 3
-        suffixes = (".png", ".npz") if images else (".npz", *files.TABLES)
+        suffixes = (".png", ".npz") if len(shape) == 3 else (".npz", *files.TABLES)
+    rows = f"rows of shape {shape}" if ofdata else name
     path = run.path(name + suffixes[0]) if path is None else path
-    return trained, files.check_path(path, suffixes, overwrite)
+    return trained, files.check_path(path, suffixes, overwrite, rows)
 
 
 def _rows(run, file, part, label, moved):

@@ -73,6 +73,7 @@ def export(
     score_samples: Annotated[
         int, count(None, "Samples of z per row in the signature score.", high=10_000)
     ] = 16,
+    data: Moved = None,
 ) -> None:
     """Export a run as functions of tensors that run without Keras and this package."""
     for option_name, value, target in (
@@ -96,7 +97,7 @@ def export(
     elif to == "litert":
         settings |= {"quantize": quantize, "batch_size": batch_size}
         if quantize == "int8":
-            settings["representative_data"] = run.data().x_fit
+            settings["representative_data"] = run.data(data).x_fit
         path = path or run.path("model.tflite")
         written = model.export(path, format="litert", **settings)
     else:
@@ -111,6 +112,7 @@ def verify(
     ],
     folder: Folder,
     rows: Annotated[int, count(None, "Number of rows and seeds.", "-n", high=10**6)] = 1000,
+    data: Moved = None,
 ) -> None:
     """Compare an exported artefact with the model of its run, in a separate process.
 
@@ -120,7 +122,7 @@ def verify(
     run = open_run(folder)
     from keras_vae.exporting.verify import verify as compare
 
-    differences = compare(run.model(), path, run.data().x_test, rows)
+    differences = compare(run.model(), path, run.data(data).x_test, rows)
     _print_differences(differences)
     verdicts = [difference.agrees for difference in differences]
     if False in verdicts:

@@ -251,7 +251,7 @@ class Run:
         """
         options = self.options if path is None else self.options.replace(data=str(path))
         if options.data not in NAMED and not os.path.exists(options.data):
-            moved = "" if unchanged else ", or give their new path with `data`"
+            moved = "" if unchanged else " (--data reads them from another path)"
             raise ValueError(
                 f"`data` must exist{moved}. Received: {options.data}, which does not exist"
             )

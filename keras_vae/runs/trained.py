@@ -302,8 +302,8 @@ class TrainedRun:
             dict of arrays `[rows]`: `log_likelihood`, the estimate of log p(x) by
             importance sampling, with its `effective_sample_size`; `elbo`, `reconstruction`
             and `kl`, the terms of the bound; and `reconstruction_error`, the squared error
-            summed over the row in model units. All but the last are in nats. A model without a
-            density has no `log_likelihood`.
+            summed over the row in model units. All but the last are in nats. A model
+            without a density has no `log_likelihood`.
         """
         return _concatenated(self.score(self.read(file, label), num_samples))
 

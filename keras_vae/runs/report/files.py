@@ -18,7 +18,7 @@ NUMBERED = {"mean": "z{}", "std": "z{}_std"}  # columns of a table for each late
 
 
 def check_path(
-    path: pathlib.Path, suffixes: Sequence[str], overwrite: bool
+    path: pathlib.Path, suffixes: Sequence[str], overwrite: bool, rows: str = "rows"
 ) -> pathlib.Path:
     """Checks the path of a file to write, before any computation, and returns it.
 
@@ -26,14 +26,14 @@ def check_path(
         path: path of the file.
         suffixes: the possible ends of its name, such as ".csv".
         overwrite: bool, whether an existing file may be replaced.
+        rows: str, what is written, for the message.
 
     Raises:
         ValueError: if the file exists, cannot be written or has another suffix.
     """
     if path.suffix not in suffixes:
-        raise ValueError(
-            f"`out` must end with {' or '.join(suffixes)}. Received: out={path}"
-        )
+        ends = " or ".join(suffixes)
+        raise ValueError(f"`out` must end with {ends} for {rows}. Received: out={path}")
     if path.is_dir():
         raise ValueError(f"`out` must be a file. Received: out={path}, which is a folder")
     if path.exists() and not overwrite:
