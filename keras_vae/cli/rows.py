@@ -11,13 +11,16 @@ from keras_vae.cli.progress import open_run, out, progress_bar
 from keras_vae.runs.options import count
 
 Part = Annotated[
-    Literal["train", "val", "test"] | None,
-    typer.Option(help="Part of the run's own data to use without NEWFILE. Default: test."),
+    Literal["train", "val", "test", "all"] | None,
+    typer.Option(
+        help="Part of the run's own data to use without NEWFILE; all: all rows, in the "
+        "order of their file. Default: test."
+    ),
 ]
 NewFile = Annotated[
     pathlib.Path | None,
     typer.Argument(
-        metavar="[NEWFILE]",
+        metavar="NEWFILE",
         help="Table, array, image or folder of images. All its rows are used, in their "
         "order. They are read and scaled like the data of the run. A table must have the "
         "same columns, in any order. Default: the test rows of the run.",

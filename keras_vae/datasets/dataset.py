@@ -67,7 +67,7 @@ class Dataset(NamedTuple):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one row."""
-        return self.x_test.shape[1:]
+        return (self.x_train if self.x_test is None else self.x_test).shape[1:]
 
     @property
     def streamed(self) -> bool:

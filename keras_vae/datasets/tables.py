@@ -128,14 +128,18 @@ def _select(table, columns, label, path):
             f"`data` must have the columns {', '.join(columns)}. Received: {path.name} "
             f"without {', '.join(missing)}"
         )
-    wanted = {*columns, label}
+    notes = []
+    wanted = [*columns, label] if label in table.column_names else [*columns]
     extra = [name for name in table.column_names if name not in wanted]
-    notes = (f"Columns that were not modelled are ignored: {', '.join(extra)}.",)
+    if extra:
+        notes.append(f"Columns that were not modelled are ignored: {', '.join(extra)}.")
     table = table.select([i for i, n in enumerate(table.column_names) if n in wanted])
-    if len({*table.column_names}) == table.num_columns:  # else an error follows
-        labels = [name for name in (label,) if name in table.column_names]
-        table = table.select([*columns, *labels])
-    return table, notes if extra else ()
+    if len({*table.column_names}) < table.num_columns:
+        return table, ()  # an error about the names follows
+    if label in wanted and (missing := table[label].null_count):
+        wanted.remove(label)
+        notes.append(f"The labels in {label} are left out: {missing} are missing.")
+    return table.select(wanted), tuple(notes)
 
 
 def _read(path):

@@ -266,8 +266,9 @@ class Run:
             )
         self.check_suits(data, "when the run started")
         warnings.warn(
-            f"{data.name} has changed since the run started. The results are for the data "
-            "as they are now; the model may have been trained on some of the test rows.",
+            f"{data.name} has changed since the run started, or holds other data. The "
+            "results are for the data as they are now; the model may have been trained on "
+            "some of the test rows.",
             stacklevel=2,
         )
         return data

@@ -51,29 +51,47 @@ def rows_of_file(run: Run, scaler: Scaler | None, file: Any) -> Rows:
     options: dict[str, Any] = reading(run.options) | run.channels
     options["value_range"] = value_range and tuple(value_range)
     try:
-        data = read_rows(file, **options, columns=columns, strict=False)
+        data = read_rows(str(file), **options, columns=columns, strict=False)
     except ValueError as error:
         raise ValueError(str(error).replace("`data`", "`file`")) from error
-    parts = [p for p in ("train", "val", "test") if getattr(data, f"x_{p}") is not None]
-    xs, ys, ids = (
-        [getattr(data, f"{kind}_{part}") for part in parts] for kind in ("x", "y", "ids")
-    )
-    x = xs[0] if len(xs) == 1 else _join(xs)
+    x, labels, ids = _all_rows(run, data)
     if data.columns is not None:
         checks.require(scaler is not None, "file", "data like those of the run", data.name)
         x = scaler.transform(x)  # type: ignore[union-attr]
-    x = _cropped(run, x)
     _check_units(run, x, data.name)
-    labels = None if ys[0] is None else np.concatenate(ys)
-    names = None if ids[0] is None else np.concatenate(ids)
-    return _rows(x, labels, names, pathlib.Path(file), data.notes)
+    return _rows(x, labels, ids, pathlib.Path(file), data.notes)
 
 
 def rows_of_part(run: Run, data: Dataset, part: str) -> Rows:
     """Returns the rows of a part of the run's own data; see `TrainedRun.part`."""
-    x, y, ids = (getattr(data, f"{kind}_{part}") for kind in ("x", "y", "ids"))
-    checks.require(x is not None, "part", "train or test: the run has no val", part)
-    return _rows(_cropped(run, x), y, ids, pathlib.Path(data.name), data.notes)
+    if part == "all":
+        x, labels, ids = _all_rows(run, data)
+    else:
+        x, labels, ids = (getattr(data, f"{kind}_{part}") for kind in ("x", "y", "ids"))
+        checks.require(x is not None, "part", "train or test: the run has no val", part)
+        x = _cropped(run, x)
+    return _rows(x, labels, ids, pathlib.Path(data.name), data.notes)
+
+
+def _all_rows(run, data):
+    """Joins the parts of a data set in the order of its file: (x, labels, ids)."""
+    xs: list[Any] = []
+    ys, ids = [], []
+    for part in ("train", "val", "test"):
+        x, y, own = (getattr(data, f"{kind}_{part}") for kind in ("x", "y", "ids"))
+        if x is not None:
+            start = sum(len(x) for x in xs)
+            ids.append(np.arange(start, start + len(x)) if own is None else own)
+            xs.append(_cropped(run, x))
+            ys.append(y)
+    if len(xs) == 1:
+        return xs[0], ys[0], ids[0]
+    joined = np.concatenate(ids)
+    order = np.argsort(joined, kind="stable")
+    x = JoinedRows(xs).part(order)
+    if not any(isinstance(part, RowsOnDisk) for part in xs):
+        x = np.asarray(x)
+    return x, None if ys[0] is None else np.concatenate(ys)[order], joined[order]
 
 
 def _rows(x, labels, ids, source, notes):
@@ -82,7 +100,7 @@ def _rows(x, labels, ids, source, notes):
         labels = labels.astype(str)
     if ids is None:
         ids = np.arange(len(x))
-    elif ids.dtype == object:
+    if ids.dtype == object:
         root = source if source.is_dir() else source.parent
         ids = np.array([path.relative_to(root).as_posix() for path in ids])
     return Rows(x, ids, labels, notes)
@@ -122,9 +140,3 @@ def check_bytes(x: Any, name: str, source: Any) -> None:
             f"`{name}` must have values from 0 to 255, like the data of the run. "
             f"Received: {source} with values up to {x.max() * 255:g}"
         )
-
-
-def _join(xs):
-    if any(isinstance(x, RowsOnDisk) for x in xs):
-        return JoinedRows(xs)
-    return np.concatenate(xs)

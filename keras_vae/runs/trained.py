@@ -111,7 +111,8 @@ class TrainedRun:
         The arrays of an archive with a test split are joined: training, validation, test.
 
         Args:
-            file: path of a table, an array, an image or a folder of images.
+            file: path of a table, an array, an image or a folder of images, or the name of
+                a data set.
             label: str, the class of all rows, for a conditional model.
 
         Raises:
@@ -127,7 +128,7 @@ class TrainedRun:
 
         Args:
             data: the result of `Run.data`.
-            part: `"train"`, `"val"` or `"test"`.
+            part: `"train"`, `"val"`, `"test"` or `"all"`.
             label: see `read`.
 
         Raises:

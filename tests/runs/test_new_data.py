@@ -8,6 +8,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from keras_vae import runs
 from keras_vae.runs import build, trained
@@ -174,6 +175,36 @@ def test_the_runs_own_rows_have_their_row_numbers_in_the_file(home):
     assert len(test["row"]) == 8 and not {*test["row"]} & {*train["row"]}
     for part in (test, train):
         np.testing.assert_allclose(part["mean"], expected[part["row"]], atol=1e-6)
+
+
+def test_all_rows_of_the_run_are_in_the_order_of_the_file(home, work):
+    assert_succeeds(f"encode {home}/table --part all --out all.npz")
+    expected = runs.load(home / "table").encode_file(home / "t.csv")
+    for key, values in np.load("all.npz").items():
+        np.testing.assert_allclose(values, expected[key], atol=1e-6)
+    images = np.load(home / "x.npz")["x"]
+    np.savez("n.npz", x_train=images[:20], x_test=images[20:])
+    make_run(work / "split", work / "n.npz", likelihood="normal")
+    split = runs.load(work / "split")
+    rows = split.part(split.run.data(), "all")
+    np.testing.assert_array_equal(rows.x[..., 0], images)
+    np.testing.assert_array_equal(rows.ids, np.arange(30))
+
+
+def test_a_data_set_by_name_is_a_new_file(home, work):
+    make_run(work / "run", "digits", likelihood="normal")
+    rows = runs.load(work / "run").read("digits")
+    np.testing.assert_allclose(rows.x[..., 0] * 16, load_digits().images, atol=1e-5)
+    np.testing.assert_array_equal(rows.labels, load_digits().target)
+
+
+def test_incomplete_labels_of_new_rows_are_left_out(home, work):
+    make_run(work / "run", home / "named.csv", label="kind")
+    write_table(work / "n.csv", kind=["cat", None] * 20)
+    encoded = runs.load(work / "run").encode_file("n.csv")
+    assert [*encoded] == ["row", "mean"]
+    read = runs.load(home / "named").read
+    assert_refused(lambda: read("n.csv"), "`file`", "`label`", received="without labels")
 
 
 def test_fewer_rows_than_asked_are_announced(home):
