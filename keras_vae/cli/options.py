@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import pathlib
+import typing
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -130,8 +131,8 @@ def _check_keys(node, path):
 
 def _check_text(field, value):
     """Raises a BadParameter for what Typer would turn into a text, such as a bool."""
-    (info,) = field.type.__metadata__
-    if info.parser is not None or field.name == "xla":
+    kind, info = typing.get_args(field.type)
+    if info.parser is not None or bool in (kind, *typing.get_args(kind)):
         return
     texts = value if field.name == "drop" and isinstance(value, list) else [value]
     for text in texts:

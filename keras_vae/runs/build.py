@@ -28,6 +28,9 @@ def reading(options: Options) -> dict[str, Any]:
         "drop": tuple(options.drop),
         "resize": options.resize,
         "value_range": options.value_range,
+        "axes": options.axes,
+        "array": options.array,
+        "skip_broken": options.skip_broken,
     }
 
 
@@ -84,7 +87,7 @@ def resolve(options: Options, data: Dataset) -> Options:
     Raises:
         ValueError: for options that do not fit the data or each other.
     """
-    options = options.replace()
+    options = options.replace(axes=data.axes)
     _resolve_condition(options, data)
     _resolve_network(options, data)
     _resolve_likelihood(options, data)
@@ -116,12 +119,15 @@ def _resolve_condition(options, data):
     if not conditional:
         return
     options.condition = "label"
-    if not data.has_classes:
+    if data.class_problem:
         raise ValueError(
             "`condition` label needs 2 to 100 classes: folders of images, y_train and "
             "y_test of an .npz, or `label`, a column of a table. Received: "
-            f"{'no labels' if data.y_train is None else 'other labels'} in {data.name}"
+            f"{data.class_problem} in {data.name}"
         )
+    for part in ("val", "test"):
+        if getattr(data, f"x_{part}") is not None:
+            data.class_numbers(part)  # raises an error now, and not after the training
 
 
 def _resolve_network(options, data):

@@ -255,8 +255,10 @@ class Run:
             raise ValueError(
                 f"`data` must exist{moved}. Received: {options.data}, which does not exist"
             )
-        data = load_data(options, scaler=self.scaler, **self.channels)
         about = self.info["data"]
+        if options.data not in NAMED and self.scaler is None and about["value_range"]:
+            options = options.replace(value_range=about["value_range"])
+        data = load_data(options, scaler=self.scaler, **self.channels)
         if data.fingerprint(self.conditional) == about["fingerprint"]:
             return data
         if unchanged:

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from keras_vae.datasets import Dataset
+from keras_vae.datasets import NAMED, Dataset
 from keras_vae.runs.build import load_data, reading
 from keras_vae.runs.folder import Run
 from keras_vae.runs.options import Options
@@ -39,13 +39,12 @@ def inherit(options: Options, given: dict[str, Any]) -> tuple[Options, Dataset]:
     for name in reading(options):
         if name not in given:
             changes[name] = getattr(other.options, name)
-    is_array = options.data.endswith((".npy", ".npz"))
-    if "value_range" not in given:
-        changes["value_range"] = about["value_range"] if is_array else None
+    if "value_range" not in given and options.data not in NAMED:
+        changes["value_range"] = about["value_range"]  # None for a table
     options = options.replace(**changes)
     data = load_data(options, scaler=other.scaler, **other.channels)
     other.check_suits(data, "in the run of `init`")
-    if is_array and about["value_range"] == [0, 255] and data.x_train.dtype != "uint8":
+    if about["value_range"] == [0, 255] and data.x_train.dtype == "float32":
         check_bytes(data.x_seen, "data", data.name)
     return options, data
 

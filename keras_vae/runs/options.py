@@ -14,7 +14,13 @@ from keras_vae.runs import parsers
 MAX_INT = 2**31 - 1
 FILTERS = [32, 64]  # default of `filters`
 # Values of the options that older versions did not have: what those versions did.
-ABSENT: dict[str, Any] = {"condition": None, "init": None}
+ABSENT: dict[str, Any] = {
+    "condition": None,
+    "axes": None,
+    "array": None,
+    "skip_broken": False,
+    "init": None,
+}
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -39,6 +45,7 @@ def real(
     return option(panel, text, parser=parser, metavar="NUMBER")
 
 
+Axes = Literal["hw", "hwc", "chw", "t", "tc", "ct", "dhw", "dhwc", "cdhw"]
 Model = Literal["vae", "autoencoder", "conditional"]
 Network = Literal["mlp", "conv"]
 Likelihood = Literal["bernoulli", "normal"]
@@ -68,9 +75,10 @@ class Options:
         str | None,
         option(
             "Data",
-            "Column of a table that holds labels. It is not modelled; --model conditional "
-            "uses it as the condition. Default: no labels.",
-            metavar="COLUMN",
+            "Column of a table, or array of an .npz file, that holds labels. It is not "
+            "modelled; --model conditional uses it as the condition. Default: no column; "
+            "y, labels or another usual name of an array.",
+            metavar="NAME",
         ),
     ] = None
     drop: Annotated[
@@ -94,12 +102,37 @@ class Options:
         list[float] | None,
         option(
             "Data",
-            "Lowest and highest value of an array, which is scaled to [0, 1]. Default: "
-            "values are not scaled.",
+            "Lowest and highest value of an array or of images, which is scaled to [0, 1]. "
+            "Default: depends on the largest value.",
             parser=parsers.value_range,
             metavar="LOW:HIGH",
         ),
     ] = None
+    axes: Annotated[
+        Axes | None,
+        option(
+            "Data",
+            "Axes of a row of an array: d depth, h height, w width, t time, c channels. "
+            "Default: chosen by the shape.",
+        ),
+    ] = None
+    array: Annotated[
+        str | None,
+        option(
+            "Data",
+            "Array of an .npz file that holds the data. Default: x, images, data or "
+            "another usual name.",
+            metavar="NAME",
+        ),
+    ] = None
+    skip_broken: Annotated[
+        bool,
+        option(
+            "Data",
+            "Leave out images of a folder that cannot be read. Default: they are an error.",
+            "--skip-broken",
+        ),
+    ] = False
     validation: Annotated[
         float,
         real(

@@ -47,9 +47,9 @@ def rows_of_file(run: Run, scaler: Scaler | None, file: Any) -> Rows:
         ValueError: for a file that cannot be read, has other columns, another shape or
             other units.
     """
-    columns, value_range = scaler and scaler.columns, run.info["data"]["value_range"]
+    columns = None if scaler is None else scaler.columns
     options: dict[str, Any] = reading(run.options) | run.channels
-    options["value_range"] = value_range and tuple(value_range)
+    options["value_range"] = run.info["data"]["value_range"]
     try:
         data = read_rows(str(file), **options, columns=columns, strict=False)
     except ValueError as error:
@@ -58,7 +58,7 @@ def rows_of_file(run: Run, scaler: Scaler | None, file: Any) -> Rows:
     if data.columns is not None:
         checks.require(scaler is not None, "file", "data like those of the run", data.name)
         x = scaler.transform(x)  # type: ignore[union-attr]
-    _check_units(run, x, data.name)
+    _check_units(run, x, data)
     return _rows(x, labels, ids, pathlib.Path(file), data.notes)
 
 
@@ -119,17 +119,18 @@ def _cropped(run, x):
     return x
 
 
-def _check_units(run, x, name):
+def _check_units(run, x, data):
     """Raises a ValueError for values that are scaled in another way than the run's."""
     low, high = run.info["data"]["shown_range"]
     in_unit = run.info["data"]["value_range"] is not None or (low, high) == (0, 1)
-    if x.dtype == np.uint8 and (not in_unit or run.dtype == "bool"):
+    if data.value_range is not None and (not in_unit or run.dtype == "bool"):
         raise ValueError(
             f"`file` must have the units of the run's data, from {low:g} to {high:g}. "
-            f"Received: {name} with uint8, which is divided by 255"
+            f"Received: {data.name} with values from {data.value_range[0]:g} to "
+            f"{data.value_range[1]:g}"
         )
     if run.info["data"]["value_range"] == [0, 255] and x.dtype == np.float32:
-        check_bytes(x, "file", name)
+        check_bytes(x, "file", data.name)
 
 
 def check_bytes(x: Any, name: str, source: Any) -> None:

@@ -217,7 +217,7 @@ def test_options_must_not_contradict_each_other():
 @rows(
     negative=ROWS,
     up_to_300=ROWS.clip(0, 1) * 300,
-    images_up_to_16=np.full((12, 8, 8), 16.0),
+    negative_images=np.full((12, 8, 8), -2.0),
 )
 def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
     write_file("x.npy", row)
@@ -232,7 +232,7 @@ def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
     missing=({}, "b.npy", "data=b.npy"),
     misspelled=({}, "digit", "data=digit", "Did you mean digits?"),
     npy=({"x.npy": b"1,2\n"}, "x.npy", "x.npy"),
-    npz=({"x.npz": {"images": ROWS}}, "x.npz", "x_train"),
+    npz=({"x.npz": {"y": ROWS}}, "x.npz", "x_train"),
     images=({"images/3.png": "no picture"}, "images", "3.png"),
     sizes=({"images/3.png": GREY[:7]}, "images", "--resize", "3.png"),
     csv=({"x.csv": "a,b\n1,\n3,\n5,\n"}, "x.csv", "'b'", "--drop"),

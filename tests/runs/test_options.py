@@ -18,6 +18,9 @@ VALUES = {
     "drop": ("id", ["id"]),
     "resize": ("28x20", [28, 20]),
     "value_range": ("-1:16", [-1.0, 16.0]),
+    "axes": ("chw", "chw"),
+    "array": ("imgs", "imgs"),
+    "skip_broken": ("true", True),
     "validation": ("0.25", 0.25),
     "model": ("conditional", "conditional"),
     "condition": ("label", "label"),
@@ -57,9 +60,9 @@ def parse(*arguments):
 
 
 def as_arguments(name, text):
-    if name == "xla":
-        return ["--xla"]
     option = f"--{name.replace('_', '-')}"
+    if text == "true":
+        return [option]
     return [text] if name == "data" else [f"{option}={text}"]
 
 

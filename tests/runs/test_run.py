@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import keras_vae as kv
 from keras_vae import cli, datasets
-from keras_vae.datasets import files
+from keras_vae.datasets import array_files
 from keras_vae.runs.report import numbers
 from tests.refusals import assert_succeeds
 
@@ -289,7 +289,7 @@ def test_rows_on_the_disk_give_the_same_run(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         skip_report(patch)
         assert "from the disk" not in invoke(*command, tmp_path / "memory")
-    monkeypatch.setattr(files, "too_large", lambda size: True)
+    monkeypatch.setattr(array_files, "too_large", lambda size: True)
     assert "read from the disk when needed" in invoke(*command, tmp_path / "disk")
     metrics = [(tmp_path / run / "metrics.csv").read_text() for run in ("memory", "disk")]
     assert metrics[0] == metrics[1]
