@@ -80,14 +80,15 @@ def train(
     restored = former or signal.SIG_DFL  # None: Python did not install it
     context.call_on_close(lambda: signal.signal(signal.SIGTERM, restored))
     folder = run_folder(options.data, folder, resume)
+    changes = _explicit(context, options)
+    options, data = _load(options, changes, folder)
     start_tensorflow()
     from keras_vae.cluster.strategy import make_strategy, wait_for_chief
     from keras_vae.runs import build, init
     from keras_vae.runs import train as training
     from keras_vae.training import replicas
 
-    changes = _explicit(context, options)
-    run, data = _open_or_new(folder, options, changes, resume)
+    run, data = _open_or_new(folder, options, changes, data)
     done = run.epochs_done()
     if _is_finished(run, done):
         return
@@ -203,28 +204,43 @@ def _explicit(context, options):
     }
 
 
-def _open_or_new(folder, options, changes, resume):
-    """Opens or makes the run; returns it and its data."""
+def _load(options, changes, folder):
+    """Loads the data of a new run, before TensorFlow starts: (options, data or None).
+
+    The data are None if the run exists. With `init`, the options include those of the model
+    of that run.
+    """
     from keras_vae.datasets import NAMED
     from keras_vae.datasets.loading import check_exists
-    from keras_vae.runs import build, init
-    from keras_vae.runs.folder import Run
+    from keras_vae.runs.data import load_data
 
     if options.init is not None:
         options.init = changes["init"] = str(pathlib.Path(options.init).resolve())
     if options.data and options.data not in NAMED:
         check_exists(options.data)  # here, because the message shows it as it was typed
-        options.data = str(pathlib.Path(options.data).resolve())
-        changes["data"] = options.data
-    if resume and (run := Run(folder)).exists:
-        run = Run.open(folder)
-        run.resume(changes)
-        return run, run.data(unchanged=True)
+        options.data = changes["data"] = str(pathlib.Path(options.data).resolve())
+    if (folder / "run.json").is_file():
+        return options, None
     if options.init is not None:
-        options, data = init.inherit(options, changes)
-    else:
-        data = build.load_data(options)
-    return Run(folder, build.resolve(options, data)), data
+        start_tensorflow()
+        from keras_vae.runs.init import inherit
+
+        return inherit(options, changes)
+    if options.data in NAMED:
+        start_tensorflow()  # Keras may download the data
+    return options, load_data(options)
+
+
+def _open_or_new(folder, options, changes, data):
+    """Opens the run of a folder, or makes a new one of `data`; returns it and its data."""
+    from keras_vae.runs import build
+    from keras_vae.runs.folder import Run
+
+    if data is not None:
+        return Run(folder, build.resolve(options, data)), data
+    run = Run.open(folder)
+    run.resume(changes)
+    return run, run.data(unchanged=True)
 
 
 def _is_finished(run, done):

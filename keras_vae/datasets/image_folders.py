@@ -65,9 +65,8 @@ def load_images(
         ValueError: for a folder without images, and for images that cannot be read, that
             have several sizes, or of which only some have more than 8 bits.
     """
-    parts, notes = {"train": _Images([path], None)}, []
-    if path.is_dir():
-        parts, notes = _find_images(path)
+    single = {"train": _Images([path], None)}
+    parts, notes = _find_images(path) if path.is_dir() else (single, [])
     headers, skipped = _read_headers(path, parts, skip_broken)
     notes += skipped + _notes_on([*headers.values()])
     shape = _common_shape(path, headers, resize, channels)

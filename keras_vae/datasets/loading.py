@@ -1,6 +1,7 @@
 """Loading a data set by its name or from files."""
 
 import difflib
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,7 @@ def load(
     drop: str | Sequence[str] = (),
     resize: Any = None,
     value_range: Any = None,
+    header: bool | None = None,
     axes: str | None = None,
     array: str | None = None,
     skip_broken: bool = False,
@@ -58,13 +60,18 @@ def load(
               `train_images` and `train_labels`. Channels become the last axis;
             * a folder of images of one size. Its subfolders are classes, or
               `train`, `test` and `val`;
-            * a `.csv`, `.csv.gz` or `.parquet` table of numbers, which is standardised.
+            * a table of numbers, which is standardised: `.parquet`, `.feather`, or text
+              (`.csv`, `.tsv`, `.txt`, `.dat`, `.data`), which may be compressed (`.gz`,
+              `.bz2`, `.xz`, `.zip`). Separator, decimal mark, header and other parts of
+              the layout of text are noticed; see `notes` of the result.
 
             Without a test split, 20 % of the rows are held out, always the same ones.
         label: str, the column of a table, or the array of a `.npz` file, that holds labels,
             which are not modelled.
         drop: names of columns of a table to leave out.
         resize: (height, width) to which images of a folder are resized.
+        header: bool, whether the first line of a table in text has the column names; None
+            notices it.
         value_range: (low, high) of arrays or images, which is scaled to [0, 1].
         axes: the axes of a row of an array: `"hw"`, `"hwc"` or `"chw"` for images, `"t"`,
             `"tc"` or `"ct"` for signals, `"dhw"`, `"dhwc"` or `"cdhw"` for volumes (height,
@@ -89,7 +96,7 @@ def load(
     ((1438, 8, 8, 1), (0, 16))
     """
     rows = read_rows(
-        data, label, drop, resize, value_range, axes, array, skip_broken,
+        data, label, drop, resize, value_range, header, axes, array, skip_broken,
         columns=None if scaler is None else scaler.columns, channels=channels,
     )  # fmt: skip
     data = with_split(rows)
@@ -109,6 +116,7 @@ def read_rows(
     drop: str | Sequence[str] = (),
     resize: Any = None,
     value_range: Any = None,
+    header: bool | None = None,
     axes: str | None = None,
     array: str | None = None,
     skip_broken: bool = False,
@@ -124,6 +132,7 @@ def read_rows(
         drop: see `load`.
         resize: see `load`.
         value_range: see `load`.
+        header: see `load`.
         axes: see `load`.
         array: see `load`.
         skip_broken: see `load`.
@@ -138,29 +147,43 @@ def read_rows(
     Raises:
         ValueError: see `load`.
     """
-    if not str(data):
-        raise ValueError("`data` must be a name or a path. Received: data=''")
+    if not isinstance(data, (str, os.PathLike)) or not str(data):
+        received = repr(data) if isinstance(data, str) else f"a {type(data).__name__}"
+        raise ValueError(
+            "`data` must be a name or a path. Save a DataFrame with to_parquet or to_csv; "
+            f"`fit` also accepts arrays. Received: data={received}"
+        )
     path = pathlib.Path(data)
     drop = (drop,) if isinstance(drop, str) else tuple(drop)
     _check_pair("resize", resize, lambda h, w: int(h) == h > 0 and int(w) == w > 0)
     _check_pair("value_range", value_range, lambda low, high: low < high)
     value_range = None if value_range is None else tuple(value_range)
     options = {"label": label, "drop": drop, "resize": resize, "value_range": value_range}
-    options |= {"axes": axes, "array": array, "skip_broken": skip_broken or None}
+    options |= {
+        "header": header,
+        "axes": axes,
+        "array": array,
+        "skip_broken": skip_broken or None,
+    }
     options = options if strict else {}
     if data in NAMED:
         _refuse_options(options, data)
         return NAMED[data]()
     check_exists(data)
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix in IMAGES:
+    if path.is_dir() and suffix in (".csv", ".tsv", ".feather"):
+        raise ValueError(
+            f"`data` must be a file, to be read as a table. Received: {path}, a folder"
+        )
+    if (path.is_dir() and suffix != ".parquet") or suffix in IMAGES:
         allowed = ("resize", "value_range", "skip_broken")
         _refuse_options(options, "a folder of images", *allowed)
         return load_images(path, resize, value_range, skip_broken, channels)
     if is_table(path):
-        _refuse_options(options, "a table", "label", "drop")
-        names, x, y, notes = read_table(path, label, drop, columns)
-        return unsplit(str(path), x, y, columns=tuple(names), notes=notes)
+        _refuse_options(options, "a table", "label", "drop", "header")
+        table = read_table(path, label, drop, header, columns)
+        fields = {"columns": tuple(table.columns), "notes": table.notes}
+        return unsplit(str(path), table.x, table.y, **fields)
     if suffix in (".npy", ".npz"):
         of_archive = ("array", "label") if suffix == ".npz" else ()
         _refuse_options(options, f"a {suffix} file", "value_range", "axes", *of_archive)
@@ -171,8 +194,8 @@ def read_rows(
         if path.name.lower().endswith(ends)
     )
     raise ValueError(
-        "`data` must be a .npy, .npz, .csv, .csv.gz or .parquet file or a folder of "
-        f"images.{next(lines, '')} Received: data={data}"
+        "`data` must be a .npy or .npz file, a folder of images or a table (.csv, .tsv, "
+        f".txt, .dat, .data, .parquet, .feather).{next(lines, '')} Received: data={data}"
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae import checks
 
@@ -79,8 +78,10 @@ class RowsOnDisk:
         count = max(1, min(len(self), self.most_sampled, 2**24 // size))
         return self.rows(np.linspace(0, len(self) - 1, count).astype(np.int64))
 
-    def gather(self, index: tf.Tensor) -> tf.Tensor:
-        """Reads rows inside a graph, like `rows`."""
+    def gather(self, index: Any) -> Any:
+        """Reads rows inside a graph, like `rows`: int64 tensor `[n]` -> tensor."""
+        import tensorflow as tf  # slow; files are checked without it
+
         rows = tf.numpy_function(self.rows, [index], tf.as_dtype(self.dtype))
         return tf.ensure_shape(rows, (None, *self.shape[1:]))
 

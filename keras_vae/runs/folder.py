@@ -33,7 +33,7 @@ from keras_vae import atomic
 from keras_vae.callbacks import Backup
 from keras_vae.datasets import NAMED, Dataset, Scaler
 from keras_vae.models import VAE
-from keras_vae.runs.build import load_data
+from keras_vae.runs.data import load_data
 from keras_vae.runs.options import Options
 
 FORMAT = 1  # version of run.json and the other files

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from keras_vae.datasets import NAMED, Dataset
-from keras_vae.runs.build import load_data, reading
+from keras_vae.runs.data import load_data, reading
 from keras_vae.runs.folder import Run
 from keras_vae.runs.options import Options
 from keras_vae.runs.rows import check_bytes

@@ -16,6 +16,7 @@ FILTERS = [32, 64]  # default of `filters`
 # Values of the options that older versions did not have: what those versions did.
 ABSENT: dict[str, Any] = {
     "condition": None,
+    "header": "yes",
     "axes": None,
     "array": None,
     "skip_broken": False,
@@ -68,7 +69,8 @@ class Options:
         typer.Argument(
             metavar="DATA",
             help="Data set: digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, "
-            "or a path: .npy, .npz, a folder of images, .csv, .csv.gz, .parquet.",
+            "or a path: .npy, .npz, a folder of images, a table (.csv, .tsv, .txt, "
+            ".parquet and others, also .csv.gz).",
         ),
     ]
     label: Annotated[
@@ -89,6 +91,14 @@ class Options:
             metavar="COLUMN",
         ),
     ] = dataclasses.field(default_factory=list)
+    header: Annotated[
+        Literal["yes", "no"] | None,
+        option(
+            "Data",
+            "Whether the first line of a table in text has the column names. Default: "
+            "noticed from the lines below it.",
+        ),
+    ] = None
     resize: Annotated[
         list[int] | None,
         option(

@@ -9,7 +9,7 @@ from keras_vae import checks
 from keras_vae.datasets import Dataset, RowsOnDisk, Scaler, center
 from keras_vae.datasets.loading import read_rows
 from keras_vae.datasets.rows import JoinedRows
-from keras_vae.runs.build import reading
+from keras_vae.runs.data import reading
 from keras_vae.runs.folder import Run
 
 

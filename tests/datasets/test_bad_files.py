@@ -5,6 +5,7 @@ same options in its messages; see `tests/cli/test_bad_input.py`.
 """
 
 import gc
+import gzip
 import io
 
 import keras
@@ -178,25 +179,22 @@ def test_a_folder_must_hold_training_and_test_images(row):
 
 
 def test_a_csv_file_must_hold_columns_of_numbers():
-    names = ["a,a\n1,2\n3,4\n5,6\n", "1,1,2\n3,4,5\n6,7,8\n"]  # duplicate names
-    bad = ["a,b\n", "a,b\n1,2\n", *names]
-    assert_each_refused(load_as("x.csv"), bad, "`data`", received="x.csv")
+    assert_each_refused(
+        load_as("x.csv"), ["a,b\n", "a,b\n1,2\n"], "`data`", received="x.csv"
+    )
     missing = ["a,b\n1,\n3,\n5,\n", "a,b\n1,2\n3,\n5,6\n"]
-    assert_each_refused(load_as("x.csv"), missing, "`data`", "`drop`", "'b'", received="3")
-    texts = {"'b'": "a,b\n1,x\n3,y\n5,z\n", "'a;b'": NUMBERS.replace(",", ";")}
-    assert_each_refused(load_as("x.csv"), texts, "`data`", "`drop`", "`label`")
+    assert_each_refused(load_as("x.csv"), missing, "`data`", "`drop`", received="'b'")
+    texts = ["a,b\n1,x\n3,y\n5,z\n"]
+    assert_each_refused(load_as("x.csv"), texts, "`data`", "`label`", received="'b'")
     infinite = ["a,b\n1,2\n3,inf\n5,6\n", "a,b\n1,2\n3,1e300\n5,1\n"]
     assert_each_refused(load_as("x.csv"), infinite, "`data`", received="'b'")
 
 
 def test_a_damaged_csv_file_is_named():
-    latin = "größe,a\n1,2\n3,4\n5,6\n".encode("latin-1")
-    bad = ["", "a,b\n1,2\n3\n5,6,7\n", bytes(range(256)) * 4]
-    bad += [latin, NUMBERS.encode("utf-16")]
+    bad = ["", "a,b\n1,2\n3\n5,6,7\n", bytes(range(256)) * 4, NUMBERS.encode("utf-16")[:9]]
     assert_each_refused(load_as("x.csv"), bad, "`data`", received="x.csv")
-    assert_each_refused(
-        load_as("x.csv.gz"), [NUMBERS], "`data`", "CSV", received="x.csv.gz"
-    )
+    cut = gzip.compress(NUMBERS.encode())[:30]
+    assert_each_refused(load_as("x.csv.gz"), [cut], "`data`", received="x.csv.gz")
 
 
 @rows(

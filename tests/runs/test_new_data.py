@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from keras_vae import runs
 from keras_vae.runs import build, trained
+from keras_vae.runs.data import load_data
 from keras_vae.runs.folder import Run
 from keras_vae.runs.options import Options
 from tests.refusals import assert_fails, assert_refused, assert_succeeds
@@ -23,7 +24,7 @@ NAMES = ["cat", "dog"] * 20
 def make_run(folder, path, **options):
     """Makes a run with an untrained model: the identities hold for any weights."""
     options = Options(str(path), hidden=[8], latent=2, epochs=1, network="mlp", **options)
-    data = build.load_data(options)
+    data = load_data(options)
     run = Run(folder, build.resolve(options, data))
     model = build.build_model(run.options, data)
     run.start("", data)

@@ -16,6 +16,7 @@ VALUES = {
     "data": ("photos", "photos"),
     "label": ("kind", "kind"),
     "drop": ("id", ["id"]),
+    "header": ("no", "no"),
     "resize": ("28x20", [28, 20]),
     "value_range": ("-1:16", [-1.0, 16.0]),
     "axes": ("chw", "chw"),
