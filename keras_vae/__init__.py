@@ -25,6 +25,7 @@ _PUBLIC = {
     "nets": "nets",
     "objectives": "objectives",
     "random": "random",
+    "runs": "runs",
     "schedules": "schedules",
     "signatures": "exporting.signatures",
 }

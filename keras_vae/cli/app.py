@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from keras_vae.cli import train, use
+from keras_vae.cli import rows, train, use
 from keras_vae.cli.progress import err
 from keras_vae.cluster import launcher
 
@@ -34,7 +34,8 @@ app = typer.Typer(
 app.command()(train.train)
 app.command(context_settings={"allow_interspersed_args": False})(train.launch)
 for _command in (
-    use.evaluate, use.sample, use.reconstruct, use.report, use.export, use.verify,
+    use.evaluate, rows.encode, rows.score, rows.reconstruct, rows.sample, use.report,
+    use.export, use.verify,
 ):  # fmt: skip
     app.command()(_command)
 
@@ -99,7 +100,8 @@ def _lost_worker(error):
     return isinstance(error, (TimeoutError, errors.DeadlineExceededError, *kinds))
 
 
-_ARGUMENTS = ("data", "run", "artefact", "command")
+_ARGUMENTS = {name: name.upper() for name in ("data", "run", "artefact", "command")}
+_ARGUMENTS["file"] = "NEWFILE"
 # Arguments in Python and their options on the command line.
 _RENAMED = {"filepath": "out", "folder": "out", "format": "to"}
 
@@ -117,7 +119,7 @@ def _with_option_names(message: str) -> str:
     def option_name(match):
         name = match[1]
         if name in _ARGUMENTS:
-            return name.upper()
+            return _ARGUMENTS[name]
         name = _RENAMED.get(name, name)
         return f"--{name.replace('_', '-')}" if name in flags else match[0]
 

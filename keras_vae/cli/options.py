@@ -14,7 +14,7 @@ from keras_vae.runs import parsers
 from keras_vae.runs.options import Options, count, option
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-NumSamples = Annotated[int, count("Report", "Importance samples per row, for the NLL.")]
+NumSamples = Annotated[int, count("Report", "Importance samples per row, for log p(x).")]
 NllRows = Annotated[int, count("Report", "Maximum number of test rows for the NLL.", low=2)]
 Latents = Annotated[
     str,
@@ -24,6 +24,13 @@ Latents = Annotated[
         "report: PCA, autoencoders and a VAE.",
         parser=parsers.ints,
         metavar="INTS|none",
+    ),
+]
+Moved = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Where the data of the run are now. Default: the path of the training.",
     ),
 ]
 Overwrite = Annotated[
@@ -86,7 +93,9 @@ def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Pa
     import yaml  # slow to import
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        _check_keys(yaml.compose(text, yaml.SafeLoader), path)
     # ValueError: of UTF-8, and of a date that does not exist.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise typer.BadParameter(
@@ -108,6 +117,17 @@ def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Pa
         _check_text(fields[name], value)
     context.default_map = values
     return path
+
+
+def _check_keys(node, path):
+    """Raises a BadParameter if a YAML map has a key twice: the last one would win."""
+    is_map = node is not None and node.id == "mapping"
+    keys = [str(key.value) for key, _ in node.value] if is_map else []
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise typer.BadParameter(
+            f"expected each option once. Received: {path} with several lines `{twice[0]}`"
+        )
 
 
 def _check_text(field, value):

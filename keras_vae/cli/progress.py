@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -48,18 +49,20 @@ def progress_phases() -> Iterator[Callable[..., None]]:
         bar.update(task, visible=False)
 
 
-def print_numbers(numbers: dict[str, float]) -> None:
-    """Prints numbers with their names, one per line."""
-    for name, value in numbers.items():
-        out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
-
-
-def print_evaluation(run: Any, data: Any, numbers: dict[str, float]) -> None:
-    """Prints the numbers of `evaluate`, one per line, and what they mean."""
+def print_evaluation(run: Any, data: Any, numbers: dict[str, Any]) -> None:
+    """Prints the numbers of `evaluate`, one per line, its settings and what they mean."""
     from keras_vae.runs import report
 
-    names = {"test_nll": "test_nll <="} if report.is_bound(numbers) else {}
-    print_numbers({names.get(name, name): value for name, value in numbers.items()})
+    for name, value in numbers.items():
+        if name not in ("num_samples", "nll_rows", "steps", "data"):
+            if name == "test_nll" and report.is_bound(numbers):
+                name = "test_nll <="
+            out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+    if "test_nll" in numbers:
+        out.print(
+            f"  The NLL is estimated on {numbers['nll_rows']:,.0f} rows, with "
+            f"{numbers['num_samples']:,.0f} samples for each."
+        )
     for text in report.caveats(numbers, data, run.options):
         out.print(f"\n{text}")
     for finding in report.findings(numbers, run.metrics(), run.options):
@@ -87,3 +90,11 @@ def start_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def open_run(folder: pathlib.Path) -> Any:
+    """Starts TensorFlow, and opens the run of a folder."""
+    start_tensorflow()
+    from keras_vae.runs.folder import Run
+
+    return Run.open(folder)

@@ -87,10 +87,10 @@ def train(
     context.call_on_close(lambda: signal.signal(signal.SIGTERM, restored))
     folder = run_folder(options.data, folder, resume)
     changes = _explicit(context, options)
-    data = _load(options, changes, folder)
+    options, data = _load(options, changes, folder)
     start_tensorflow()
     from keras_vae.cluster.strategy import make_strategy, wait_for_chief
-    from keras_vae.runs import build
+    from keras_vae.runs import build, init
     from keras_vae.runs import train as training
     from keras_vae.training import replicas
 
@@ -103,6 +103,8 @@ def train(
     out.quiet = not chief
     with devices.scope():
         vae = build.build_model(run.options, data)
+        if run.options.init and not run.has_backup:
+            init.copy_weights(vae, run.options.init)
     if chief and not run.exists:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), data)
     if resume and done:
@@ -210,17 +212,30 @@ def _explicit(context, options):
 
 
 def _load(options, changes, folder):
-    """Loads the data of a new run, before TensorFlow starts; None if the run exists."""
+    """Loads the data of a new run, before TensorFlow starts: (options, data or None).
+
+    The data are None if the run exists. With `init`, the options include those of the model
+    of that run.
+    """
     from keras_vae.datasets import NAMED
+    from keras_vae.datasets.loading import check_exists
     from keras_vae.runs.data import load_data
 
+    if options.init is not None:
+        options.init = changes["init"] = str(pathlib.Path(options.init).resolve())
     if options.data and options.data not in NAMED:
+        check_exists(options.data)  # here, because the message shows it as it was typed
         options.data = changes["data"] = str(pathlib.Path(options.data).resolve())
     if (folder / "run.json").is_file():
-        return None
+        return options, None
+    if options.init is not None:
+        start_tensorflow()
+        from keras_vae.runs.init import inherit
+
+        return inherit(options, changes)
     if options.data in NAMED:
         start_tensorflow()  # Keras may download the data
-    return load_data(options)
+    return options, load_data(options)
 
 
 def _open_or_new(folder, options, changes, data):
@@ -232,7 +247,7 @@ def _open_or_new(folder, options, changes, data):
         return Run(folder, build.resolve(options, data)), data
     run = Run.open(folder)
     run.resume(changes)
-    return run, run.data()
+    return run, run.data(unchanged=True)
 
 
 def _is_finished(run, done):
@@ -289,6 +304,8 @@ def _describe(run: Any, data: Any, model: Any) -> None:
         f"training    {at_most}{options.epochs:,} epochs, batch {options.batch}, seed "
         f"{options.seed}, into {run.folder}"
     )
+    if options.init is not None:
+        out.print(f"start       weights of {options.init}; the data are scaled as there")
 
 
 def _scaling(data):

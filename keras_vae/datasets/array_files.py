@@ -9,7 +9,7 @@ import numpy as np
 from keras_vae.datasets import archives
 from keras_vae.datasets.array_names import Choice, choose
 from keras_vae.datasets.axes import channels_last, find_axes
-from keras_vae.datasets.dataset import Dataset, with_test_rows
+from keras_vae.datasets.dataset import Dataset, unsplit
 from keras_vae.datasets.labels import as_labels
 from keras_vae.datasets.rows import MappedRows, too_large
 from keras_vae.datasets.scaling import unit_range
@@ -54,10 +54,8 @@ def load_arrays(
     if "test" in x:
         data = Dataset(str(path), **parts)
     else:
-        held_out = with_test_rows(
-            str(path), parts.pop("x_train"), parts.pop("y_train", None)
-        )
-        data = held_out._replace(**parts)
+        data = unsplit(str(path), parts.pop("x_train"), parts.pop("y_train", None))
+        data = data._replace(**parts)
     notes = (*choice.notes, *axes_notes, *scale_notes)
     return data._replace(value_range=value_range, axes=axes, notes=notes)
 

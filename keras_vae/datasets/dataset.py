@@ -38,6 +38,11 @@ class Dataset(NamedTuple):
             read and that changes what the values mean, such as a separator or a dropped
             column.
         axes: the axes of a row in the file of an array, see `datasets.axes.AXES`, or None.
+        columns: names of the columns of a table, or None.
+        ids_train: row numbers in the file, int `[rows]`, or paths of the images; None if
+            they are the row numbers of `x_train`.
+        ids_test: the same for `x_test`.
+        ids_val: the same for `x_val`.
     """
 
     name: str
@@ -51,6 +56,10 @@ class Dataset(NamedTuple):
     scaler: Scaler | None = None
     notes: tuple[str, ...] = ()
     axes: str | None = None
+    columns: tuple[str, ...] | None = None
+    ids_train: Any = None
+    ids_test: Any = None
+    ids_val: Any = None
 
     def __repr__(self) -> str:
         parts = {name: getattr(self, f"x_{name}") for name in ("train", "val", "test")}
@@ -61,7 +70,7 @@ class Dataset(NamedTuple):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one row."""
-        return self.x_test.shape[1:]
+        return (self.x_train if self.x_test is None else self.x_test).shape[1:]
 
     @property
     def streamed(self) -> bool:
@@ -142,13 +151,15 @@ class Dataset(NamedTuple):
                 "`validation` must leave at least one training row. "
                 f"Received: validation={fraction} of {rows} rows"
             )
-        y = self.y_train
+        y, ids = self.y_train, self.ids_train
         train, held_out = permuted(rows, count, y)
         return self._replace(
             x_train=_select(self.x_train, train),
             x_val=self.x_train[held_out],
             y_train=None if y is None else y[train],
             y_val=None if y is None else y[held_out],
+            ids_train=train if ids is None else ids[train],
+            ids_val=held_out if ids is None else ids[held_out],
         )
 
     @property
@@ -243,8 +254,9 @@ def _class_problem(y):
 
 
 def with_test_rows(
-    name: str, x: Any, y: np.ndarray | None = None, fraction: float = 0.2, **fields: Any
-) -> Dataset:
+    name: str, x: Any, y: np.ndarray | None = None, fraction: float = 0.2, ids: Any = None,
+    **fields: Any,
+) -> Dataset:  # fmt: skip
     """Makes a `Dataset` of data without a test split, by holding out random rows.
 
     Args:
@@ -253,6 +265,7 @@ def with_test_rows(
             out.
         y: labels `[rows]`, or None.
         fraction: float, the share of the rows that becomes the test split.
+        ids: paths of the rows, or None for their numbers.
         **fields: other fields of `Dataset`.
 
     Raises:
@@ -266,7 +279,33 @@ def with_test_rows(
         )
     train, test = permuted(rows, _rows_in_memory(x, max(1, round(rows * fraction))), y)
     ys = (None, None) if y is None else (y[train], y[test])
+    fields["ids_train"] = train if ids is None else ids[train]
+    fields["ids_test"] = test if ids is None else ids[test]
     return Dataset(name, _select(x, train), x[test], None, *ys, **fields)
+
+
+def unsplit(
+    name: str, x: Any, y: np.ndarray | None = None, ids: Any = None, **fields: Any
+) -> Dataset:
+    """Makes a `Dataset` of all rows in the order of the file: `x_test` is None.
+
+    Args:
+        name: str.
+        x: array `[rows, *event]` or `RowsOnDisk`.
+        y: labels `[rows]`, or None.
+        ids: paths of the rows, or None for their numbers.
+        **fields: other fields of `Dataset`.
+    """
+    return Dataset(name, x, None, y_train=y, ids_train=ids, **fields)
+
+
+def with_split(data: Dataset) -> Dataset:
+    """Holds out test rows of a data set made by `unsplit`; returns others unchanged."""
+    if data.x_test is not None:
+        return data
+    parts = with_test_rows(data.name, data.x_train, data.y_train, ids=data.ids_train)
+    names = [f"{kind}_{part}" for kind in ("x", "y", "ids") for part in ("train", "test")]
+    return data._replace(**{name: getattr(parts, name) for name in names})
 
 
 def _rows_in_memory(x, count):

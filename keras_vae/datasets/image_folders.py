@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_vae.datasets.dataset import Dataset, with_test_rows
+from keras_vae.datasets.dataset import Dataset, unsplit
 from keras_vae.datasets.image_files import (
     IMAGES,
     Header,
@@ -42,6 +42,7 @@ def load_images(
     resize: tuple[int, int] | None = None,
     value_range: tuple[float, float] | None = None,
     skip_broken: bool = False,
+    channels: int | None = None,
 ) -> Dataset:
     """Loads a folder of images, with the pixels that an image viewer shows.
 
@@ -52,23 +53,26 @@ def load_images(
     needed, and have no labels.
 
     Args:
-        path: path of the folder.
+        path: path of the folder, or of one image.
         resize: (height, width) to which all images are resized, or None if all have the
             same size.
         value_range: (low, high) of the pixels, which is scaled to [0, 1]. Default: see
             `unit_range`.
         skip_broken: bool, whether to leave out images that cannot be read.
+        channels: 1 or 3, or None for 1 if all images are grey.
 
     Raises:
         ValueError: for a folder without images, and for images that cannot be read, that
             have several sizes, or of which only some have more than 8 bits.
     """
-    parts, notes = _find_images(path)
+    single = {"train": _Images([path], None)}
+    parts, notes = _find_images(path) if path.is_dir() else (single, [])
     headers, skipped = _read_headers(path, parts, skip_broken)
     notes += skipped + _notes_on([*headers.values()])
-    shape = _common_shape(path, headers, resize)
+    shape = _common_shape(path, headers, resize, channels)
     xs: dict[str, Any] = {}
     ys: dict[str, Any] = {}
+    ids: dict[str, Any] = {}
     for part, (paths, labels) in parts.items():
         pages = [headers[p].pages if p in headers else 0 for p in paths]
         if not any(pages):
@@ -78,6 +82,7 @@ def load_images(
         repeated = [p for p, n in zip(paths, pages, strict=True) for _ in range(n)]
         xs[part] = _read_pixels(path, repeated, shape, headers)
         ys[part] = None if labels is None else np.repeat(labels, pages)
+        ids[part] = np.array(repeated, dtype=object)
     ys, unlabelled = _usable_labels(xs, ys)
     xs, value_range, scaling = unit_range(xs, value_range)
     fields: dict[str, Any] = {
@@ -85,9 +90,10 @@ def load_images(
         "notes": (*notes, *unlabelled, *scaling),
     }
     if "test" not in xs:
-        return with_test_rows(str(path), xs["train"], ys["train"], **fields)
+        return unsplit(str(path), xs["train"], ys["train"], ids["train"], **fields)
     arrays = {f"x_{part}": x for part, x in xs.items()}
     arrays |= {f"y_{part}": y for part, y in ys.items()}
+    arrays |= {f"ids_{part}": paths for part, paths in ids.items()}
     return Dataset(str(path), **arrays, **fields)
 
 
@@ -213,7 +219,7 @@ def _refuse_broken(root, paths):
         )
 
 
-def _common_shape(root, headers, resize):
+def _common_shape(root, headers, resize, channels):
     """Returns (height, width, channels) of all images, or raises a ValueError."""
     deep = [p.relative_to(root) for p, h in headers.items() if h.deep]
     if 0 < len(deep) < len(headers):
@@ -222,7 +228,7 @@ def _common_shape(root, headers, resize):
             f"Received: {len(deep)} of {len(headers)} images with more bits in {root}, "
             f"such as {deep[0]}"
         )
-    channels = 1 if all(h.grey for h in headers.values()) else 3
+    channels = channels or (1 if all(h.grey for h in headers.values()) else 3)
     if resize is not None:
         return (*resize, channels)
     sizes = collections.Counter(h.size for h in headers.values())

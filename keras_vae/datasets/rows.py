@@ -99,6 +99,30 @@ class _SelectedRows(RowsOnDisk):
         return self.source.rows(self.index[index].astype(np.int64))
 
 
+class JoinedRows(RowsOnDisk):
+    """The rows of several arrays or `RowsOnDisk` of one row shape, one after the other.
+
+    Args:
+        sources: list of arrays or `RowsOnDisk`.
+    """
+
+    def __init__(self, sources: Sequence[Any]):
+        self.sources = sources
+        self.ends = np.cumsum([len(source) for source in sources])
+        self.shape = (int(self.ends[-1]), *sources[0].shape[1:])
+        self.dtype = np.dtype(sources[0].dtype)
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
+        source_numbers = np.searchsorted(self.ends, index, side="right")
+        for number, source in enumerate(self.sources):
+            chosen = source_numbers == number
+            if chosen.any():
+                start = self.ends[number] - len(source)
+                rows[chosen] = source[index[chosen] - start]
+        return rows
+
+
 class MappedRows(RowsOnDisk):
     """Rows of a memory-mapped array, such as `np.load(path, mmap_mode="r")`.
 

@@ -89,6 +89,7 @@ def read_table(
     label: str | None = None,
     drop: Sequence[str] = (),
     header: bool | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Table:
     """Reads a table in text (CSV and others), Parquet or Feather.
 
@@ -100,6 +101,8 @@ def read_table(
         label: name of a column that is not modelled, or None.
         drop: names of columns to leave out.
         header: bool, whether the first line of text has the column names; None notices it.
+        columns: names of the columns to read, in this order; `label` may be missing then,
+            and `drop` is not used. None: all columns.
 
     Returns:
         `Table`.
@@ -115,23 +118,52 @@ def read_table(
     else:
         file = TextTable(path, header)
         table, decimal, notes, locate = file.read(), file.decimal, file.notes, file.locate
-    numbers = name_columns(table, {label, *drop}, notes)
+    numbers = name_columns(table, {label, *drop, *(columns or ())}, notes)
+    if columns is not None:
+        label, drop = _known_label(table, numbers, label, notes), ()
+        numbers = _select(path, numbers, columns, label, notes)
     _check_options(path, numbers, label, drop, notes)
     if not table.num_rows:
         raise ValueError(f"`data` must have rows. Received: {path.name} with 0 rows")
     names = [name for name in numbers if name != label and name not in drop]
-    columns = [table.column(numbers[name]) for name in names]
-    faults = [find_fault(column, decimal) for column in columns]
+    modelled = [table.column(numbers[name]) for name in names]
+    faults = [find_fault(column, decimal) for column in modelled]
     if any(faults):
         found = {n: f for n, f in zip(names, faults, strict=True) if f}
         refuse_columns(path.name, found, numbers, locate, notes)
-    x = np.stack([as_floats(column) for column in columns], axis=1)
+    x = np.stack([as_floats(column) for column in modelled], axis=1)
     y = (
         None
         if label is None
         else _labels(path, label, table.column(numbers[label]), locate)
     )
     return Table(names, x, y, tuple(notes))
+
+
+def _select(path, numbers, columns, label, notes):
+    """Returns the numbers of the chosen columns and of the label, in this order."""
+    missing = [name for name in columns if name not in numbers]
+    if missing:
+        raise ValueError(
+            f"`data` must have the columns {', '.join(columns)}. "
+            f"{''.join(f'{note} ' for note in notes)}Received: {path.name} without "
+            f"{', '.join(missing)}"
+        )
+    wanted = [*columns, *([] if label is None else [label])]
+    extra = [name for name in numbers if name not in wanted]
+    if extra:
+        notes.append(f"Columns that were not modelled are ignored: {', '.join(extra)}.")
+    return {name: numbers[name] for name in wanted}
+
+
+def _known_label(table, numbers, label, notes):
+    """Returns the label, or None if its column is missing or incomplete."""
+    if label not in numbers:
+        return None
+    missing = table.column(numbers[label]).is_null(nan_is_null=True).to_numpy().sum()
+    if missing:
+        notes.append(f"The labels in {label} are left out: {missing:,} are missing.")
+    return None if missing else label
 
 
 def _check_options(path, names, label, drop, notes):

@@ -1,5 +1,7 @@
 """Loads the data of a run, without TensorFlow, so that wrong data are refused at once."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_vae import datasets
@@ -7,19 +9,29 @@ from keras_vae.datasets import Dataset
 from keras_vae.runs.options import Options
 
 
-def load_data(options: Options) -> Dataset:
-    """Loads the data set that the options name, with its validation rows."""
-    data = datasets.load(
-        options.data,
-        label=options.label,
-        drop=tuple(options.drop),
-        resize=options.resize,
-        value_range=options.value_range,
-        axes=options.axes,
-        array=options.array,
-        skip_broken=options.skip_broken,
-        header={"yes": True, "no": False}.get(options.header or ""),
-    )
+def reading(options: Options) -> dict[str, Any]:
+    """Returns the arguments of `datasets.load` that the options set, by name."""
+    return {
+        "label": options.label,
+        "drop": tuple(options.drop),
+        "resize": options.resize,
+        "value_range": options.value_range,
+        "header": {"yes": True, "no": False}.get(options.header or ""),
+        "axes": options.axes,
+        "array": options.array,
+        "skip_broken": options.skip_broken,
+    }
+
+
+def load_data(options: Options, **fitted: Any) -> Dataset:
+    """Loads the data set that the options name, with its validation rows.
+
+    Args:
+        options: the options of the run.
+        **fitted: arguments of `datasets.load` that an earlier run has set, such as
+            `scaler`.
+    """
+    data = datasets.load(options.data, **reading(options), **fitted)
     data = data.hold_out(options.validation)
     if options.crop:
         shape = data.event_shape

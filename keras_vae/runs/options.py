@@ -24,6 +24,7 @@ ABSENT: dict[str, Any] = {
     "header": "yes",
     "patience": 0,
     "skip_broken": False,
+    "init": None,
 }
 
 
@@ -217,7 +218,11 @@ class Options:
     ] = None
     objective: Annotated[Objective, option("Objective", "Bound to maximise.")] = "elbo"
     samples: Annotated[
-        int, count("Objective", "Samples of the posterior for each example.")
+        int,
+        count(
+            "Objective",
+            "Samples of z for each row in training (--num-samples: in the report).",
+        ),
     ] = 1
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
     beta_schedule: Annotated[
@@ -311,6 +316,16 @@ class Options:
         ),
     ] = None
 
+    init: Annotated[
+        str | None,
+        option(
+            "Training",
+            "Run whose weights are the start. The model has the options of that run, and "
+            "the data are read and scaled as there. Default: random weights.",
+            metavar="RUN",
+        ),
+    ] = None
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
         """Makes the options of a run.json.
@@ -328,6 +343,15 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Returns all options by name, in order."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def of_model(cls) -> list[str]:
+        """Returns the names of the options that define the model."""
+        return [
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.type.__metadata__[0].rich_help_panel == "Model"  # type: ignore[union-attr]
+        ]
 
     def replace(self, **changes: Any) -> "Options":
         """Returns a copy with some options changed."""

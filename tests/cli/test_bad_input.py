@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import socket
 import threading
 
@@ -228,7 +229,8 @@ def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
 
 @rows(
     nothing=({}, "''"),
-    missing=({}, "b.npy", "b.npy"),
+    missing=({}, "b.npy", "data=b.npy"),
+    misspelled=({}, "digit", "data=digit", "Did you mean digits?"),
     npy=({"x.npy": b"1,2\n"}, "x.npy", "x.npy"),
     npz=({"x.npz": {"y": ROWS}}, "x.npz", "x_train"),
     images=({"images/3.png": "no picture"}, "images", "3.png"),
@@ -353,13 +355,13 @@ def test_a_chief_with_other_options_is_refused(monkeypatch):
 
 # Folders that are no runs, and damaged runs.
 
-COMMANDS = ["evaluate", "sample", "reconstruct", "report"]
+COMMANDS = ["evaluate", "encode", "score", "sample", "reconstruct", "report"]
 
 
 def test_a_run_must_be_a_folder_with_a_run():
     for command in COMMANDS:
         assert_commands_refused([
-            (f"{command} no", "RUN", "no"),
+            (f"{command} no", "RUN", "no, which does not exist"),
             (f"{command} images", "RUN", "images"),
             (f"{command} a.npy", "RUN", "a.npy"),
         ])  # fmt: skip
@@ -431,15 +433,19 @@ def test_a_damaged_scaler_is_named():
     )
 
 
-def test_data_must_be_unchanged_since_the_training():
+def test_a_run_resumes_only_with_unchanged_data():
     write_file("a.npy", ROWS + 1)
-    for command in ("evaluate run", "reconstruct run", "report run", RESUME):
-        assert_command_refused(command, "DATA", received="a.npy")
+    assert_command_refused(RESUME, "DATA", received="a.npy")
     assert_command_refused(f"{RESUME} --epochs 2", "DATA", received="a.npy")
-    damages = {"rows": ROWS[:8], "shape": ROWS[:, :3], "text": "mine", "missing": None}
-    assert_each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
     assert_each_damage_refused("a.npy", {"missing": None}, RESUME, "DATA", "a.npy")
+
+
+def test_data_that_do_not_suit_the_model_are_refused():
+    damages = {"shape": ROWS[:, :3], "text": "mine", "missing": None}
+    assert_each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
     write_file("a.npy", None)
+    for command in ("evaluate", "report", "reconstruct", "encode", "score"):
+        assert_command_refused(f"{command} run", "DATA", "--data", received="a.npy")
     absolute = RESUME.replace("a.npy", str(pathlib.Path("a.npy").resolve()))
     assert_command_refused(absolute, "DATA", received="a.npy")
 
@@ -559,8 +565,13 @@ def test_a_full_disk_at_the_start_leaves_no_file(name, monkeypatch):
 
 def test_a_full_disk_keeps_the_old_samples(monkeypatch):
     write_file("s.npz", "mine")
-    monkeypatch.setattr(np, "savez_compressed", write_half)
-    words = ["No space left on device", "s-"]
+
+    def write_half_of_array(_, target):
+        target.write(b"half of it")
+        raise_no_space("s.npz")
+
+    monkeypatch.setattr(shutil, "copyfileobj", write_half_of_array)
+    words = ["No space left on device"]
     assert_command_refused("sample run --out s.npz --overwrite", *words, received=None)
 
 

@@ -51,6 +51,7 @@ VALUES = {
     "shift": ("0.1", 0.1),
     "rotate": ("15", 15.0),
     "crop": ("5x6", [5, 6]),
+    "init": ("runs/x-1", "runs/x-1"),
 }
 
 
@@ -130,6 +131,7 @@ def test_each_option_has_a_help_text_and_a_default():
         ("label: 2020-13-45", "month must be in 1..12"),
         ("drop: [null]", "None"),
         ("likelihood: foo", "foo"),
+        ("latent: 3\nseed: 1\nlatent: 4", "several lines `latent`"),
     ],
 )
 def test_bad_values_in_a_yaml_file_are_refused(tmp_path, text, received):

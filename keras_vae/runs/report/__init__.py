@@ -1,7 +1,6 @@
 """The report of a run: its numbers, its figures and an HTML page."""
 
 from keras_vae.runs.report.figures import draw
-from keras_vae.runs.report.files import saver
 from keras_vae.runs.report.findings import caveats, findings, is_bound
 from keras_vae.runs.report.numbers import LIMIT, compare, evaluate
 from keras_vae.runs.report.page import write
@@ -14,6 +13,5 @@ __all__ = [
     "evaluate",
     "findings",
     "is_bound",
-    "saver",
     "write",
 ]

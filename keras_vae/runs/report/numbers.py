@@ -27,7 +27,7 @@ def evaluate(
     num_samples: int,
     nll_rows: int,
     show: Callable[[str, int, int], Any] = lambda *_: None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Evaluates a run on its test data; caches the numbers in evaluation.json.
 
     Args:
@@ -39,11 +39,16 @@ def evaluate(
         show: function (text, done, total) that displays the progress.
 
     Returns:
-        dict of floats. All costs are in nats per row. `relative_error` is the square root
-        of the reconstruction error, divided by that of the mean of the training rows.
+        dict of floats, with the fingerprint of the data as `data`. All costs are in nats
+        per row. `relative_error` is the square root of the reconstruction error, divided by
+        that of the mean of the training rows.
     """
-    settings = {"num_samples": num_samples, "nll_rows": min(nll_rows, len(data.x_test))}
-    settings["steps"] = int(model.step.numpy())
+    settings = {
+        "num_samples": num_samples,
+        "nll_rows": min(nll_rows, len(data.x_test)),
+        "steps": int(model.step.numpy()),
+        "data": data.fingerprint(run.conditional),
+    }
     cached = run.read_json("evaluation.json")
     if cached is not None:
         if not isinstance(cached, dict):
@@ -145,7 +150,7 @@ def compare(
     run: Run,
     model: VAE,
     data: Dataset,
-    numbers: dict[str, float],
+    numbers: dict[str, Any],
     latents: Sequence[int],
     show: Callable[[str, int, int], Any],
     limit: float = LIMIT,
@@ -174,6 +179,8 @@ def compare(
     rows = run.read_json("baselines.json") or []
     if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in rows):
         raise run.unreadable("baselines.json", "not a table of baselines")
+    fingerprint = data.fingerprint(run.conditional)
+    rows = [row for row in rows if row.get("data") == fingerprint]
     results = {(row["model"], row["latent"]): row for row in rows}
     deadline = time.monotonic() + limit
     for done, (name, latent) in enumerate(keys):
@@ -188,7 +195,8 @@ def compare(
         baseline = BASELINES[name](data, latent, model, watch)
         if watch.late:  # the training was cut
             break
-        results[name, latent] = {"model": name, "latent": latent, **_scores(baseline, data)}
+        row = {"model": name, "latent": latent, **_scores(baseline, data)}
+        results[name, latent] = row | {"data": fingerprint}
         run.write_json("baselines.json", list(results.values()))
     table = [_own_row(run, numbers), _mean_row(data, numbers)]
     table += [results[key] for key in keys if key in results]
