@@ -38,6 +38,7 @@ def importance_weighted(
     batch_size: int = 2048,
     condition: Any = None,
     proposal: str = "posterior",
+    progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> ImportanceWeighted:
     """Estimates log p(x), or log p(x | condition), by importance sampling.
 
@@ -55,6 +56,8 @@ def importance_weighted(
         proposal: `"posterior"`, or `"prior"` for the Monte Carlo estimate with
             `w_k = p(x | z_k)`, whose error is far larger. Sohn et al. (2015), section 4.1,
             describe both.
+        progress: function (done, total) that is called with numbers of samples, of each
+            part of the rows.
 
     Returns:
         `ImportanceWeighted`: the estimate, its standard error and the effective sample
@@ -82,7 +85,7 @@ def importance_weighted(
     for first, part, labels in model.parts(x, condition, batch_size):
         rows = max(rows, len(part))  # equal for all parts, except for a smaller last one
         sums = functools.partial(
-            _log_sums, first, part, labels, num_samples, batch_size // rows
+            _log_sums, first, part, labels, num_samples, batch_size // rows, progress
         )
         log_sums.append(model.try_xla(lambda xla, sums=sums: sums(*steps(xla))))
     log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
@@ -102,6 +105,7 @@ def _log_sums(
     condition: Any,
     num_samples: int,
     at_once: int,
+    progress: Callable[[int, int], Any],
     prepare: Callable[..., Any],
     add: Callable[..., tf.Tensor],
 ) -> tf.Tensor:
@@ -119,6 +123,7 @@ def _log_sums(
                 samples = min(at_once, end - begin)
                 bounds = tf.constant(begin), tf.constant(end)
                 sums = add(*prepared, position, *bounds, samples, sums)
+        progress(last, num_samples)
     return sums
 
 
@@ -155,4 +160,4 @@ def _make_steps(
         # `partial`: TensorFlow counts the traces of a function over all models, and warns.
         tf.function(functools.partial(step), reduce_retracing=True, jit_compile=jit_compile)
         for step in (prepare, add)
-    )  # type: ignore[return-value]
+    )

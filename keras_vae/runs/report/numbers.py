@@ -26,7 +26,7 @@ def evaluate(
     data: Dataset,
     num_samples: int,
     nll_rows: int,
-    show: Callable[[str, int, int], Any] = lambda *_: None,
+    show: Callable[[str, float, float], Any] = lambda *_: None,
 ) -> dict[str, Any]:
     """Evaluates a run on its test data; caches the numbers in evaluation.json.
 
@@ -65,7 +65,11 @@ def evaluate(
     show("evaluating: NLL", 1, 4)
     if model.generative:
         if getattr(model.likelihood, "grey", None) != "soft":  # not a log-likelihood
-            numbers |= _likelihood(model, data, num_samples, nll_rows, condition)
+
+            def progress(done, total):
+                show("evaluating: NLL", 1 + 2 * done / total, 4)
+
+            numbers |= _likelihood(model, data, num_samples, nll_rows, condition, progress)
         active = evaluation.active_units(model, data.x_test, **condition)
         numbers |= {"active_units": active.sum(), "latent_units": active.size}
     show("evaluating: linear probe", 3, 4)
@@ -108,7 +112,7 @@ class MeanRow:
         return np.broadcast_to(self.mean, x.shape)
 
 
-def _likelihood(model, data, num_samples, nll_rows, condition):
+def _likelihood(model, data, num_samples, nll_rows, condition, progress):
     """Estimates the NLL, its errors and bits per dimension."""
     # Evenly spaced rows, because the test set may be sorted.
     rows = np.linspace(0, len(data.x_test) - 1, min(nll_rows, len(data.x_test))).astype(int)
@@ -116,6 +120,7 @@ def _likelihood(model, data, num_samples, nll_rows, condition):
         model,
         data.x_test[rows],
         num_samples,
+        progress=progress,
         **{name: value[rows] for name, value in condition.items()},
     )
     nll = -estimate.log_likelihood.astype(np.float64)
