@@ -39,8 +39,9 @@ class ConditionalVAE(VAE):
         likelihood: head of p(x|z, c).
         latent_dim: int, see `VAE`.
         condition: the condition c. An int n: labels from 0 to n - 1, as ints, whole
-            floats or one-hot rows; the networks receive them one-hot. A tuple: the shape of the numbers of a row, `()` for one number (uint8
-            is divided by 255). A dict from names to these: several conditions.
+            floats or one-hot rows; the networks receive them one-hot. A tuple: the shape of
+            the numbers of a row, `()` for one number (uint8 is divided by 255). A dict from
+            names to these: several conditions.
         condition_dropout: float in [0, 1), the probability that training drops a condition
             of a row.
         posterior: head of q(z|x, c).

@@ -145,7 +145,8 @@ class LatentVariableModel(ResumableModel):
         """Computes the approximate posterior of data.
 
         Args:
-            x: `[rows, *event]`, or data that yield batches, see `fit`. Values between 0 and 1 are not binarised.
+            x: `[rows, *event]`, or data that yield batches, see `fit`. Values between 0
+                and 1 are not binarised.
             batch_size: int, number of rows per call of the encoder. Default: as many as
                 need a limited amount of memory.
             condition: the condition of a conditional model; None for other models.
