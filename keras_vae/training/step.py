@@ -1,6 +1,5 @@
 """The parts of a training step: noise, the update of the weights, metrics."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -178,8 +177,11 @@ class StepModel(keras_private.Model):
             self._means[name].update_state(value, count)
         logs = {name: metric.result() for name, metric in self._means.items()}
         if (metrics := self.user_metrics) is not None:
-            update = functools.partial(metrics.update_state, *terms["compared"], weight)
-            tf.cond(finite, lambda: update() is None, lambda: False)
+            # Not a conditional, which replicas cannot synchronise.
+            before = [(v, tf.identity(v)) for v in metrics.variables]
+            metrics.update_state(*terms["compared"], weight)
+            for variable, value in before:
+                variable.assign(tf.where(finite, tf.convert_to_tensor(variable), value))
             logs |= metrics.result()
         if training:
             logs[self._skipped_steps.name] = self._skipped_steps.result()
@@ -198,9 +200,11 @@ class StepModel(keras_private.Model):
             shape: the shape of a batch of one row.
         """
         if (metrics := self.user_metrics) is not None:
-            update = metrics.update_state
-            self.distribute_strategy.run(update, (tf.zeros(shape), tf.zeros(shape)))
-            metrics.reset_state()
+            x = tf.zeros(shape)
+            metrics.build(x, x)
+            if not tf.distribute.has_strategy():  # shows errors of the user's functions
+                metrics.update_state(x, x)
+                metrics.reset_state()
 
     def reset_metrics(self) -> None:
         super().reset_metrics()

@@ -38,6 +38,7 @@ def cases(kv, folder):
     x, bad = np.load(folder / "x.npy"), np.load(folder / "bad.npy")
     sgd, adam = (lambda: keras.optimizers.SGD(0.05)), (lambda: keras.optimizers.Adam(0.01))
     iwae = {"objective": kv.objectives.IWAE(3)}
+    metrics = {"metrics": ["mae", keras.metrics.R2Score()], "weighted_metrics": ["mse"]}
     three_epochs = {"epochs": 3}  # of five steps
     shards = kv.Shards(sorted(folder.glob("shard?.npy")))
     weight = np.load(folder / "weight.npy")
@@ -48,12 +49,12 @@ def cases(kv, folder):
     y = {"label": np.arange(257) % 3, "angle": weight}
     first_y = {name: values[:50] for name, values in y.items()}
     return {
-        "sgd": ({"optimizer": sgd()}, x, three_epochs),
+        "sgd": ({"optimizer": sgd(), **metrics}, x, three_epochs),
         "adam": ({"optimizer": adam()}, x, three_epochs),
         "sgd_iwae": ({"optimizer": sgd(), **iwae}, x, three_epochs),
         "adam_iwae": ({"optimizer": adam(), **iwae}, x, three_epochs),
         "all_at_once": (
-            {"optimizer": ema, "global_clipnorm": 0.05},
+            {"optimizer": ema, "global_clipnorm": 0.05, **metrics},
             shards,
             {"epochs": 3, "steps_per_epoch": 3, "sample_weight": weight},
         ),
@@ -63,7 +64,7 @@ def cases(kv, folder):
             {"y": y, "epochs": 2, "validation_data": (x[:50], first_y)},
         ),
         "xla": ({"optimizer": sgd(), "jit_compile": True, **iwae}, x, {"epochs": 2}),
-        "bad": ({"optimizer": adam()}, batches, {"epochs": 2}),
+        "bad": ({"optimizer": adam(), **metrics}, batches, {"epochs": 2}),
         "all_bad": (
             {"optimizer": keras.optimizers.SGD(0.0), "max_skipped": 7},
             all_bad,
