@@ -300,7 +300,7 @@ def _check_dtype(layer: keras.layers.Layer) -> None:
         )
 
 
-_MOMENTS: dict[str, Callable] = {
+_MOMENTS: dict[str, Callable[..., Any]] = {
     "mean": tf.reduce_mean,
     "stddev": tf.math.reduce_std,
     "variance": tf.math.reduce_variance,
@@ -319,7 +319,7 @@ def has_mean(head: Head, params: dict[str, tf.Tensor]) -> bool:
     return True
 
 
-def _with_moments(make: Callable) -> Callable:
+def _with_moments(make: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps `Head.distribution`: estimates the moments for which TFP has no formula."""
 
     @functools.wraps(make)
@@ -333,7 +333,10 @@ def _with_moments(make: Callable) -> Callable:
     return distribution
 
 
-def _moment(head, params, exact, reduce, *args, **kwargs):
+def _moment(
+    head: Head, params: dict, exact: Callable, reduce: Callable, *args: Any, **kwargs: Any
+) -> tf.Tensor:
+    """Computes a moment by the formula of TFP if there is one, else from draws."""
     try:
         return exact(*args, **kwargs)
     except NotImplementedError:
