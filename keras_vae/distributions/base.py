@@ -334,7 +334,12 @@ def _with_moments(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _moment(
-    head: Head, params: dict, exact: Callable, reduce: Callable, *args: Any, **kwargs: Any
+    head: Head,
+    params: dict[str, tf.Tensor],
+    exact: Callable[..., Any],
+    reduce: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
 ) -> tf.Tensor:
     """Computes a moment by the formula of TFP if there is one, else from draws."""
     try:
