@@ -353,6 +353,8 @@ def write_report(
     try:
         with progress_phases() as show:
             model = run.model()
+            if baselines:
+                report.cached_baselines(run)  # raises errors before anything is written
             numbers = report.evaluate(run, model, data, num_samples, nll_rows, show)
             figures = report.draw(run, model, data, show)
         page = report.write(run, model, data, numbers, figures)

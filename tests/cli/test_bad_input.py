@@ -205,7 +205,12 @@ def test_options_must_not_contradict_each_other():
         (f"{TRAIN} --likelihood bernoulli --scale 1", "--scale", "normal", "1.0"),
         (f"{TRAIN} --likelihood normal --grey soft", "--grey", "bernoulli", "soft"),
         (f"{TRAIN} --filters 8", "--filters", "conv", "8"),
-        (f"{TRAIN} --beta-steps 5", "--beta-steps", "--beta-schedule", "5"),
+        (
+            f"{TRAIN} --beta-steps 5 --beta-schedule constant",
+            "--beta-steps",
+            "--beta-schedule",
+            "5",
+        ),
         (f"{TRAIN} --condition label", "--condition", "label"),
         (f"{TRAIN} --model conditional", "--condition", "a.npy"),
         (f"{TRAIN} --strategy mirrored", "--strategy", "mirrored"),

@@ -112,7 +112,7 @@ class MeanRow:
         return np.broadcast_to(self.mean, x.shape)
 
 
-def _likelihood(model, data, num_samples, nll_rows, condition, progress):
+def _likelihood(model, data, num_samples, nll_rows, condition, progress=lambda *_: None):
     """Estimates the NLL, its errors and bits per dimension."""
     # Evenly spaced rows, because the test set may be sorted.
     rows = np.linspace(0, len(data.x_test) - 1, min(nll_rows, len(data.x_test))).astype(int)
@@ -151,6 +151,18 @@ def _probe(model, data, rows=10_000):
     return evaluation.linear_probe(model, x, y, data.x_test, data.y_test)
 
 
+def cached_baselines(run: Run) -> list[dict[str, Any]]:
+    """Reads the rows of baselines.json; none if it does not exist.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    rows = run.read_json("baselines.json") or []
+    if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in rows):
+        raise run.unreadable("baselines.json", "not a table of baselines")
+    return rows
+
+
 def compare(
     run: Run,
     model: VAE,
@@ -181,11 +193,8 @@ def compare(
     """
     largest = min(len(data.x_fit), math.prod(data.event_shape))
     keys = [(name, n) for n in latents if n <= largest for name in BASELINES]
-    rows = run.read_json("baselines.json") or []
-    if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in rows):
-        raise run.unreadable("baselines.json", "not a table of baselines")
     fingerprint = data.fingerprint(run.conditional)
-    rows = [row for row in rows if row.get("data") == fingerprint]
+    rows = [row for row in cached_baselines(run) if row.get("data") == fingerprint]
     results = {(row["model"], row["latent"]): row for row in rows}
     deadline = time.monotonic() + limit
     for done, (name, latent) in enumerate(keys):
