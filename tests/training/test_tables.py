@@ -51,6 +51,7 @@ def test_all_bad_columns_are_named():
 
 def test_nullable_columns_of_pandas():
     import pandas
+
     frame = pandas.DataFrame({"a": [0.5, 1.5], "b": [1, 2], "c": [True, False]})
     expected = frame.to_numpy("float32")
     for other in (frame, frame.convert_dtypes(), frame.astype(object)):
