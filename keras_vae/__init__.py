@@ -25,6 +25,7 @@ _PUBLIC = {
     "nets": "nets",
     "objectives": "objectives",
     "random": "random",
+    "runs": "runs",
     "schedules": "schedules",
     "signatures": "exporting.signatures",
 }
@@ -48,7 +49,9 @@ _SERIALIZABLE = {
 def __getattr__(name: str) -> _Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _pkgutil.resolve_name(f"{__name__}.{_PUBLIC[name]}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    # With a colon, an import that fails raises its own error.
+    return _pkgutil.resolve_name(f"{__name__}.{module}:{attribute}")
 
 
 def __dir__() -> list[str]:

@@ -27,21 +27,44 @@ class LabelCondition:
         self.config = self.classes = classes
 
     def check(self, array: np.ndarray, name: str, optional: bool) -> np.ndarray:
-        """Returns labels as int32, or raises a ValueError. Accepts -1 if `optional`."""
+        """Returns labels as int32, or raises a ValueError. Accepts -1 if `optional`.
+
+        Accepts bool and floats without a fraction, too.
+        """
         expected = f"labels from 0 to {self.classes - 1}"
-        if array.dtype.kind not in "iu":
+        variable = name.split()[-1]  # without the prefix of validation data
+        if array.dtype.kind not in "buif":
             raise ValueError(
-                f"`{name}` must hold {expected}, ints. "
-                f"Received: {name} of dtype {array.dtype}"
+                f"`{name}` must hold {expected}, ints. Number the labels: classes, "
+                f"{variable} = np.unique({variable}, return_inverse=True). "
+                f"Received: {name} of dtype {array.dtype}, such as "
+                f"{checks.short(repr(array.ravel()[:1].tolist()))}"
             )
-        array = array.astype(np.int64)
-        invalid = (array < (-1 if optional else 0)) | (array >= self.classes)
-        if invalid.any():
+        valid = (array >= (-1 if optional else 0)) & (array < self.classes)
+        valid &= array == np.floor(array) if array.dtype.kind == "f" else True
+        if not valid.all():
+            wrong = np.unique(array[~valid])
+            shifted = bool(wrong.tolist() == [self.classes] and array.min() == 1)
             raise ValueError(
-                f"`{name}` must hold {expected}{', or -1 for a missing label' * optional}. "
-                f"Received: {np.unique(array[invalid])[:5].tolist()}"
+                f"`{name}` must hold {expected}{', or -1 for a missing label' * optional}"
+                f"{f': pass {variable} - 1' * shifted}. Received: {wrong[:5].tolist()}"
             )
         return array.astype(np.int32)
+
+    def by_row(self, array: np.ndarray, name: str) -> np.ndarray:
+        """Converts labels `[rows, 1]` or one-hot `[rows, classes]` to `[rows]`."""
+        if array.ndim != 2 or array.shape[1] not in (1, self.classes):
+            return array
+        if array.shape[1] == 1:
+            return array[:, 0]
+        is_one = array == 1
+        if not (is_one | (array == 0)).all() or (is_one.sum(axis=1) != 1).any():
+            raise ValueError(
+                f"`{name}` must hold labels, or rows of {self.classes} values with one 1 "
+                f"and zeros: use {name.split()[-1]}.argmax(axis=1), or the constructor's "
+                f"condition=({self.classes},) for other numbers. Received: {array[:1]}"
+            )
+        return is_one.argmax(axis=1)
 
     def example(self, rows: int) -> np.ndarray:
         """Makes example labels, int32 `[rows]`."""
@@ -49,15 +72,25 @@ class LabelCondition:
 
     def keep(self, label: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
         """Replaces labels by `missing` where the bool tensor `kept` is false."""
-        return tf.where(kept, tf.cast(label, tf.int32), self.missing)
+        return tf.where(kept, self._labels(label), self.missing)
 
     def embed(self, label: tf.Tensor, optional: bool) -> tf.Tensor:
         """One-hot encodes labels `[rows]`: `[rows, classes]`, zeros for a missing label."""
-        label = tf.cast(label, tf.int32)
+        label = self._labels(label)
         valid = (label >= (-1 if optional else 0)) & (label < self.classes)
         # An invalid label becomes NaN, not zeros, so that the training step is skipped.
         zero_or_nan = tf.sqrt(tf.cast(valid, tf.float32) - 1.0)
         return tf.one_hot(label, self.classes) + zero_or_nan[:, None]
+
+    def _labels(self, label: tf.Tensor) -> tf.Tensor:
+        """Converts labels of any form, see `by_row`, to int32 `[rows]`; -2 if invalid."""
+        label = tf.cast(label, tf.int32)
+        if label.shape.rank != 2:
+            return label
+        if label.shape[1] == 1:
+            return label[:, 0]
+        is_one_hot = tf.reduce_sum(tf.abs(label), axis=1) == 1
+        return tf.where(is_one_hot, tf.argmax(label, 1, output_type=tf.int32), -2)
 
 
 class NumberCondition:
@@ -92,6 +125,10 @@ class NumberCondition:
             )
         return array.astype(np.float32)
 
+    def by_row(self, array: np.ndarray, name: str) -> np.ndarray:
+        """Converts numbers `[rows, 1]` to `[rows]`, if a row has one number."""
+        return array[:, 0] if not self.shape and array.shape[1:] == (1,) else array
+
     def example(self, rows: int) -> np.ndarray:
         """Makes example numbers, float32 `[rows, *shape]`."""
         numbers = np.sin(np.arange(rows * math.prod(self.shape)), dtype=np.float32)
@@ -100,13 +137,14 @@ class NumberCondition:
     def keep(self, value: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
         """Replaces numbers by `missing` in rows where the bool tensor `kept` is false."""
         kept = tf.reshape(kept, (-1, *[1] * len(self.shape)))
-        return tf.where(kept, self._as_float(value), self.missing)
+        value = tf.reshape(self._as_float(value), (-1, *self.shape))
+        return tf.where(kept, value, self.missing)
 
     def embed(self, value: tf.Tensor, optional: bool) -> tf.Tensor:
         """Casts numbers to float32 `[rows, ..., n]`; adds a flag channel if `optional`."""
         value = self._as_float(value)
         if not self.shape:
-            value = value[:, None]
+            value = tf.reshape(value, (-1, 1))
         if not optional:
             return value
         axes = range(1, value.shape.rank)

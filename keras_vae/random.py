@@ -32,6 +32,7 @@ Draw = Callable[..., tf.Tensor]
 # Streams of the format: the second counter word. Sample k of a stream uses the word
 # `stream + STREAMS * k`; the format defines only sample 0.
 PRIOR, POSTERIOR, OBSERVATION, TOKENS, ORDER, AUGMENTATION, CONDITION = range(7)
+THRESHOLDS = 7
 STREAMS = 16
 # Added to the stream in evaluation, so that its noise differs from that of `sample`, which
 # can have the same key.

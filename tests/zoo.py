@@ -160,6 +160,27 @@ ZOO = [
         grey(),
         ("IndependentBernoulli", "ConvEncoder", "ConvDecoder"),
     ),
+    Row(
+        "volumes",
+        lambda: _vae(
+            normal((3, 2, 2, 1)),
+            encoder=keras.Sequential(
+                [
+                    kv.nets.Conv3DEncoder([4], activation="tanh"),
+                    keras.layers.Reshape((2, 4)),
+                    kv.nets.Conv1DEncoder([8], activation="tanh"),
+                ]
+            ),
+            decoder=keras.Sequential(
+                [
+                    kv.nets.Conv1DDecoder([8], (2, 4), activation="tanh"),
+                    kv.nets.Conv3DDecoder([4], (3, 2, 2, 1), activation="tanh"),
+                ]
+            ),
+        ),
+        vectors(12).reshape(ROWS, 3, 2, 2, 1),
+        ("Conv1DEncoder", "Conv1DDecoder", "Conv3DEncoder", "Conv3DDecoder"),
+    ),
     Row("dropout", lambda: _vae(normal((6,)), encoder=Unbuilt()), vectors(), ()),
     Row(
         "learned_prior",

@@ -31,7 +31,9 @@ def train(config):
         vae = kv.VAE(
             encoder=kv.nets.MLP([256]),
             decoder=kv.nets.MLP([256]),
-            likelihood=kv.distributions.IndependentBernoulli(data.event_shape),
+            likelihood=kv.distributions.IndependentBernoulli(
+                data.event_shape, grey="binarize"
+            ),
             latent_dim=16,
         )
         vae.compile(keras.optimizers.Adam(1e-3))

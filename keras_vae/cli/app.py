@@ -1,6 +1,7 @@
 """The application: its commands and its error messages."""
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import typer
 
-from keras_vae.cli import train, use
+from keras_vae.cli import rows, train, use
 from keras_vae.cli.progress import err
 from keras_vae.cluster import launcher
 
@@ -33,13 +34,17 @@ app = typer.Typer(
 app.command()(train.train)
 app.command(context_settings={"allow_interspersed_args": False})(train.launch)
 for _command in (
-    use.evaluate, use.sample, use.reconstruct, use.report, use.export, use.verify,
+    use.evaluate, rows.encode, rows.score, rows.reconstruct, rows.sample, use.report,
+    use.export, use.verify,
 ):  # fmt: skip
     app.command()(_command)
 
 
 def main() -> None:
     """Runs the command line: the entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack letters of names
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -95,7 +100,8 @@ def _lost_worker(error):
     return isinstance(error, (TimeoutError, errors.DeadlineExceededError, *kinds))
 
 
-_ARGUMENTS = ("data", "run", "artefact", "command")
+_ARGUMENTS = {name: name.upper() for name in ("data", "run", "artefact", "command")}
+_ARGUMENTS["file"] = "NEWFILE"
 # Arguments in Python and their options on the command line.
 _RENAMED = {"filepath": "out", "folder": "out", "format": "to"}
 
@@ -113,7 +119,7 @@ def _with_option_names(message: str) -> str:
     def option_name(match):
         name = match[1]
         if name in _ARGUMENTS:
-            return name.upper()
+            return _ARGUMENTS[name]
         name = _RENAMED.get(name, name)
         return f"--{name.replace('_', '-')}" if name in flags else match[0]
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import pathlib
+import typing
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -13,15 +14,23 @@ from keras_vae.runs import parsers
 from keras_vae.runs.options import Options, count, option
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-NumSamples = Annotated[int, count("Report", "Importance samples per row, for the NLL.")]
+NumSamples = Annotated[int, count("Report", "Importance samples per row, for log p(x).")]
 NllRows = Annotated[int, count("Report", "Maximum number of test rows for the NLL.", low=2)]
 Latents = Annotated[
     str,
     option(
         "Report",
-        "Latent sizes of the baselines in the report; none leaves the table out.",
+        "Train baselines with these latent sizes, such as 2,8,32, and compare them in the "
+        "report: PCA, autoencoders and a VAE.",
         parser=parsers.ints,
         metavar="INTS|none",
+    ),
+]
+Moved = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Where the data of the run are now. Default: the path of the training.",
     ),
 ]
 Overwrite = Annotated[
@@ -84,7 +93,9 @@ def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Pa
     import yaml  # slow to import
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        _check_keys(yaml.compose(text, yaml.SafeLoader), path)
     # ValueError: of UTF-8, and of a date that does not exist.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise typer.BadParameter(
@@ -108,10 +119,21 @@ def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Pa
     return path
 
 
+def _check_keys(node, path):
+    """Raises a BadParameter if a YAML map has a key twice: the last one would win."""
+    is_map = node is not None and node.id == "mapping"
+    keys = [str(key.value) for key, _ in node.value] if is_map else []
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise typer.BadParameter(
+            f"expected each option once. Received: {path} with several lines `{twice[0]}`"
+        )
+
+
 def _check_text(field, value):
     """Raises a BadParameter for what Typer would turn into a text, such as a bool."""
-    (info,) = field.type.__metadata__
-    if info.parser is not None or field.name == "xla":
+    kind, info = typing.get_args(field.type)
+    if info.parser is not None or bool in (kind, *typing.get_args(kind)):
         return
     texts = value if field.name == "drop" and isinstance(value, list) else [value]
     for text in texts:

@@ -1,8 +1,12 @@
 """The output of the commands: lines, tables, a progress bar."""
 
+import contextlib
 import os
+import pathlib
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich import progress
 from rich.console import Console
@@ -25,10 +29,44 @@ def progress_bar() -> progress.Progress:
     )
 
 
-def print_numbers(numbers: dict[str, float]) -> None:
-    """Prints numbers with their names, one per line."""
+@contextlib.contextmanager
+def progress_phases() -> Iterator[Callable[..., None]]:
+    """Yields a function (text, done, total) that shows the progress of a phase.
+
+    Without a terminal it prints the text of each phase once.
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("", total=None, text="")
+        phases: list[str] = []
+
+        def show(text: str, done: float = 0, total: float | None = None) -> None:
+            if bar.disable and text not in phases:
+                out.print(text)
+            phases.append(text)
+            bar.update(task, description=text, completed=done, total=total)
+
+        yield show
+        bar.update(task, visible=False)
+
+
+def print_evaluation(run: Any, data: Any, numbers: dict[str, Any]) -> None:
+    """Prints the numbers of `evaluate`, one per line, its settings and what they mean."""
+    from keras_vae.runs import report
+
     for name, value in numbers.items():
-        out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+        if name not in ("num_samples", "nll_rows", "steps", "data"):
+            if name == "test_nll" and report.is_bound(numbers):
+                name = "test_nll <="
+            out.print(f"  {name:30} {value:12,.4f}".rstrip("0").rstrip("."))
+    if "test_nll" in numbers:
+        out.print(
+            f"  The NLL is estimated on {numbers['nll_rows']:,.0f} rows, with "
+            f"{numbers['num_samples']:,.0f} samples for each."
+        )
+    for text in report.caveats(numbers, data, run.options):
+        out.print(f"\n{text}")
+    for finding in report.findings(numbers, run.metrics(), run.options):
+        out.print(f"\n{finding}")
 
 
 def start_tensorflow() -> None:
@@ -52,3 +90,11 @@ def start_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def open_run(folder: pathlib.Path) -> Any:
+    """Starts TensorFlow, and opens the run of a folder."""
+    start_tensorflow()
+    from keras_vae.runs.folder import Run
+
+    return Run.open(folder)

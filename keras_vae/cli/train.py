@@ -17,7 +17,13 @@ from keras_vae.cli.options import (
     read_config,
     with_run_options,
 )
-from keras_vae.cli.progress import err, out, print_numbers, progress_bar, start_tensorflow
+from keras_vae.cli.progress import (
+    err,
+    out,
+    print_evaluation,
+    progress_phases,
+    start_tensorflow,
+)
 from keras_vae.cluster import launcher, meeting
 from keras_vae.runs.options import Options, count, option, real
 
@@ -67,7 +73,7 @@ def train(
     ] = meeting.TIMEOUT,
     num_samples: NumSamples = 1000,
     nll_rows: NllRows = 1000,
-    baselines: Latents = "2,8,32",
+    baselines: Latents = "none",
 ) -> None:
     """Train on DATA and write a run: model, metrics, figures, report.
 
@@ -80,14 +86,15 @@ def train(
     restored = former or signal.SIG_DFL  # None: Python did not install it
     context.call_on_close(lambda: signal.signal(signal.SIGTERM, restored))
     folder = run_folder(options.data, folder, resume)
+    changes = _explicit(context, options)
+    options, data = _load(options, changes, folder)
     start_tensorflow()
     from keras_vae.cluster.strategy import make_strategy, wait_for_chief
-    from keras_vae.runs import build
+    from keras_vae.runs import build, init
     from keras_vae.runs import train as training
     from keras_vae.training import replicas
 
-    changes = _explicit(context, options)
-    run, data = _open_or_new(folder, options, changes, resume)
+    run, data = _open_or_new(folder, options, changes, data)
     done = run.epochs_done()
     if _is_finished(run, done):
         return
@@ -96,6 +103,8 @@ def train(
     out.quiet = not chief
     with devices.scope():
         vae = build.build_model(run.options, data)
+        if run.options.init and not run.has_backup:
+            init.copy_weights(vae, run.options.init)
     if chief and not run.exists:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), data)
     if resume and done:
@@ -107,6 +116,7 @@ def train(
         training.train(run, vae, data, [Watcher()])
     except KeyboardInterrupt:
         _interrupted(run)
+    _print_best(run)
     if chief:
         write_report(run, data, num_samples, nll_rows, baselines)
     wait_for_chief(devices)
@@ -201,21 +211,43 @@ def _explicit(context, options):
     }
 
 
-def _open_or_new(folder, options, changes, resume):
-    """Opens or makes the run; returns it and its data."""
+def _load(options, changes, folder):
+    """Loads the data of a new run, before TensorFlow starts: (options, data or None).
+
+    The data are None if the run exists. With `init`, the options include those of the model
+    of that run.
+    """
     from keras_vae.datasets import NAMED
+    from keras_vae.datasets.loading import check_exists
+    from keras_vae.runs.data import load_data
+
+    if options.init is not None:
+        options.init = changes["init"] = str(pathlib.Path(options.init).resolve())
+    if options.data and options.data not in NAMED:
+        check_exists(options.data)  # here, because the message shows it as it was typed
+        options.data = changes["data"] = str(pathlib.Path(options.data).resolve())
+    if (folder / "run.json").is_file():
+        return options, None
+    if options.init is not None:
+        start_tensorflow()
+        from keras_vae.runs.init import inherit
+
+        return inherit(options, changes)
+    if options.data in NAMED:
+        start_tensorflow()  # Keras may download the data
+    return options, load_data(options)
+
+
+def _open_or_new(folder, options, changes, data):
+    """Opens the run of a folder, or makes a new one of `data`; returns it and its data."""
     from keras_vae.runs import build
     from keras_vae.runs.folder import Run
 
-    if options.data and options.data not in NAMED:
-        options.data = str(pathlib.Path(options.data).resolve())
-        changes["data"] = options.data
-    if resume and (run := Run(folder)).exists:
-        run = Run.open(folder)
-        run.resume(changes)
-        return run, run.data()
-    data = build.load_data(options)
-    return Run(folder, build.resolve(options, data)), data
+    if data is not None:
+        return Run(folder, build.resolve(options, data)), data
+    run = Run.open(folder)
+    run.resume(changes)
+    return run, run.data(unchanged=True)
 
 
 def _is_finished(run, done):
@@ -226,10 +258,12 @@ def _is_finished(run, done):
             f"`epochs` must be {done} or more, the number of completed epochs. Received: "
             f"epochs={epochs}"
         )
-    finished = done == epochs and page.is_file()
+    stopped = run.info.get("early_stopping", {}).get("stopped")
+    finished = (stopped or done == epochs) and page.is_file()
     if finished:
+        reason = " (stopped early, see `--patience`)" if stopped else ""
         out.print(
-            f"The run is finished: {epochs} epochs. Its report: {page} "
+            f"The run is finished: {done} epochs{reason}. Its report: {page} "
             f"(keras-vae report {run.folder} writes it again)"
         )
     return finished
@@ -237,6 +271,8 @@ def _is_finished(run, done):
 
 def _describe(run: Any, data: Any, model: Any) -> None:
     """Prints the data, the model and the options of the training."""
+    from keras_vae.runs import build
+
     options = run.options
     held_out = "" if data.x_val is None else f", {len(data.x_val):,} validation"
     shape = " x ".join(map(str, data.event_shape))
@@ -254,19 +290,22 @@ def _describe(run: Any, data: Any, model: Any) -> None:
         f"{model.count_params():,} parameters"
     )
     if options.likelihood == "bernoulli":
-        grey = {
-            "binarize": "grey pixels are binarised at random at each step (--grey soft: "
-            "soft targets; --likelihood normal: unchanged)",
-            "soft": "grey pixels are soft targets: the bound is not a log-likelihood",
-            "error": "grey pixels are an error; data must be 0 or 1",
+        settings = {
+            "binarize": "values between 0 and 1 are binarised at random at each step",
+            "soft": "values between 0 and 1 are soft targets, so the bound is not a "
+            "log-likelihood",
+            "error": "values between 0 and 1 are an error",
         }[options.grey]
-        out.print(f"likelihood  bernoulli; {grey}")
     else:
-        out.print(f"likelihood  normal, scale {options.scale}")
+        settings = f"scale {options.scale}"
+    out.print(f"likelihood  {options.likelihood}, {settings}; {build.kind_of_values(data)}")
+    at_most = "at most " if options.patience else ""
     out.print(
-        f"training    {options.epochs} epochs, batch {options.batch}, seed "
+        f"training    {at_most}{options.epochs:,} epochs, batch {options.batch}, seed "
         f"{options.seed}, into {run.folder}"
     )
+    if options.init is not None:
+        out.print(f"start       weights of {options.init}; the data are scaled as there")
 
 
 def _scaling(data):
@@ -280,6 +319,17 @@ def _scaling(data):
         return ""
     low, high = data.shown_range
     return f", values {low:g} to {high:g} unchanged (--value-range scales them)"
+
+
+def _print_best(run: Any) -> None:
+    """Prints the epoch whose weights are kept, if training may stop early."""
+    best = run.info.get("early_stopping")
+    if best and best["best_epoch"]:
+        stopped = f"stopped early after epoch {run.epochs_done()}; " * best["stopped"]
+        out.print(
+            f"            {stopped}kept the weights of epoch {best['best_epoch']}, with "
+            "the lowest validation loss"
+        )
 
 
 def _interrupted(run: Any) -> NoReturn:
@@ -297,23 +347,31 @@ def _interrupted(run: Any) -> NoReturn:
 def write_report(
     run: Any, data: Any, num_samples: int, nll_rows: int, baselines: Any
 ) -> None:
-    """Evaluates the model of a run, trains the baselines and writes the report."""
+    """Evaluates the model of a run and writes the report; then adds the baselines."""
     from keras_vae.runs import report
 
     try:
-        with progress_bar() as bar:
-
-            def show(text, done=0, total=None):
-                bar.update(task, description=text, completed=done, total=total)
-
-            task = bar.add_task("evaluating", total=None, text="")
+        with progress_phases() as show:
             model = run.model()
-            numbers = report.evaluate(run, model, data, num_samples, nll_rows)
-            table = report.compare(run, model, data, numbers, baselines, show)
-            show("drawing")
-            page = report.write(run, model, data, numbers, table)
-            bar.update(task, visible=False)
+            if baselines:
+                report.cached_baselines(run)  # raises errors before anything is written
+            numbers = report.evaluate(run, model, data, num_samples, nll_rows, show)
+            figures = report.draw(run, model, data, show)
+        page = report.write(run, model, data, numbers, figures)
+        print_evaluation(run, data, numbers)
+        out.print(f"\nreport: {page}")
+        if not baselines:
+            return
+        out.print(f"Training baselines, for at most {report.LIMIT / 60:g} minutes.")
+        with progress_phases() as show:
+            table, left_out = report.compare(run, model, data, numbers, baselines, show)
+        report.write(run, model, data, numbers, figures, table, left_out)
     except KeyboardInterrupt:
         _interrupted(run)
-    print_numbers(numbers)
-    out.print(f"\nreport: {page}")
+    if left_out:
+        names = ", ".join(left_out)
+        out.print(
+            f"Left out, because the time was up: {names}. To train them: keras-vae report "
+            f"{run.folder} --baselines {','.join(map(str, baselines))}"
+        )
+    out.print(f"report: {page}, with a comparison with baselines")

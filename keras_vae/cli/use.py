@@ -1,12 +1,18 @@
 """The commands that use a trained run, from `evaluate` to `verify`."""
 
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from keras_vae.cli.options import Folder, Latents, NllRows, NumSamples, Overwrite
-from keras_vae.cli.progress import err, out, print_numbers, start_tensorflow
+from keras_vae.cli.options import Folder, Latents, Moved, NllRows, NumSamples
+from keras_vae.cli.progress import (
+    err,
+    open_run,
+    out,
+    print_evaluation,
+    progress_phases,
+)
 from keras_vae.cli.train import write_report
 from keras_vae.runs.options import count
 
@@ -14,107 +20,34 @@ Target = Literal["serving", "litert", "onnx"]
 Quantize = Literal["float16", "dynamic", "int8"]
 
 
-def _open(folder: pathlib.Path) -> Any:
-    """Starts TensorFlow, and opens the run of a folder."""
-    start_tensorflow()
-    from keras_vae.runs.folder import Run
-
-    return Run.open(folder)
-
-
 def evaluate(
-    folder: Folder, num_samples: NumSamples = 1000, nll_rows: NllRows = 1000
+    folder: Folder,
+    num_samples: NumSamples = 1000,
+    nll_rows: NllRows = 1000,
+    data: Moved = None,
 ) -> None:
     """Evaluate a run on its test data: the bound, the NLL and its error, active units."""
-    run = _open(folder)
+    run = open_run(folder)
     from keras_vae.runs import report
 
-    numbers = report.evaluate(run, run.model(), run.data(), num_samples, nll_rows)
-    print_numbers(numbers)
+    model, rows = run.model(), run.data(data)
+    with progress_phases() as show:
+        numbers = report.evaluate(run, model, rows, num_samples, nll_rows, show)
+    print_evaluation(run, rows, numbers)
     out.print(f"\n{run.path('evaluation.json')}")
-
-
-def sample(
-    folder: Folder,
-    n: Annotated[int, count(None, "Number of samples.", "-n", high=10**6)] = 64,
-    seed: Annotated[
-        int,
-        count(None, "Seed. Equal seeds give equal samples.", low=-(2**63), high=2**63 - 1),
-    ] = 0,
-    mean: Annotated[
-        bool, typer.Option("--mean", help="Write the means of p(x|z). Default: draws.")
-    ] = False,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Label to sample, for a conditional model. Default: all labels in turn.",
-        ),
-    ] = None,
-    path: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="File to write: .png, .npz or .csv. Default: RUN/samples.*.",
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Draw samples; write a picture, an array, or a table in the units of the data."""
-    run = _open(folder)
-    from keras_vae.runs import report
-
-    model = run.model()
-    if not model.generative:
-        raise ValueError(
-            "`run` must have a model with a prior to sample from. Received: "
-            f"{folder}, with the model {run.options.model}"
-        )
-    save = report.saver(run, model, path, "samples", overwrite)
-    condition = _condition_kwargs(run, label, n)
-    samples = model.sample(n, seed=seed, mean=mean, **condition).numpy()
-    out.print(str(save({"samples": samples})))
-
-
-def reconstruct(
-    folder: Folder,
-    rows: Annotated[int, count(None, "Number of test rows.", "-n")] = 32,
-    path: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="File to write: .png, .npz or .csv. Default: RUN/reconstructions.*.",
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Reconstruct the first test rows; write them with the originals."""
-    run = _open(folder)
-    from keras_vae.runs import report
-
-    model, data = run.model(), run.data()
-    save = report.saver(run, model, path, "reconstructions", overwrite)
-    x = data.x_test[:rows]
-    condition = run.condition_kwargs(data, "test", slice(rows))
-    pairs = {
-        "originals": model.as_float(x).numpy(),
-        "reconstructions": model.reconstruct(x, **condition),
-    }
-    out.print(str(save(pairs)))
 
 
 def report(
     folder: Folder,
     num_samples: NumSamples = 1000,
     nll_rows: NllRows = 1000,
-    baselines: Latents = "2,8,32",
+    baselines: Latents = "none",
+    data: Moved = None,
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
-    run = _open(folder)
-    run.model()  # raises errors before the data are loaded
-    write_report(run, run.data(), num_samples, nll_rows, baselines)
+    run = open_run(folder)
+    run.model(), run.metrics()  # raise errors before the data are loaded
+    write_report(run, run.data(data), num_samples, nll_rows, baselines)
 
 
 def export(
@@ -148,6 +81,7 @@ def export(
     score_samples: Annotated[
         int, count(None, "Samples of z per row in the signature score.", high=10_000)
     ] = 16,
+    data: Moved = None,
 ) -> None:
     """Export a run as functions of tensors that run without Keras and this package."""
     for option_name, value, target in (
@@ -160,7 +94,7 @@ def export(
                 f"`{option_name}` must be left out unless `to` is {target}. "
                 f"Received: {option_name}={value}"
             )
-    run = _open(folder)
+    run = open_run(folder)
     model = run.model()
     settings = {"num_samples": score_samples, "about": run.about()}
     if to == "serving":
@@ -171,7 +105,7 @@ def export(
     elif to == "litert":
         settings |= {"quantize": quantize, "batch_size": batch_size}
         if quantize == "int8":
-            settings["representative_data"] = run.data().x_fit
+            settings["representative_data"] = run.data(data).x_fit
         path = path or run.path("model.tflite")
         written = model.export(path, format="litert", **settings)
     else:
@@ -186,6 +120,7 @@ def verify(
     ],
     folder: Folder,
     rows: Annotated[int, count(None, "Number of rows and seeds.", "-n", high=10**6)] = 1000,
+    data: Moved = None,
 ) -> None:
     """Compare an exported artefact with the model of its run, in a separate process.
 
@@ -193,10 +128,10 @@ def verify(
     float32. If the artefact is quantised, only the z of sample must be equal; other
     differences are printed.
     """
-    run = _open(folder)
+    run = open_run(folder)
     from keras_vae.exporting.verify import verify as compare
 
-    differences = compare(run.model(), path, run.data().x_test, rows)
+    differences = compare(run.model(), path, run.data(data).x_test, rows)
     _print_differences(differences)
     verdicts = [difference.agrees for difference in differences]
     if False in verdicts:
@@ -237,22 +172,3 @@ def _print_differences(differences):
         )
     out.print(table)
     out.print(f"\n{_EXPLANATION}")
-
-
-def _condition_kwargs(run, label, n):
-    """Returns the condition of n samples, as keyword arguments: one or all labels."""
-    names = run.info["data"].get("classes")
-    if not names:
-        if label is not None:
-            raise ValueError(
-                "`label` must be left out: the model has no labels. "
-                f"Received: label={label}"
-            )
-        return {}
-    if label is None:
-        return {"condition": [i % len(names) for i in range(n)]}
-    if label not in names:
-        raise ValueError(
-            f"`label` must be one of {', '.join(names)}. Received: label={label}"
-        )
-    return {"condition": names.index(label)}

@@ -18,7 +18,8 @@ MOST_ROWS, MOST_BYTES = 10_000, 2**28
 class Dataset(NamedTuple):
     """Arrays ready for `fit`, and the scaling that maps them back to raw values.
 
-    Images are `[rows, height, width, channels]`, tables and vectors `[rows, columns]`;
+    Images are `[rows, height, width, channels]`, volumes `[rows, depth, height, width,
+    channels]`, signals `[rows, time, channels]`, tables and vectors `[rows, columns]`;
     uint8 is left unchanged, everything else is float32 or bool.
 
     Attributes:
@@ -36,6 +37,12 @@ class Dataset(NamedTuple):
         notes: strings, a sentence for each thing that was noticed when the data were
             read and that changes what the values mean, such as a separator or a dropped
             column.
+        axes: the axes of a row in the file of an array, see `datasets.axes.AXES`, or None.
+        columns: names of the columns of a table, or None.
+        ids_train: row numbers in the file, int `[rows]`, or paths of the images; None if
+            they are the row numbers of `x_train`.
+        ids_test: the same for `x_test`.
+        ids_val: the same for `x_val`.
     """
 
     name: str
@@ -48,6 +55,11 @@ class Dataset(NamedTuple):
     value_range: tuple[float, float] | None = None
     scaler: Scaler | None = None
     notes: tuple[str, ...] = ()
+    axes: str | None = None
+    columns: tuple[str, ...] | None = None
+    ids_train: Any = None
+    ids_test: Any = None
+    ids_val: Any = None
 
     def __repr__(self) -> str:
         parts = {name: getattr(self, f"x_{name}") for name in ("train", "val", "test")}
@@ -58,7 +70,7 @@ class Dataset(NamedTuple):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one row."""
-        return self.x_test.shape[1:]
+        return (self.x_train if self.x_test is None else self.x_test).shape[1:]
 
     @property
     def streamed(self) -> bool:
@@ -121,8 +133,8 @@ class Dataset(NamedTuple):
     def hold_out(self, fraction: float) -> "Dataset":
         """Moves a random fraction of the training rows to `x_val`.
 
-        The rows depend only on the number of training rows. A data set with validation rows
-        is returned unchanged.
+        The rows depend only on the number of training rows, except that each class keeps a
+        training row. A data set with validation rows is returned unchanged.
 
         Args:
             fraction: float in [0, 1), the share of the training rows.
@@ -139,20 +151,26 @@ class Dataset(NamedTuple):
                 "`validation` must leave at least one training row. "
                 f"Received: validation={fraction} of {rows} rows"
             )
-        train, held_out = permuted(rows, count)
-        y = self.y_train
+        y, ids = self.y_train, self.ids_train
+        train, held_out = permuted(rows, count, y)
         return self._replace(
             x_train=_select(self.x_train, train),
             x_val=self.x_train[held_out],
             y_train=None if y is None else y[train],
             y_val=None if y is None else y[held_out],
+            ids_train=train if ids is None else ids[train],
+            ids_val=held_out if ids is None else ids[held_out],
         )
 
     @property
     def has_classes(self) -> bool:
         """Returns True if the labels are 2 to 100 classes: integers or text, not floats."""
-        y = self.y_train
-        return y is not None and y.dtype.kind != "f" and 2 <= len(np.unique(y)) <= 100
+        return not self.class_problem
+
+    @property
+    def class_problem(self) -> str:
+        """The reason why the training labels are not classes, or an empty text."""
+        return _class_problem(self.y_train)
 
     @property
     def classes(self) -> np.ndarray:
@@ -166,15 +184,19 @@ class Dataset(NamedTuple):
             part: `"train"`, `"val"` or `"test"`.
 
         Raises:
-            ValueError: for a label that no training row has.
+            ValueError: for a part without labels, or a label that no training row has.
         """
         y = getattr(self, f"y_{part}")
+        if y is None:
+            raise ValueError(
+                f"`data` must have labels y_{part}. Received: none in {self.name}"
+            )
         numbers = np.searchsorted(self.classes, y).clip(max=len(self.classes) - 1)
         unknown = np.unique(y[self.classes[numbers] != y])
         if len(unknown):
             raise ValueError(
-                f"`data` must have no labels in y_{part} that are not in y_train. "
-                f"Received: {unknown[:5].tolist()}"
+                f"`data` must have no labels in y_{part} that are not in y_train: remove "
+                f"these rows, or add training rows. Received: {unknown[:5].tolist()}"
             )
         return numbers.astype(np.int32)
 
@@ -202,15 +224,39 @@ def center(x: Any, event_shape: Sequence[int]) -> Any:
     return x[:, top : top + height, left : left + width]
 
 
-def permuted(rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits `range(rows)` with a fixed seed: (rows - count numbers, count numbers)."""
+def permuted(
+    rows: int, count: int, y: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits `range(rows)` with a fixed seed: (rows - count numbers, count numbers).
+
+    If y `[rows]` are classes, a row of each class that is not in the first part moves to
+    it, unless the second part would be empty.
+    """
     order = np.random.RandomState(0).permutation(rows)
-    return np.sort(order[count:]), np.sort(order[:count])
+    train, held_out = np.sort(order[count:]), np.sort(order[:count])
+    if y is None or _class_problem(y):
+        return train, held_out
+    missing = held_out[~np.isin(y[held_out], y[train])]
+    moved = missing[np.unique(y[missing], return_index=True)[1]]
+    if len(moved) == count:
+        return train, held_out
+    return np.union1d(train, moved), np.setdiff1d(held_out, moved)
+
+
+def _class_problem(y):
+    """Returns the reason why labels are not classes, or an empty text."""
+    if y is None:
+        return "no labels"
+    if y.dtype.kind == "f":
+        return f"labels of dtype {y.dtype} that are not whole numbers"
+    count = len(np.unique(y))
+    return "" if 2 <= count <= 100 else f"{count:,} different labels"
 
 
 def with_test_rows(
-    name: str, x: Any, y: np.ndarray | None = None, fraction: float = 0.2, **fields: Any
-) -> Dataset:
+    name: str, x: Any, y: np.ndarray | None = None, fraction: float = 0.2, ids: Any = None,
+    **fields: Any,
+) -> Dataset:  # fmt: skip
     """Makes a `Dataset` of data without a test split, by holding out random rows.
 
     Args:
@@ -219,6 +265,7 @@ def with_test_rows(
             out.
         y: labels `[rows]`, or None.
         fraction: float, the share of the rows that becomes the test split.
+        ids: paths of the rows, or None for their numbers.
         **fields: other fields of `Dataset`.
 
     Raises:
@@ -230,9 +277,35 @@ def with_test_rows(
             "`data` must have at least 2 rows, for training and for testing. Received: "
             f"{rows} in {name}"
         )
-    train, test = permuted(rows, _rows_in_memory(x, max(1, round(rows * fraction))))
+    train, test = permuted(rows, _rows_in_memory(x, max(1, round(rows * fraction))), y)
     ys = (None, None) if y is None else (y[train], y[test])
+    fields["ids_train"] = train if ids is None else ids[train]
+    fields["ids_test"] = test if ids is None else ids[test]
     return Dataset(name, _select(x, train), x[test], None, *ys, **fields)
+
+
+def unsplit(
+    name: str, x: Any, y: np.ndarray | None = None, ids: Any = None, **fields: Any
+) -> Dataset:
+    """Makes a `Dataset` of all rows in the order of the file: `x_test` is None.
+
+    Args:
+        name: str.
+        x: array `[rows, *event]` or `RowsOnDisk`.
+        y: labels `[rows]`, or None.
+        ids: paths of the rows, or None for their numbers.
+        **fields: other fields of `Dataset`.
+    """
+    return Dataset(name, x, None, y_train=y, ids_train=ids, **fields)
+
+
+def with_split(data: Dataset) -> Dataset:
+    """Holds out test rows of a data set made by `unsplit`; returns others unchanged."""
+    if data.x_test is not None:
+        return data
+    parts = with_test_rows(data.name, data.x_train, data.y_train, ids=data.ids_train)
+    names = [f"{kind}_{part}" for kind in ("x", "y", "ids") for part in ("train", "test")]
+    return data._replace(**{name: getattr(parts, name) for name in names})
 
 
 def _rows_in_memory(x, count):

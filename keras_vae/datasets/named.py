@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
+from keras_vae.datasets.archives import read_arrays
 from keras_vae.datasets.dataset import Dataset, with_test_rows
-from keras_vae.datasets.files import read_arrays
 
 
 def digits() -> Dataset:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae import checks
 
@@ -79,8 +78,10 @@ class RowsOnDisk:
         count = max(1, min(len(self), self.most_sampled, 2**24 // size))
         return self.rows(np.linspace(0, len(self) - 1, count).astype(np.int64))
 
-    def gather(self, index: tf.Tensor) -> tf.Tensor:
-        """Reads rows inside a graph, like `rows`."""
+    def gather(self, index: Any) -> Any:
+        """Reads rows inside a graph, like `rows`: int64 tensor `[n]` -> tensor."""
+        import tensorflow as tf  # slow; files are checked without it
+
         rows = tf.numpy_function(self.rows, [index], tf.as_dtype(self.dtype))
         return tf.ensure_shape(rows, (None, *self.shape[1:]))
 
@@ -96,6 +97,30 @@ class _SelectedRows(RowsOnDisk):
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         return self.source.rows(self.index[index].astype(np.int64))
+
+
+class JoinedRows(RowsOnDisk):
+    """The rows of several arrays or `RowsOnDisk` of one row shape, one after the other.
+
+    Args:
+        sources: list of arrays or `RowsOnDisk`.
+    """
+
+    def __init__(self, sources: Sequence[Any]):
+        self.sources = sources
+        self.ends = np.cumsum([len(source) for source in sources])
+        self.shape = (int(self.ends[-1]), *sources[0].shape[1:])
+        self.dtype = np.dtype(sources[0].dtype)
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
+        source_numbers = np.searchsorted(self.ends, index, side="right")
+        for number, source in enumerate(self.sources):
+            chosen = source_numbers == number
+            if chosen.any():
+                start = self.ends[number] - len(source)
+                rows[chosen] = source[index[chosen] - start]
+        return rows
 
 
 class MappedRows(RowsOnDisk):

@@ -1,10 +1,23 @@
-"""CSV and Parquet tables of numbers, standardised with the training rows."""
+"""Tables of numbers in files, standardised with the training rows."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from keras_vae.datasets.table_columns import (
+    as_floats,
+    find_fault,
+    is_numeric,
+    name_columns,
+    refuse_columns,
+)
+from keras_vae.datasets.text_tables import TextTable
+
+TEXT = (".csv", ".tsv", ".txt", ".dat", ".data", ".xlsx")  # .xlsx: refused with a hint
+BINARY = (".parquet", ".feather")
 
 
 class Scaler(NamedTuple):
@@ -46,112 +59,183 @@ class Scaler(NamedTuple):
         return cls(tuple(fields["columns"]), mean, scale)
 
 
+class Table(NamedTuple):
+    """A table of numbers.
+
+    Attributes:
+        columns: names of the columns of x.
+        x: float64 `[rows, columns]`.
+        y: labels `[rows]`, or None.
+        notes: sentences about what was noticed in the file.
+    """
+
+    columns: list[str]
+    x: np.ndarray
+    y: np.ndarray | None
+    notes: tuple[str, ...]
+
+
 def is_table(path: pathlib.Path) -> bool:
-    """Returns True for the name of a CSV table (also .csv.gz) or a Parquet table."""
-    return path.name.lower().removesuffix(".gz").endswith((".csv", ".parquet"))
+    """Returns True for the name of a table: text, which may be compressed, or Parquet."""
+    name = path.name.lower()
+    stem, end = name.rsplit(".", 1) if "." in name else (name, "")
+    return end == "zip" or (stem if end in ("gz", "bz2", "xz") else name).endswith(
+        TEXT + BINARY
+    )
 
 
 def read_table(
-    path: pathlib.Path, label: str | None = None, drop: Sequence[str] = ()
-) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """Reads the columns of a table.
+    path: pathlib.Path,
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+) -> Table:
+    """Reads a table in text (CSV and others), Parquet or Feather.
+
+    The layout of text is noticed: encoding, separator, decimal mark, comment lines, column
+    names. A column that only counts the rows, as pandas writes it, is left out.
 
     Args:
-        path: path of a .csv, .csv.gz or .parquet file; CSV needs a header.
+        path: path of the file.
         label: name of a column that is not modelled, or None.
         drop: names of columns to leave out.
+        header: bool, whether the first line of text has the column names; None notices it.
+        columns: names of the columns to read, in this order; `label` may be missing then,
+            and `drop` is not used. None: all columns.
 
     Returns:
-        (columns, x, y): names, float64 `[rows, columns]`, and the label column or None.
+        `Table`.
 
     Raises:
         ValueError: for a file that cannot be read or has no rows, for a missing column, and
-            for a modelled column with text, missing or infinite values; the message names
-            the column.
+            for modelled columns with text, missing or infinite values; the message names
+            all of them.
     """
-    table = _read(path)
-    for option, names in (("label", [label] if label else []), ("drop", drop)):
-        for name in names:
-            if name not in table.column_names:
-                raise ValueError(
-                    f"`{option}` must name a column of {path.name}: "
-                    f"{', '.join(table.column_names)}. Received: {option}={name}"
-                )
-    duplicates = {n for n in table.column_names if table.column_names.count(n) > 1}
-    if duplicates:
-        raise ValueError(
-            f"`data` must have unique column names. Received: {path.name} with several "
-            f"columns named {', '.join(sorted(duplicates))}"
-        )
+    if path.name.lower().endswith(BINARY):
+        table, decimal, notes = _read_arrow(path), ".", []
+        locate: Any = functools.partial(_locate, table)
+    else:
+        file = TextTable(path, header)
+        table, decimal, notes, locate = file.read(), file.decimal, file.notes, file.locate
+    numbers = name_columns(table, {label, *drop, *(columns or ())}, notes)
+    if columns is not None:
+        label, drop = _known_label(table, numbers, label, notes), ()
+        numbers = _select(path, numbers, columns, label, notes)
+    _check_options(path, numbers, label, drop, notes)
     if not table.num_rows:
         raise ValueError(f"`data` must have rows. Received: {path.name} with 0 rows")
-    names = [n for n in table.column_names if n != label and n not in drop]
-    if not names:
+    names = [name for name in numbers if name != label and name not in drop]
+    modelled = [table.column(numbers[name]) for name in names]
+    faults = [find_fault(column, decimal) for column in modelled]
+    if any(faults):
+        found = {n: f for n, f in zip(names, faults, strict=True) if f}
+        refuse_columns(path.name, found, numbers, locate, notes)
+    x = np.stack([as_floats(column) for column in modelled], axis=1)
+    y = (
+        None
+        if label is None
+        else _labels(path, label, table.column(numbers[label]), locate)
+    )
+    return Table(names, x, y, tuple(notes))
+
+
+def _select(path, numbers, columns, label, notes):
+    """Returns the numbers of the chosen columns and of the label, in this order."""
+    missing = [name for name in columns if name not in numbers]
+    if missing:
+        raise ValueError(
+            f"`data` must have the columns {', '.join(columns)}. "
+            f"{''.join(f'{note} ' for note in notes)}Received: {path.name} without "
+            f"{', '.join(missing)}"
+        )
+    wanted = [*columns, *([] if label is None else [label])]
+    extra = [name for name in numbers if name not in wanted]
+    if extra:
+        notes.append(f"Columns that were not modelled are ignored: {', '.join(extra)}.")
+    return {name: numbers[name] for name in wanted}
+
+
+def _known_label(table, numbers, label, notes):
+    """Returns the label, or None if its column is missing or incomplete."""
+    if label not in numbers:
+        return None
+    missing = table.column(numbers[label]).is_null(nan_is_null=True).to_numpy().sum()
+    if missing:
+        notes.append(f"The labels in {label} are left out: {missing:,} are missing.")
+    return None if missing else label
+
+
+def _check_options(path, names, label, drop, notes):
+    listed = ", ".join([*names][:20]) + (f" and {len(names) - 20} more" * (len(names) > 20))
+    for option, wanted in (("label", [label] * (label is not None)), ("drop", drop)):
+        for name in wanted:
+            if name not in names:
+                raise ValueError(
+                    f"`{option}` must name a column of {path.name}: {listed}. "
+                    f"{''.join(f'{note} ' for note in notes)}Received: {option}={name}"
+                )
+    if not {*names} - {label, *drop}:
         raise ValueError(
             "`data` must have a column that is neither label nor dropped. Received: "
-            f"{', '.join(table.column_names)}"
+            f"{listed}"
         )
-    _check_columns(path, table, names)
-    x = np.stack([np.asarray(table[n], np.float64) for n in names], axis=1)
-    for name, column in zip(names, x.T, strict=True):
-        with np.errstate(over="ignore"):
-            wrong = ~np.isfinite(column.astype(np.float32))
-        if wrong.any():
-            raise ValueError(
-                f"`data` must be finite in float32. Received: {wrong.sum()} values "
-                f"that are NaN, infinite or too large, in column {name!r} of {path.name}"
-            )
-    if label is None:
-        return names, x, None
-    if table[label].null_count:
-        raise ValueError(
-            f"`label` must name a column without missing values. Received: label={label}, "
-            f"with {table[label].null_count} of {table.num_rows} missing in {path.name}"
-        )
-    return names, x, np.array(table[label].to_pylist())
 
 
-def _read(path):
-    import pyarrow
-    import pyarrow.csv
+def _read_arrow(path):
+    """Reads a Parquet or Feather file: `pyarrow.Table`."""
+    import pyarrow.feather
     import pyarrow.parquet
 
-    parquet = path.name.lower().endswith(".parquet")
+    feather = path.name.lower().endswith(".feather")
+    reader = pyarrow.feather.read_table if feather else pyarrow.parquet.read_table
     try:
-        if parquet:
-            table = pyarrow.parquet.read_table(path)
-        else:
-            options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
-            table = pyarrow.csv.read_csv(path, convert_options=options)
+        table = reader(path)
         table.column_names  # noqa: B018 (decodes the names, which may raise)
         return table
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        kind = "Parquet" if parquet else "CSV"
+        kind = "Feather" if feather else "Parquet"
         raise ValueError(
-            f"`data` must be a readable {kind} table in UTF-8. Received: {path}: {error}"
+            f"`data` must be a readable {kind} table. Received: {path}: {error}"
         ) from error
 
 
-def _check_columns(path, table, names):
-    """Raises a ValueError unless the columns are numbers without missing values."""
+def _locate(table, rows):
+    """Returns `{row: (place, cells)}` for rows of a `pyarrow.Table`, like `TextTable`."""
+    return {
+        row: (f"row {row + 1}", [_shown(column[row]) for column in table.columns])
+        for row in rows
+    }
+
+
+def _shown(value):
+    try:
+        return str(value.as_py())
+    except ValueError:  # a time in nanoseconds, which Python does not have
+        return str(value.cast("string").as_py())
+
+
+def _labels(path, label, column, locate):
+    """Returns labels as an array; whole numbers become int."""
     import pyarrow.types as types
 
-    for name in names:
-        column = table[name]
-        kind = column.type
-        if column.null_count:
-            count = "all" if column.null_count == table.num_rows else column.null_count
-            raise ValueError(
-                "`data` must have no missing values: leave the column out with `drop`, or "
-                f"fill it. Received: {count} of {table.num_rows} values are missing in "
-                f"column {name!r} of {path.name}"
-            )
-        numeric = (
-            types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    missing = column.is_null(nan_is_null=True).to_numpy()
+    if missing.any():
+        (place, _) = locate({int(missing.argmax())})[int(missing.argmax())]
+        raise ValueError(
+            f"`label` must name a column without missing values. Received: label={label}, "
+            f"with {missing.sum()} of {len(missing)} missing in {path.name}, the first in "
+            f"{place}"
         )
-        if not (numeric or types.is_boolean(kind)):
-            raise ValueError(
-                "`data` must have columns of numbers: leave the column out with `drop`, "
-                "use it as labels with `label`, or encode it as numbers. Received: "
-                f"column {name!r} of {path.name} of type {kind}"
-            )
+    if types.is_nested(column.type):
+        raise ValueError(
+            f"`label` must name a column of numbers or text. Received: label={label}, of "
+            f"type {column.type}"
+        )
+    if types.is_temporal(column.type):
+        column = column.cast("string")
+    if not is_numeric(column.type) or types.is_boolean(column.type):
+        return np.array(column.to_pylist())
+    values = as_floats(column)
+    whole = (values == np.round(values)).all() and (abs(values) < 2**53).all()
+    return values.astype(np.int64) if whole else values

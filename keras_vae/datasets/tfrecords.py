@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae import checks
 from keras_vae.datasets.rows import (
@@ -42,7 +41,7 @@ class TFRecords(RowsOnDisk):
 
     Example:
 
-    >>> import tempfile
+    >>> import tempfile, tensorflow as tf
     >>> path = tempfile.mkdtemp() + "/x.tfrecord"
     >>> with tf.io.TFRecordWriter(path) as writer:
     ...     for row in np.zeros((10, 8), "uint8"):
@@ -67,6 +66,8 @@ class TFRecords(RowsOnDisk):
         self.rows(self.starts[:-1])  # checks the first row of each file
 
     def _kind(self):
+        import tensorflow as tf  # slow; the package's other data are loaded without it
+
         try:
             (first,) = self.files[0].rows(np.array([0]))
             features = tf.train.Example.FromString(first).features.feature
@@ -81,6 +82,8 @@ class TFRecords(RowsOnDisk):
         return kinds[self.feature]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
         records = np.empty(len(index), object)
         fill_rows(records, index, self.starts, [file.rows for file in self.files])
         event, raw = self.shape[1:], self.kind == "bytes_list"

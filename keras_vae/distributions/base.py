@@ -111,6 +111,14 @@ class Head(keras.layers.Layer):
         """
         return x
 
+    def encoder_input(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns float32 x as the encoder sees it outside of training, without a draw.
+
+        A head whose `observe` draws at random overrides it: the encoder must see the same
+        kind of values as in training. The result depends on x alone.
+        """
+        return x
+
     def supported(self, x: tf.Tensor) -> tf.Tensor:
         """Returns a bool for each value of float32 x: True if it has a density."""
         return tf.abs(x) < math.inf  # False for NaN; tf.math.is_finite is not in LiteRT
@@ -132,7 +140,8 @@ class Head(keras.layers.Layer):
         if not shape.is_compatible_with((None, *self.event_shape)):
             raise ValueError(
                 f"`{name}` must have shape {('batch', *self.event_shape)}, with the event "
-                f"shape of the likelihood in each row. Received: shape {tuple(shape)}"
+                f"shape of the likelihood in each row{_remedy(shape, self.event_shape)}. "
+                f"Received: shape {tuple(shape)}"
             )
 
     def check_values(self, x: np.ndarray, name: str = "x") -> None:
@@ -156,7 +165,9 @@ class Head(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         if not all(d is None or isinstance(d, int) for d in input_shape or ("none",)):
             raise ValueError(
-                f"`features` of {type(self).__name__} must be one tensor. "
+                f"`features` of {type(self).__name__} must be one tensor. Leave out "
+                "layers that make a mean and a variance, and that sample: the head and the "
+                "model have their own. "
                 f"Received: a structure of tensors of shapes {input_shape}"
             )
         self._projections = self._make_projections(input_shape)
@@ -227,6 +238,20 @@ class Head(keras.layers.Layer):
         return cls(**keras.saving.deserialize_keras_object(config))
 
 
+def _remedy(shape: tf.TensorShape, event: tuple[int, ...]) -> str:
+    """Returns the code that gives x of a usual wrong shape the right shape, or ''."""
+    row = tuple(shape[1:]) if shape.rank else None
+    if shape.rank == len(event) and tuple(shape) == event:
+        return ": add the axis of rows, x[None] or dataset.batch(32)"
+    if row == event[:-1] and event[-1] == 1:
+        return ": add the axis of channels, x[..., None]"
+    if row and len(row) == len(event) > 1 and (*row[1:], row[0]) == event:
+        return ": move the channels to the last axis, np.moveaxis(x, 1, -1)"
+    if row and None not in row and math.prod(row) == math.prod(event):
+        return f": x.reshape(-1, {', '.join(map(str, event))})"
+    return ""
+
+
 class Prior(keras.layers.Layer):
     """The distribution of the latents before any data are observed.
 
@@ -275,7 +300,7 @@ def _check_dtype(layer: keras.layers.Layer) -> None:
         )
 
 
-_MOMENTS: dict[str, Callable[..., tf.Tensor]] = {
+_MOMENTS: dict[str, Callable[..., Any]] = {
     "mean": tf.reduce_mean,
     "stddev": tf.math.reduce_std,
     "variance": tf.math.reduce_variance,
@@ -309,10 +334,14 @@ def _with_moments(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _moment(
-    head: Head, params: dict[str, tf.Tensor], exact: Callable[..., tf.Tensor],
-    reduce: Callable[..., tf.Tensor], *args: Any, **kwargs: Any,
-) -> tf.Tensor:  # fmt: skip
-    """Calls `exact`, or reduces draws of the head if TFP has no formula."""
+    head: Head,
+    params: dict[str, tf.Tensor],
+    exact: Callable[..., Any],
+    reduce: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> tf.Tensor:
+    """Computes a moment by the formula of TFP if there is one, else from draws."""
     try:
         return exact(*args, **kwargs)
     except NotImplementedError:

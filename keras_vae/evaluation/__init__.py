@@ -7,7 +7,7 @@ from keras_vae.evaluation.importance_sampling import (
     ImportanceWeighted,
     importance_weighted,
 )
-from keras_vae.evaluation.probe import linear_probe
+from keras_vae.evaluation.probe import linear_probe, majority_rate
 
 __all__ = [
     "PCA",
@@ -17,5 +17,6 @@ __all__ = [
     "importance_weighted",
     "kl_per_unit",
     "linear_probe",
+    "majority_rate",
     "reconstruction_error",
 ]

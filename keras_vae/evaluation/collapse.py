@@ -47,7 +47,7 @@ def kl_per_unit(
 
     Args:
         model: `keras_vae.VAE`.
-        x: array `[rows, *event]`. Values between 0 and 1 are not binarised.
+        x: array `[rows, *event]`.
         batch_size: int, number of rows per call of the encoder.
         condition: the condition of a conditional model.
 

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks
-from keras_vae.training.arrays import select_rows
 
 # Blocks of samples per call of a compiled function. Ctrl-C cannot interrupt a call, so it
 # should take about half a second.
@@ -39,6 +38,7 @@ def importance_weighted(
     batch_size: int = 2048,
     condition: Any = None,
     proposal: str = "posterior",
+    progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> ImportanceWeighted:
     """Estimates log p(x), or log p(x | condition), by importance sampling.
 
@@ -49,13 +49,15 @@ def importance_weighted(
 
     Args:
         model: `keras_vae.VAE`.
-        x: array `[rows, *event]`.
+        x: array `[rows, *event]`, or data that yield batches, see `fit`.
         num_samples: int, K. The memory does not grow with K.
         batch_size: int, number of rows (examples times samples) per call of the decoder.
         condition: the condition of a conditional model.
         proposal: `"posterior"`, or `"prior"` for the Monte Carlo estimate with
             `w_k = p(x | z_k)`, whose error is far larger. Sohn et al. (2015), section 4.1,
             describe both.
+        progress: function (done, total) that is called with numbers of samples, of each
+            part of the rows.
 
     Returns:
         `ImportanceWeighted`: the estimate, its standard error and the effective sample
@@ -70,19 +72,23 @@ def importance_weighted(
             f"{type(model).__name__} has no density p(x): its posterior is a point. Use "
             "`evaluate` for the reconstruction term, or a VAE for log p(x)."
         )
-    x = model.check_data(x)
     num_samples = checks.positive_int(num_samples, "num_samples")
     batch_size = checks.positive_int(batch_size, "batch_size")
-    condition = model.check_condition(condition, len(x))
     is_proposal = proposal in ("posterior", "prior")
     checks.require(is_proposal, "proposal", '"posterior" or "prior"', proposal)
 
-    def run(jit_compile: bool) -> Any:
+    def steps(jit_compile: bool) -> Any:
         key = "importance weights", proposal, jit_compile
-        steps = model.compiled_once(key, lambda: _make_steps(model, proposal, jit_compile))
-        return _log_sums(x, condition, num_samples, batch_size, *steps)
+        return model.compiled_once(key, lambda: _make_steps(model, proposal, jit_compile))
 
-    log_sum, log_sum_of_squares = model.try_xla(run)
+    log_sums, rows = [], 1
+    for first, part, labels in model.parts(x, condition, batch_size):
+        rows = max(rows, len(part))  # equal for all parts, except for a smaller last one
+        sums = functools.partial(
+            _log_sums, first, part, labels, num_samples, batch_size // rows, progress
+        )
+        log_sums.append(model.try_xla(lambda xla, sums=sums: sums(*steps(xla))))
+    log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
     size = np.exp(2 * log_sum - log_sum_of_squares)
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN for one sample
         variance = (num_samples / size - 1) / np.float64(num_samples - 1)
@@ -94,34 +100,31 @@ def importance_weighted(
 
 
 def _log_sums(
+    start: int,
     x: Any,
     condition: Any,
     num_samples: int,
-    batch_size: int,
+    at_once: int,
+    progress: Callable[[int, int], Any],
     prepare: Callable[..., Any],
     add: Callable[..., tf.Tensor],
-) -> np.ndarray:
-    """Computes the logarithms of the sums of w and of w**2, `[2, rows]`."""
-    rows = min(len(x), batch_size)
-    at_once = min(num_samples, batch_size // rows)
-    log_sums = []
-    for start in range(0, len(x), rows):
-        part = tf.constant(x[start : start + rows])
-        position = start + tf.range(len(part))
-        condition_part = select_rows(condition, slice(start, start + rows))
-        prepared = prepare(part, condition_part, position)
-        # float64: a running sum in float32 stops growing if |log w| is large.
-        sums = tf.fill((2, len(part)), tf.constant(-np.inf, tf.float64))
-        for first in range(0, num_samples, _BLOCKS_PER_CALL * at_once):
-            last = min(first + _BLOCKS_PER_CALL * at_once, num_samples)
-            remainder = last - (last - first) % at_once  # start of the incomplete block
-            for begin, end in ((first, remainder), (remainder, last)):
-                if begin < end:
-                    samples = min(at_once, end - begin)
-                    bounds = tf.constant(begin), tf.constant(end)
-                    sums = add(*prepared, position, *bounds, samples, sums)
-        log_sums.append(sums)
-    return tf.concat(log_sums, axis=1).numpy()
+) -> tf.Tensor:
+    """Computes the logarithms of the sums of w and of w**2 of rows: `[2, rows]`."""
+    at_once = min(num_samples, at_once)
+    position = start + tf.range(len(x))
+    prepared = prepare(tf.constant(x), condition, position)
+    # float64: a running sum in float32 stops growing if |log w| is large.
+    sums = tf.fill((2, len(x)), tf.constant(-np.inf, tf.float64))
+    for first in range(0, num_samples, _BLOCKS_PER_CALL * at_once):
+        last = min(first + _BLOCKS_PER_CALL * at_once, num_samples)
+        remainder = last - (last - first) % at_once  # start of the incomplete block
+        for begin, end in ((first, remainder), (remainder, last)):
+            if begin < end:
+                samples = min(at_once, end - begin)
+                bounds = tf.constant(begin), tf.constant(end)
+                sums = add(*prepared, position, *bounds, samples, sums)
+        progress(last, num_samples)
+    return sums
 
 
 def _make_steps(

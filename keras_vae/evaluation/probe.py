@@ -1,4 +1,4 @@
-"""Linear probe: accuracy of a linear classifier on the latents."""
+"""Linear probe: accuracy of a linear classifier on the latents, and of no latents."""
 
 from typing import Any
 
@@ -41,3 +41,24 @@ def linear_probe(
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     probe.fit(*codes(x_train, y_train, "train"))
     return float(probe.score(*codes(x_test, y_test, "test")))
+
+
+def majority_rate(y_train: Any, y_test: Any) -> float:
+    """Computes the accuracy of always predicting the most frequent training class.
+
+    A linear probe that is not better has found no information about the labels.
+
+    Args:
+        y_train: labels `[rows]`.
+        y_test: labels `[rows]`.
+
+    Returns:
+        float, the fraction of test rows with that class.
+
+    Example:
+
+    >>> majority_rate([0, 0, 1], [0, 1, 1, 1])
+    0.25
+    """
+    classes, counts = np.unique(y_train, return_counts=True)
+    return float(np.mean(np.asarray(y_test) == classes[counts.argmax()]))

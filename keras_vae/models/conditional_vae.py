@@ -7,11 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks, conditions, nets, random
+from keras_vae import checks, conditions, random
 from keras_vae.distributions import Head, Prior
 from keras_vae.models.vae import VAE
+from keras_vae.nets.conditional import with_condition
 from keras_vae.terms import Terms
-from keras_vae.training.arrays import check_labels, plain_array, yields_batches
+from keras_vae.training.arrays import as_numbers, check_labels, yields_batches
 from keras_vae.training.batches import batches
 
 
@@ -26,8 +27,8 @@ class ConditionalVAE(VAE):
     Encoder and decoder are networks of two inputs, `(x, condition)` and
     `(z, condition)`, such as `nets.Planes(nets.ConvEncoder([32, 64]))` and
     `nets.FiLM(nets.ConvDecoder([64, 32], (28, 28, 1)))`. Several conditions are passed as a
-    dict. A `keras.Sequential`, such as `nets.MLP([400])`, has one input, so it is wrapped
-    in `nets.Concatenated`.
+    dict. A `keras.Sequential` has one input, so it is wrapped: `nets.ConvEncoder` in
+    `nets.Planes`, `nets.MLP` in `nets.Concatenated`.
 
     With `condition_dropout`, one model learns p(x|c) and p(x). Training drops each
     condition of a row at random, and every method accepts missing conditions (Ho and
@@ -38,9 +39,10 @@ class ConditionalVAE(VAE):
         decoder: Keras layer or model, (z, condition) -> features.
         likelihood: head of p(x|z, c).
         latent_dim: int, see `VAE`.
-        condition: the condition c. An int n: labels from 0 to n - 1, one-hot for the
-            networks. A tuple: the shape of the numbers of a row, `()` for one number (uint8
-            is divided by 255). A dict from names to these: several conditions.
+        condition: the condition c. An int n: labels from 0 to n - 1, as ints, whole
+            floats or one-hot rows; the networks receive them one-hot. A tuple: the shape of
+            the numbers of a row, `()` for one number (uint8 is divided by 255). A dict from
+            names to these: several conditions.
         condition_dropout: float in [0, 1), the probability that training drops a condition
             of a row.
         posterior: head of q(z|x, c).
@@ -86,7 +88,7 @@ class ConditionalVAE(VAE):
         rate = checks.non_negative(condition_dropout, "condition_dropout")
         checks.require(rate < 1, "condition_dropout", "below 1", condition_dropout)
         encoder, decoder = (
-            nets.Concatenated(part) if isinstance(part, keras.Sequential) else part
+            with_condition(part) if isinstance(part, keras.Sequential) else part
             for part in (encoder, decoder)
         )
         super().__init__(
@@ -94,6 +96,18 @@ class ConditionalVAE(VAE):
         )
         self.condition_dropout = rate
         self._conditions = parsed
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        try:
+            super().build(input_shape)
+        except ValueError as error:
+            if error.__cause__ is None:  # not from a call of a network
+                raise
+            raise ValueError(
+                f"Encoder and decoder of {type(self).__name__} have two inputs, (x, "
+                "condition) and (z, condition). keras_vae.nets.Planes, Concatenated and "
+                f"FiLM pass both to a network of one input that is not built yet. {error}"
+            ) from error
 
     # Checks and embedding of the condition.
 
@@ -150,11 +164,14 @@ class ConditionalVAE(VAE):
             expected = f"set: {type(self).__name__} has no `condition_dropout`"
             checks.require(self.condition_dropout, name, expected, None)
             return np.full(shape, condition.missing)
-        array = np.asarray(plain_array(value, name))
+        array = condition.by_row(as_numbers(value, name), name)
         if array.shape not in (shape, condition.shape):
+            one_hot = ""
+            if isinstance(condition, conditions.LabelCondition):
+                one_hot = f", or {(rows, condition.classes)} for one-hot labels"
             raise ValueError(
                 f"`{name}` must have the shape {shape}, or {condition.shape} to use one "
-                f"for all rows. Received: {name} of shape {array.shape}"
+                f"for all rows{one_hot}. Received: {name} of shape {array.shape}"
             )
         array = condition.check(array, name, self.condition_dropout > 0)
         return np.broadcast_to(array, shape)
@@ -250,7 +267,8 @@ class ConditionalVAE(VAE):
         values, parsed = {None: condition}, {None: self._conditions}
         if isinstance(self._conditions, dict):
             values, parsed = self._by_name(condition, "condition"), self._conditions
-        rows = [len(v) for k, v in values.items() if np.ndim(v) > len(parsed[k].shape)]
+        shapes = [(np.shape(v), parsed[k].shape) for k, v in values.items()]
+        rows = [shape[0] for shape, event in shapes if len(shape) > len(event)]
         return rows[0] if rows else None
 
     def predict(

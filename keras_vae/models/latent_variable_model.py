@@ -1,7 +1,9 @@
 """Methods of a trained latent variable model, from `encode` to `export`."""
 
+import math
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,7 +12,9 @@ import tensorflow as tf
 
 from keras_vae import checks
 from keras_vae.datasets.rows import RowsOnDisk
-from keras_vae.training.arrays import as_array, plain_array, select_rows
+from keras_vae.models import scale
+from keras_vae.training import own_batches
+from keras_vae.training.arrays import as_array, plain_array, select_rows, yields_batches
 from keras_vae.training.augmentation import augment
 from keras_vae.training.model import ResumableModel
 
@@ -79,9 +83,69 @@ class LatentVariableModel(ResumableModel):
         """Raises a ValueError unless x has the likelihood's shape and a numeric dtype."""
         self.likelihood.check_batch(x, name)
 
+    def warn_about_scale(self, x: Any, name: str) -> None:
+        self.values_seen = scale.warn(x, name, self.likelihood)
+
     def as_float(self, x: Any) -> tf.Tensor:
         """Casts x to floats for the likelihood, `[batch, *event]`; divides uint8 by 255."""
         return self.likelihood.as_float(x)
+
+    def encoder_input(self, x: Any) -> tf.Tensor:
+        """Converts data to the input of `infer`, as in training: see `Head`."""
+        return self.likelihood.encoder_input(self.as_float(x))
+
+    def parts(
+        self, x: Any, condition: Any = None, size: int | None = None
+    ) -> Iterator[tuple[int, Any, Any]]:
+        """Splits data of any kind into parts that need a limited amount of memory.
+
+        Args:
+            x: as for `fit`: an array, or data that yield batches of `(x, condition)`.
+            condition: the condition of a conditional model; None for other models, and for
+                data that yield batches.
+            size: int, the largest number of rows of a part. Default: `rows_at_once()`.
+
+        Yields:
+            (first, x, condition): the number of the first row, and the checked rows. A
+            tensor stays one, so that gradients flow; a symbolic tensor is one part.
+        """
+        for first, batch, labels in self._batches_of(x, condition):
+            for i, part in self._split(batch, labels, size):
+                yield first + i, *part
+
+    def _split(self, x, condition, size=None):
+        """Yields (first row, (x, condition)) for parts of arrays or tensors."""
+        if tf.is_symbolic_tensor(x):
+            yield 0, (x, condition)
+            return
+        size = size or self.rows_at_once()
+        for i in range(0, len(x), size):
+            yield i, select_rows((x, condition), slice(i, i + size))
+
+    def rows_at_once(self, most: int = 4096) -> int:
+        """Returns a number of rows for which the networks need a limited memory."""
+        return min(most, max(16, 2**20 // math.prod(self.likelihood.event_shape)))
+
+    def _batches_of(self, x, condition):
+        """Yields (first row, x, condition), checked: one array, or several batches."""
+        if not yields_batches(x):
+            x = self._checked_tensor(x)
+            yield 0, x, self.check_condition(condition, x.shape[0])
+            return
+        expected = "None for a dataset, which must yield (x, condition)"
+        checks.require(condition is None, "condition", expected, condition)
+        x = self._check_own_batches(x, "x")
+        first = 0
+        for batch in own_batches.iterate(x, "x"):
+            x, condition, _ = self.unpack(batch)
+            x = self._checked_tensor(x)
+            yield first, x, self.check_condition(condition, len(x))
+            first += len(x)
+
+    def _by_parts(self, function, x, condition, size=None):
+        """Calls `function(x, condition)` for each part; concatenates the results."""
+        results = [function(x, c) for _, x, c in self.parts(x, condition, size)]
+        return tf.nest.map_structure(_concat, *results)
 
     def _checked_tensor(self, x):
         """Checks x unless it is symbolic. A tensor stays one, so that gradients flow."""
@@ -95,7 +159,7 @@ class LatentVariableModel(ResumableModel):
     def call(self, x: Any, condition: Any = None, training: bool = False) -> tf.Tensor:
         """Reconstructs x `[batch, *event]`: the mean of p(x | E[z|x])."""
         condition = self.embed(condition)
-        q_params = self.infer(self.as_float(x), condition, training)
+        q_params = self.infer(self.encoder_input(x), condition, training)
         z = self.posterior.distribution(q_params).mean()
         return self.likelihood.distribution(self.generate(z, condition, training)).mean()
 
@@ -103,8 +167,10 @@ class LatentVariableModel(ResumableModel):
         """Computes the approximate posterior of data.
 
         Args:
-            x: `[rows, *event]`, see `fit`. Values between 0 and 1 are not binarised.
-            batch_size: int, number of rows per call of the encoder. Default: all.
+            x: `[rows, *event]`, or data that yield batches, see `fit`. If training
+                binarises grey values, they are binarised here, too, at fixed thresholds.
+            batch_size: int, number of rows per call of the encoder. Default: as many as
+                need a limited amount of memory.
             condition: the condition of a conditional model; None for other models.
 
         Returns:
@@ -114,17 +180,13 @@ class LatentVariableModel(ResumableModel):
         Raises:
             ValueError: for data that the likelihood does not accept.
         """
-        x = self._checked_tensor(x)
-        condition = self.embed(self.check_condition(condition, x.shape[0]))
-        if batch_size is None:
-            return self.posterior.distribution(self.infer(self.as_float(x), condition))
-        size = checks.positive_int(batch_size, "batch_size")
-        parts = [slice(i, i + size) for i in range(0, len(x), size)]
-        params = [
-            self.infer(self.as_float(x[part]), select_rows(condition, part))
-            for part in parts
-        ]
-        return self.posterior.distribution(tf.nest.map_structure(_concat, *params))
+        checks.positive_ints_or_none(batch_size=batch_size)
+
+        def infer(x, condition):
+            return self.infer(self.encoder_input(x), self.embed(condition))
+
+        params = self._by_parts(infer, x, condition, batch_size)
+        return self.posterior.distribution(params)
 
     def decode(self, z: Any, condition: Any = None) -> Any:
         """Computes the likelihood of latents.
@@ -148,8 +210,11 @@ class LatentVariableModel(ResumableModel):
             raise ValueError(
                 f"`z` must have shape {('batch', *latent)}. Received: shape {z.shape}"
             )
-        condition = self.embed(self.check_condition(condition, z.shape[0]))
-        return self.likelihood.distribution(self.generate(z, condition))
+        condition = self.check_condition(condition, z.shape[0])
+        params = [
+            self.generate(z, self.embed(c)) for _, (z, c) in self._split(z, condition)
+        ]
+        return self.likelihood.distribution(tf.nest.map_structure(_concat, *params))
 
     def sample(
         self, n: int | None = None, seed: int | None = None, seeds: Any = None,
@@ -180,8 +245,7 @@ class LatentVariableModel(ResumableModel):
 
     def reconstruct(self, x: Any, condition: Any = None) -> tf.Tensor:
         """Computes the mean of p(x | E[z|x]), a float32 tensor `[rows, *event]`."""
-        x = self._checked_tensor(x)
-        return self(x, condition=self.check_condition(condition, x.shape[0]))
+        return self._by_parts(lambda x, c: self(x, condition=c), x, condition)
 
     def log_likelihood(
         self, x: Any, num_samples: int = 1000, condition: Any = None
@@ -228,4 +292,5 @@ class LatentVariableModel(ResumableModel):
 
 
 def _concat(*parts):
-    return parts[0] if parts[0].shape.rank == 0 else tf.concat(parts, axis=0)
+    one = len(parts) == 1 or parts[0].shape.rank == 0
+    return parts[0] if one else tf.concat(parts, axis=0)

@@ -1,5 +1,6 @@
 """Checks of the arguments of a model's constructor and of `compile`."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,14 @@ from keras_vae.distributions import Head, Prior
 from keras_vae.training import keras_private, replicas
 
 _HEAD = "a head, such as keras_vae.distributions.IndependentNormal((20,))"
+# TensorFlow operations at the end of a network: they move or rescale values; they return
+# probabilities; they are other activations.
+_MOVES = {"Identity", "IdentityN", "Cast", "Reshape", "Transpose", "Pack", "Tile", "Pad"}
+_MOVES |= {"PadV2", "Slice", "StridedSlice", "ExpandDims", "Squeeze"}
+_RESCALES = {"AddV2", "Sub", "Mul", "RealDiv"}
+_PROBABILITIES = {"Sigmoid", "Softmax"}
+_ACTIVATIONS = {"Tanh", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign"}
+_ACTIVATIONS |= {"Exp", "Minimum", "Maximum", "Mul"} | _PROBABILITIES
 
 
 def check_parts(
@@ -23,6 +32,16 @@ def check_parts(
         )
         expected = "a Keras layer or model that returns features"
         checks.require(is_network, name, expected, network)
+        for layer in keras_private.flatten_layers(network):
+            if isinstance(layer, keras.layers.Masking) or getattr(
+                layer, "mask_zero", False
+            ):
+                raise ValueError(
+                    f"`{name}` must have no mask: it does not reach the likelihood, so "
+                    "padded steps would count in log p(x). Train on windows of one length, "
+                    "or leave out the layer to model the padding as data. "
+                    f"Received: the layer {layer.name!r} in `{name}`"
+                )
     checks.require(isinstance(likelihood, Head), "likelihood", _HEAD, likelihood)
     if posterior is not None:
         checks.require(isinstance(posterior, Head), "posterior", _HEAD, posterior)
@@ -79,6 +98,89 @@ def trace_parts(
             f"`{names[0]}` and `{names[1]}` must accept {names[2]} of shape {shape}. "
             f"Received: {error}"
         ) from error
+
+
+def check_features(model: Any, condition: Any) -> None:
+    """Raises a ValueError if a network of a built model already does the work of its head.
+
+    Args:
+        model: a `VAE`.
+        condition: its embedded condition, symbolic, or None.
+    """
+    _check_encoder(model, condition)
+    _check_decoder(model, condition)
+
+
+def _check_encoder(model, condition):
+    """Raises a ValueError for an encoder that samples."""
+    own = ("keras.", "keras_vae.")  # their layers are only random in training
+    if not any(
+        isinstance(layer, keras.layers.Lambda) or not type(layer).__module__.startswith(own)
+        for layer in keras_private.flatten_layers(model.encoder)
+    ):
+        return
+    graph = _graph(model.encoder, model.likelihood.event_shape, condition)
+    if graph is not None and "Random" in str(graph.as_graph_def()):
+        raise ValueError(
+            "`encoder` must return features, from which the posterior makes the mean and "
+            "the scale of z, and the model draws z. Leave out the layer that samples, and "
+            "those of the mean and the variance before it. "
+            "Received: an encoder that draws random numbers outside of training"
+        )
+
+
+def _check_decoder(model, condition):
+    """Raises a ValueError for a decoder whose output already is the event.
+
+    The output must not come from a sigmoid or softmax with as many numbers, or the
+    channels, of the event, nor from any activation with the shape of the event, if that has
+    several axes: the head would put a linear layer on each pixel.
+    """
+    head, event = model.likelihood, model.likelihood.event_shape
+    # A user's projection may use an image as it is, but not as logits.
+    if head.projection is not None and "logits" not in head.projected:
+        return
+    config = head.get_build_config() or {}
+    shape = tuple(config.get("input_shape", ()))[1:]
+    if not all(isinstance(n, int) for n in shape):  # a user's head of several tensors
+        return
+    has_channels = len(shape) == len(event) > 1 and shape[-1] == event[-1]
+    if not has_channels and math.prod(shape) != math.prod(event):
+        return
+    graph = _graph(model.decoder, model.posterior.event_shape, condition)
+    activation = None if graph is None else _last_activation(graph)
+    if activation in _PROBABILITIES or (shape == event and len(event) > 1 and activation):
+        raise ValueError(
+            "`decoder` must return features, from which the last layer of the likelihood "
+            "makes the event. Leave out the decoder's last layer. Or leave out its "
+            "activation, and set `projection=keras.layers.Identity()` in the likelihood. "
+            f"Received: a decoder that ends in {activation} and returns the shape {shape} "
+            f"for events of shape {event}"
+        )
+
+
+def _graph(network: keras.layers.Layer, shape: tuple, condition: Any) -> Any:
+    """Traces a built network; None if a variant calls it with other arguments."""
+    inputs: Any = tf.TensorSpec((None, *shape))
+    if condition is not None:
+        specs = tf.nest.map_structure(lambda c: tf.TensorSpec(c.shape), condition)
+        inputs = inputs, specs
+    function = tf.function(network, autograph=False)
+    try:
+        return function.get_concrete_function(inputs, training=False).graph
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _last_activation(graph: Any) -> str | None:
+    """Returns the type of the last operation of a graph if it is an activation."""
+    op = graph.outputs[0].op
+    while values := [x for x in op.inputs if x.op.type != "Const"]:
+        is_rescaled = op.type in _RESCALES and len(values) == 1 < len(op.inputs)
+        if op.type not in _MOVES and not is_rescaled:
+            break
+        op = values[0].op
+    return op.type if op.type in _ACTIVATIONS else None
 
 
 def symbolic(tensor: Any) -> Any:

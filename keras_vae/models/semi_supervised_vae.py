@@ -14,7 +14,7 @@ from keras_vae.distributions import Head
 from keras_vae.models.conditional_vae import ConditionalVAE
 from keras_vae.nets.conditional import as_vector
 from keras_vae.terms import Terms, tile_rows
-from keras_vae.training.arrays import check_labels
+from keras_vae.training.arrays import as_numbers, check_labels
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -96,7 +96,7 @@ class SemiSupervisedVAE(ConditionalVAE):
     def check_labels(self, y: Any, rows: int, name: str) -> np.ndarray:
         self.unpack((None, y))
         check_labels(y, rows, name)
-        y = np.asarray(y)
+        y = self._conditions.by_row(as_numbers(y, name), name)
         checks.require(y.shape == (rows,), name, f"labels of shape ({rows},)", y.shape)
         return self._conditions.check(y, name, optional=True)
 
@@ -122,7 +122,7 @@ class SemiSupervisedVAE(ConditionalVAE):
         Raises:
             ValueError: for data that the likelihood does not accept.
         """
-        return tf.nn.softmax(self._logits(self.as_float(self._checked_tensor(x))))
+        return tf.nn.softmax(self._logits(self.encoder_input(self._checked_tensor(x))))
 
     def terms(
         self, x: Any, draw: random.Draw, condition: Any = None, num_samples: int = 1,

@@ -56,6 +56,8 @@ class StructuredPredictor(ConditionalVAE):
     (64, 6)
     """
 
+    data_names = "y", "x"
+
     def __init__(self, *args: Any, baseline: keras.Model | None = None, **kwargs: Any):
         is_baseline = baseline is None or isinstance(baseline, keras.Model)
         checks.require(is_baseline, "baseline", "a Keras model, x -> y", baseline)

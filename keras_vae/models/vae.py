@@ -38,8 +38,8 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
     in nats per example: sums over event axes, never means over pixels or units.
 
     Args:
-        encoder: Keras layer or model, x `[batch, *event]` -> features.
-        decoder: Keras layer or model, z `[batch, *latent]` -> features.
+        encoder: Keras layer or model, x `[batch, *event]` -> features, not a sample of z.
+        decoder: Keras layer or model, z `[batch, *latent]` -> features, not an image.
         likelihood: head of p(x|z). Its event shape is the shape of one x.
         latent_dim: int, shorthand for `posterior=IndependentNormal((latent_dim,))` and
             `prior=StandardNormal((latent_dim,))`.
@@ -105,6 +105,7 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
         parts.trace_parts(names, x, self.encoder, lambda x: self.infer(x, c))
         names = ("decoder", "likelihood", "z")
         parts.trace_parts(names, z, self.decoder, lambda z: self.generate(z, c))
+        parts.check_features(self, c)
         if c is not None:
             self.prior(c)
 

@@ -74,7 +74,8 @@ class Planes(_ConditionalNetwork):
     """Adds the condition to an image as channels, for convolutional encoders.
 
     Each number of a vector becomes a constant plane. A condition that is an image must have
-    the height and width of x; its channels are appended.
+    the height and width of x; its channels are appended. Signals `[batch, steps, channels]`
+    and volumes work in the same way.
 
     Args:
         network: Keras layer or model, `[batch, height, width, channels + n]` -> features.
@@ -152,6 +153,23 @@ class FiLM(_ConditionalNetwork):
                 gamma, beta = ops.split(factors, 2, axis=-1)
                 h = (1.0 + gamma) * h + beta
         return h
+
+
+def with_condition(network: keras.Sequential) -> keras.layers.Layer:
+    """Wraps a network: in `Planes` if it needs axes besides channels, else `Concatenated`.
+
+    Args:
+        network: `keras.Sequential`, whose first layer with an `input_spec` decides.
+    """
+    return (Planes if _input_rank(network) > 2 else Concatenated)(network)
+
+
+def _input_rank(layer: keras.layers.Layer) -> int:
+    """Returns the number of axes that the input of a layer needs; 0 if it has any."""
+    if isinstance(layer, keras.Sequential):
+        return next(filter(None, map(_input_rank, layer.layers)), 0)
+    spec = getattr(layer, "input_spec", None)
+    return getattr(spec, "ndim", None) or getattr(spec, "min_ndim", None) or 0
 
 
 def as_vector(values: Any) -> Any:

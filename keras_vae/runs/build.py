@@ -1,17 +1,26 @@
-"""Builds the data, the model and the objective of a run from its options."""
+"""Builds the model and the objective of a run from its options."""
 
 import functools
+import math
 from typing import Any, NoReturn
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import datasets, nets, objectives, schedules
+from keras_vae import nets, objectives, schedules
 from keras_vae.datasets import Dataset
 from keras_vae.distributions import Head, IndependentBernoulli, IndependentNormal
+from keras_vae.distributions.independent_bernoulli import is_nearly_binary
 from keras_vae.models import VAE, Autoencoder, ConditionalVAE
-from keras_vae.runs.options import FILTERS, Options
+from keras_vae.runs.options import (
+    EPOCHS,
+    PATIENCE,
+    PATIENCE_EPOCHS,
+    STEPS,
+    WARM_UP,
+    Options,
+)
 from keras_vae.training import replicas
 
 MODELS: dict[str, Any] = {
@@ -19,37 +28,12 @@ MODELS: dict[str, Any] = {
     "autoencoder": Autoencoder,
     "conditional": ConditionalVAE,
 }
-
-
-def load_data(options: Options) -> Dataset:
-    """Loads the data set that the options name, with its validation rows."""
-    data = datasets.load(
-        options.data,
-        label=options.label,
-        drop=tuple(options.drop),
-        resize=options.resize,
-        value_range=options.value_range,
-    )
-    data = data.hold_out(options.validation)
-    if options.crop:
-        shape = data.event_shape
-        if len(shape) != 3 or min(np.subtract(shape[:2], options.crop)) < 0:
-            raise ValueError(
-                "`crop` must not be larger than the images. Received: "
-                f"crop={options.crop} of rows of shape {shape}"
-            )
-        if sum(np.equal(shape[:2], options.crop)) == 1:
-            raise ValueError(  # Keras' RandomCrop would not crop at random
-                "`crop` must be smaller than the images in height and in width. Received: "
-                f"crop={options.crop} of rows of shape {shape}"
-            )
-        event_shape = (*options.crop, shape[2])
-        parts = {
-            part: datasets.center(getattr(data, part), event_shape)
-            for part in ("x_val", "x_test")
-        }
-        data = data._replace(**parts)
-    return data
+# The convolutional networks for events of a number of axes, channels included.
+CONVOLUTIONAL: dict[int, Any] = {
+    2: (nets.Conv1DEncoder, nets.Conv1DDecoder),
+    3: (nets.ConvEncoder, nets.ConvDecoder),
+    4: (nets.Conv3DEncoder, nets.Conv3DDecoder),
+}
 
 
 def augmentation(options: Options) -> list[keras.layers.Layer]:
@@ -74,18 +58,14 @@ def resolve(options: Options, data: Dataset) -> Options:
     Raises:
         ValueError: for options that do not fit the data or each other.
     """
-    options = options.replace()
+    options = options.replace(axes=data.axes)
     _resolve_condition(options, data)
     _resolve_network(options, data)
     _resolve_likelihood(options, data)
     for name in ("rotate", "shift", "crop"):
         if getattr(options, name) and len(data.event_shape) != 3:
             _refuse(name, "left out for data that are not images", getattr(options, name))
-    steps = steps_per_epoch(options, data)
-    if options.epochs is None:  # about 5,000 steps
-        options.epochs = min(200, max(10, -(-5000 // steps)))
-    if options.beta_schedule != "constant" and options.beta_steps is None:
-        options.beta_steps = max(1, steps * options.epochs // 10)
+    _resolve_training(options, data)
     if options.xla is None:  # on a CPU, XLA slows convolutions down
         gpu = bool(tf.config.list_physical_devices("GPU"))
         options.xla = options.network == "mlp" or gpu
@@ -106,36 +86,57 @@ def _resolve_condition(options, data):
     if not conditional:
         return
     options.condition = "label"
-    if not data.has_classes:
+    if data.class_problem:
+        notes = data.notes if data.y_train is None else ()  # may say why
         raise ValueError(
-            "`condition` label needs 2 to 100 classes: folders of images, y_train and "
-            "y_test of an .npz, or `label`, a column of a table. Received: "
-            f"{'no labels' if data.y_train is None else 'other labels'} in {data.name}"
+            "`condition` label needs 2 to 100 classes: folders of images, y or `label` of "
+            "an .npz, or `label`, a column of a table. Received: "
+            f"{' '.join([f'{data.class_problem} in {data.name}.', *notes])}"
         )
+    for part in ("val", "test"):
+        if getattr(data, f"x_{part}") is not None:
+            data.class_numbers(part)  # raises an error now, and not after the training
 
 
 def _resolve_network(options, data):
     """Sets the default of `network`, or raises a ValueError."""
-    has_images = len(data.event_shape) == 3
+    has_axes = len(data.event_shape) in CONVOLUTIONAL
     if options.network is None:
-        options.network = "conv" if has_images else "mlp"
-    if options.network == "conv" and not has_images:
-        _refuse("network", "mlp for data that are not images", "conv")
-    if options.network == "mlp" and options.filters != FILTERS:
+        options.network = "conv" if has_axes else "mlp"
+    if options.network == "conv" and not has_axes:
+        _refuse("network", "mlp unless rows are signals, images or volumes", "conv")
+    if options.network == "mlp" and options.filters is not None:
         _refuse("filters", "left out unless the network is conv", options.filters)
+    if options.network == "conv" and options.filters is None:
+        options.filters = default_filters(data.event_shape)
     try:
         keras.activations.get(options.activation)
     except ValueError:
         _refuse("activation", "the name of a Keras activation", options.activation)
 
 
+def default_filters(event_shape: tuple[int, ...]) -> list[int]:
+    """Returns the channels of convolutions that halve an event to about 4 to 7 a side.
+
+    They double up to 256. The first has fewer than 32 for events of more than 128 x 128
+    positions, where it takes most of the memory.
+    """
+    size = event_shape[:-1]
+    target = 7 ** min(len(size), 2)
+    layers, first = 1, 32
+    while math.prod(-(-n // 2**layers) for n in size) > target:
+        layers += 1
+    while first > 8 and math.prod(size) * first**2 > (128 * 32) ** 2:
+        first //= 2
+    return [min(first * 2**i, 256) for i in range(layers)]
+
+
 def _resolve_likelihood(options, data):
     """Sets the defaults of `likelihood`, `grey` and `scale`, or raises a ValueError."""
     binary, in_unit = data.x_train.dtype == bool, _in_unit_interval(data)
     if options.likelihood is None:
-        shape = data.event_shape
-        grey = len(shape) == 3 and shape[-1] == 1 and in_unit
-        options.likelihood = "bernoulli" if binary or grey else "normal"
+        black_and_white = in_unit and is_nearly_binary(data.x_seen)
+        options.likelihood = "bernoulli" if black_and_white else "normal"
     for name, likelihood in (("grey", "bernoulli"), ("scale", "normal")):
         value = getattr(options, name)
         if value is not None and options.likelihood != likelihood:
@@ -151,6 +152,27 @@ def _resolve_likelihood(options, data):
         options.grey = "error" if binary else "binarize"
     if options.scale is None and options.likelihood == "normal":
         options.scale = "shared"
+
+
+def _resolve_training(options, data):
+    """Sets the defaults of the number of epochs, of the KL warm-up and of `patience`."""
+    steps = steps_per_epoch(options, data)
+    if options.epochs is None:
+        options.epochs = max(EPOCHS, -(-STEPS // steps))
+    if options.beta_schedule is None:
+        warm_up = _has_bound(options) and options.objective == "elbo"
+        options.beta_schedule = "linear" if warm_up else "constant"
+    if options.beta_schedule != "constant" and options.beta_steps is None:
+        longest = min(WARM_UP, steps * options.epochs // 5)
+        options.beta_steps = max(1, min(EPOCHS * steps, longest))
+    # The losses of a cycle have different weights of the KL: no epoch is the best.
+    comparable = data.x_val is not None and options.beta_schedule != "cyclical"
+    if options.patience is None:
+        epochs = int(np.clip(-(-PATIENCE // steps), EPOCHS, PATIENCE_EPOCHS))
+        options.patience = epochs if comparable else 0
+    if options.patience and not comparable:
+        expected = "0 without validation rows, and for the cyclical schedule"
+        _refuse("patience", expected, options.patience)
 
 
 def _check_objective(options):
@@ -186,10 +208,20 @@ def _in_unit_interval(data):
     return parts[0].dtype == np.uint8 or all(x.min() >= 0 and x.max() <= 1 for x in parts)
 
 
+def kind_of_values(data: Dataset) -> str:
+    """Describes the values that decide the default of `likelihood`."""
+    if not _in_unit_interval(data):
+        return "the values are not all in [0, 1]"
+    if is_nearly_binary(data.x_seen):
+        return "nearly all values are 0 or 1"
+    return "many values are between 0 and 1, which bernoulli would binarise"
+
+
 def likelihood(options: Options, data: Dataset) -> Head:
     """Makes the likelihood head. Its initial mean is the mean of the data."""
     # The mean of each channel for convolutions, otherwise of each element.
-    mean = data.mean((0, 1, 2) if options.network == "conv" else 0)
+    is_conv = options.network == "conv"
+    mean = data.mean(tuple(range(len(data.event_shape))) if is_conv else 0)
     if options.likelihood == "bernoulli":
         mean = np.clip(mean, 0.001, 0.999)  # Burda et al. (2016)
         bias = keras.initializers.Constant(np.log(mean / (1 - mean)).tolist())
@@ -220,17 +252,15 @@ def build_model(options: Options, data: Dataset) -> Any:
     encoder = nets.MLP(hidden, activation)
     decoder = nets.MLP(hidden[::-1], activation)
     if options.network == "conv":
-        filters = options.filters
-        encoder = keras.Sequential(
-            [nets.ConvEncoder(filters, activation=activation), encoder]
-        )
-        to_images = nets.ConvDecoder(filters[::-1], data.event_shape, activation=activation)
-        decoder = keras.Sequential([decoder, to_images])
+        shape, filters = data.event_shape, options.filters or []
+        make_encoder, make_decoder = CONVOLUTIONAL[len(shape)]
+        convolutions = make_encoder(filters, activation=activation)
+        encoder = keras.Sequential([convolutions, encoder])
+        to_maps = make_decoder(filters[::-1], shape, activation=activation)
+        decoder = keras.Sequential([decoder, to_maps])
     make = MODELS[options.model]
     if options.condition is not None:
         make = functools.partial(make, condition=len(data.classes))
-        if options.network == "conv":
-            encoder = nets.Planes(encoder)
     head = likelihood(options, data)
     model = make(encoder, decoder, head, options.latent, seed=options.seed)
     steps = steps_per_epoch(options, data)
@@ -268,5 +298,5 @@ def objective(options: Options) -> Any:
         beta = schedules.Cyclical(0.0, beta, period=steps)
     elif options.beta_schedule != "constant":
         ramps = {"linear": schedules.Linear, "cosine": schedules.Cosine}
-        beta = ramps[options.beta_schedule](0.0, beta, steps=steps)
+        beta = ramps[options.beta_schedule or "linear"](0.0, beta, steps=steps)
     return objectives.ELBO(beta, options.free_bits, num_samples=options.samples)

@@ -21,6 +21,7 @@ import json
 import os
 import pathlib
 import platform
+import warnings
 from typing import Any
 
 import keras
@@ -30,9 +31,9 @@ import yaml
 import keras_vae
 from keras_vae import atomic
 from keras_vae.callbacks import Backup
-from keras_vae.datasets import Dataset
+from keras_vae.datasets import NAMED, Dataset, Scaler
 from keras_vae.models import VAE
-from keras_vae.runs.build import load_data
+from keras_vae.runs.data import load_data
 from keras_vae.runs.options import Options
 
 FORMAT = 1  # version of run.json and the other files
@@ -87,9 +88,10 @@ class Run:
             run.info["data"]["fingerprint"], run.info["data"]["shown_range"]
             run.info["command"], run.info["versions"]
         except (FileNotFoundError, NotADirectoryError):
+            fault = "has no run.json" if run.folder.exists() else "does not exist"
             raise ValueError(
                 "`run` must be a folder made by `keras-vae train`. "
-                f"Received: {folder}, which has no run.json"
+                f"Received: {folder}, which {fault}"
             ) from None
         except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(
@@ -110,6 +112,7 @@ class Run:
                 "name": data.name,
                 "fingerprint": data.fingerprint(self.conditional),
                 "event_shape": data.event_shape,
+                "dtype": str(data.x_train.dtype),
                 "value_range": data.value_range,
                 "shown_range": data.shown_range,
                 "classes": list(map(str, data.classes)) if self.conditional else None,
@@ -208,19 +211,91 @@ class Run:
             f"`run` must have a readable {name}. Received: {self.path(name)}: {reason}"
         )
 
-    def data(self) -> Dataset:
-        """Loads the data of the run.
+    @property
+    def scaler(self) -> Scaler | None:
+        """The standardisation of a table, or None for other data.
 
         Raises:
-            ValueError: if they have changed.
+            ValueError: if scaler.json cannot be read.
         """
-        data = load_data(self.options)
-        if data.fingerprint(self.conditional) != self.info["data"]["fingerprint"]:
+        values = self.read_json("scaler.json")
+        try:
+            return None if values is None else Scaler.from_dict(values)
+        except (KeyError, TypeError) as error:
+            reason = f"{type(error).__name__} {error}"
+            raise self.unreadable("scaler.json", reason) from error
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """The argument `channels` of `datasets.load`, if the rows are images."""
+        shape = self.info["data"].get("event_shape", ())
+        return {"channels": shape[2]} if len(shape) == 3 and shape[2] in (1, 3) else {}
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the rows; older versions of run.json do not record it."""
+        is_bytes = self.info["data"]["value_range"] == [0, 255]
+        return self.info["data"].get("dtype", "uint8" if is_bytes else "float32")
+
+    def data(
+        self, path: str | os.PathLike | None = None, unchanged: bool = False
+    ) -> Dataset:
+        """Loads the data of the run, read and scaled as when it started.
+
+        Args:
+            path: where the data are now, if they were moved.
+            unchanged: bool, whether to refuse data that have changed. Default: a warning.
+
+        Raises:
+            ValueError: if the data are not there or do not suit the model.
+        """
+        options = self.options if path is None else self.options.replace(data=str(path))
+        if options.data not in NAMED and not os.path.exists(options.data):
+            moved = "" if unchanged else " (--data reads them from another path)"
+            raise ValueError(
+                f"`data` must exist{moved}. Received: {options.data}, which does not exist"
+            )
+        about = self.info["data"]
+        if options.data not in NAMED and self.scaler is None and about["value_range"]:
+            options = options.replace(value_range=about["value_range"])
+        data = load_data(options, scaler=self.scaler, **self.channels)
+        if data.fingerprint(self.conditional) == about["fingerprint"]:
+            return data
+        if unchanged:
             raise ValueError(
                 "`data` must be unchanged since the run started. Received: "
                 f"{data.name}, which has changed"
             )
+        self.check_suits(data, "when the run started")
+        warnings.warn(
+            f"{data.name} has changed since the run started, or holds other data. The "
+            "results are for the data as they are now; the model may have been trained on "
+            "some of the test rows.",
+            stacklevel=2,
+        )
         return data
+
+    def check_suits(self, data: Dataset, origin: str) -> None:
+        """Raises a ValueError unless the data have the rows and classes of the run.
+
+        Args:
+            data: other data.
+            origin: str, where the rows and classes come from, for the message.
+        """
+        shape, classes = list(data.event_shape), self.info["data"].get("classes")
+        expected = self.info["data"].get("event_shape", shape)
+        if shape != expected:
+            raise ValueError(
+                f"`data` must have rows of shape {tuple(expected)}, as {origin}. "
+                f"Received: {data.name} with rows of shape {tuple(shape)}"
+            )
+        if self.conditional:
+            names = list(map(str, data.classes)) if data.has_classes else ["no classes"]
+            if names != classes:
+                raise ValueError(
+                    f"`data` must have the classes {', '.join(classes)}, as {origin}. "
+                    f"Received: {data.name} with {', '.join(names)}"
+                )
 
     def facts(self, data: Dataset) -> dict[str, str]:
         """Returns the facts that must be equal on all workers of the run."""
@@ -265,6 +340,8 @@ class Run:
         if not isinstance(numbers, dict):
             kind = type(numbers).__name__
             raise self.unreadable("evaluation.json", f"a {kind} instead of a dict")
+        if numbers.get("data", data["fingerprint"]) != data["fingerprint"]:
+            numbers = {}  # of other data than those of the training
         # JSON does not support NaN, such as the Monte Carlo error of one sample.
         numbers = {key: value for key, value in numbers.items() if _is_finite(value)}
         steps = {}
@@ -297,6 +374,11 @@ class Run:
             return {name: [float(row[name]) for row in rows] for name in rows[0]}
         except (ValueError, TypeError, IndexError, csv.Error) as error:
             raise self.unreadable("metrics.csv", error) from error
+
+    @property
+    def has_backup(self) -> bool:
+        """Returns True if there is a backup, even one from before the first epoch."""
+        return Backup(self.path("backup")).epochs_done is not None
 
     def epochs_done(self) -> int:
         """Returns the number of completed epochs.

@@ -12,9 +12,20 @@ import typer
 from keras_vae.runs import parsers
 
 MAX_INT = 2**31 - 1
-FILTERS = [32, 64]  # default of `filters`
+# Defaults of the training, mostly in steps, so that small data sets are trained long
+# enough. They were chosen on validation data: see docs/defaults.md.
+STEPS, PATIENCE, WARM_UP, EPOCHS = 10_000, 2000, 2000, 10
+PATIENCE_EPOCHS = 100  # small data sets overfit within few steps
 # Values of the options that older versions did not have: what those versions did.
-ABSENT: dict[str, Any] = {"condition": None}
+ABSENT: dict[str, Any] = {
+    "condition": None,
+    "axes": None,
+    "array": None,
+    "header": "yes",
+    "patience": 0,
+    "skip_broken": False,
+    "init": None,
+}
 
 
 def option(panel: str | None, text: str, *names: str, **settings: Any) -> Any:
@@ -39,6 +50,7 @@ def real(
     return option(panel, text, parser=parser, metavar="NUMBER")
 
 
+Axes = Literal["hw", "hwc", "chw", "t", "tc", "ct", "dhw", "dhwc", "cdhw"]
 Model = Literal["vae", "autoencoder", "conditional"]
 Network = Literal["mlp", "conv"]
 Likelihood = Literal["bernoulli", "normal"]
@@ -61,16 +73,18 @@ class Options:
         typer.Argument(
             metavar="DATA",
             help="Data set: digits, mnist, fashion_mnist, frey_faces, mnist_static_binary, "
-            "or a path: .npy, .npz, a folder of images, .csv, .csv.gz, .parquet.",
+            "or a path: .npy, .npz, a folder of images, a table (.csv, .tsv, .txt, "
+            ".parquet and others, also .csv.gz).",
         ),
     ]
     label: Annotated[
         str | None,
         option(
             "Data",
-            "Column of a table that holds labels. It is not modelled; --model conditional "
-            "uses it as the condition. Default: no labels.",
-            metavar="COLUMN",
+            "Column of a table, or array of an .npz file, that holds labels. It is not "
+            "modelled; --model conditional uses it as the condition. Default: no column; "
+            "y, labels or another usual name of an array.",
+            metavar="NAME",
         ),
     ] = None
     drop: Annotated[
@@ -81,6 +95,14 @@ class Options:
             metavar="COLUMN",
         ),
     ] = dataclasses.field(default_factory=list)
+    header: Annotated[
+        Literal["yes", "no"] | None,
+        option(
+            "Data",
+            "Whether the first line of a table in text has the column names. Default: "
+            "noticed from the lines below it.",
+        ),
+    ] = None
     resize: Annotated[
         list[int] | None,
         option(
@@ -94,12 +116,37 @@ class Options:
         list[float] | None,
         option(
             "Data",
-            "Lowest and highest value of an array, which is scaled to [0, 1]. Default: "
-            "values are not scaled.",
+            "Lowest and highest value of an array or of images, which is scaled to [0, 1]. "
+            "Default: depends on the largest value.",
             parser=parsers.value_range,
             metavar="LOW:HIGH",
         ),
     ] = None
+    axes: Annotated[
+        Axes | None,
+        option(
+            "Data",
+            "Axes of a row of an array: d depth, h height, w width, t time, c channels. "
+            "Default: chosen by the shape.",
+        ),
+    ] = None
+    array: Annotated[
+        str | None,
+        option(
+            "Data",
+            "Array of an .npz file that holds the data. Default: x, images, data or "
+            "another usual name.",
+            metavar="NAME",
+        ),
+    ] = None
+    skip_broken: Annotated[
+        bool,
+        option(
+            "Data",
+            "Leave out images of a folder that cannot be read. Default: they are an error.",
+            "--skip-broken",
+        ),
+    ] = False
     validation: Annotated[
         float,
         real(
@@ -116,7 +163,11 @@ class Options:
     ] = None
     network: Annotated[
         Network | None,
-        option("Model", "Kind of encoder and decoder. Default: conv for images, else mlp."),
+        option(
+            "Model",
+            "Kind of encoder and decoder. Default: conv for signals, images and volumes, "
+            "mlp for vectors.",
+        ),
     ] = None
     hidden: Annotated[
         list[int],
@@ -125,14 +176,15 @@ class Options:
         ),
     ] = dataclasses.field(default_factory=lambda: [256])
     filters: Annotated[
-        list[int],
+        list[int] | None,
         option(
             "Model",
-            "Channels of the convolutional layers.",
+            "Channels of the convolutional layers, each of which halves the size. Default: "
+            "32, 64, ... until the size is about 4 to 7; 32,64 for 28 x 28.",
             parser=parsers.widths,
             metavar="INTS",
         ),
-    ] = dataclasses.field(default_factory=lambda: FILTERS.copy())
+    ] = None
     activation: Annotated[
         str, option("Model", "Activation of the hidden layers.", metavar="NAME")
     ] = "relu"
@@ -141,7 +193,7 @@ class Options:
         Likelihood | None,
         option(
             "Model",
-            "Distribution p(x|z). Default: bernoulli for grey images in [0, 1], else "
+            "Distribution p(x|z). Default: bernoulli if nearly all values are 0 or 1, else "
             "normal.",
         ),
     ] = None
@@ -166,19 +218,27 @@ class Options:
     ] = None
     objective: Annotated[Objective, option("Objective", "Bound to maximise.")] = "elbo"
     samples: Annotated[
-        int, count("Objective", "Samples of the posterior for each example.")
+        int,
+        count(
+            "Objective",
+            "Samples of z for each row in training (--num-samples: in the report).",
+        ),
     ] = 1
     beta: Annotated[float, real("Objective", "Weight of the KL.")] = 1.0
     beta_schedule: Annotated[
-        BetaSchedule,
-        option("Objective", "Schedule of beta: constant, or growth from 0 to its value."),
-    ] = "constant"
+        BetaSchedule | None,
+        option(
+            "Objective",
+            "Schedule of beta: constant, or growth from 0 to its value (KL warm-up). "
+            "Default: linear for elbo.",
+        ),
+    ] = None
     beta_steps: Annotated[
         int | None,
         count(
             "Objective",
-            "Steps until beta reaches its value, or steps of a cycle. Default: a tenth of "
-            "all steps.",
+            "Steps until beta reaches its value, or steps of a cycle. Default: "
+            f"{EPOCHS} epochs, at most {WARM_UP:,} steps and a fifth of all steps.",
         ),
     ] = None
     free_bits: Annotated[
@@ -188,7 +248,18 @@ class Options:
         int | None,
         count(
             "Training",
-            "Number of epochs. Default: about 5,000 steps, between 10 and 200 epochs.",
+            f"Maximum number of epochs. Default: {STEPS:,} steps, at least {EPOCHS} "
+            "epochs.",
+        ),
+    ] = None
+    patience: Annotated[
+        int | None,
+        count(
+            "Training",
+            "Epochs without a lower validation loss until training stops. The weights of "
+            "the best epoch are kept. 0 trains all epochs and keeps the last weights. "
+            f"Default: {PATIENCE:,} steps, from {EPOCHS} to {PATIENCE_EPOCHS} epochs.",
+            low=0,
         ),
     ] = None
     batch: Annotated[
@@ -245,6 +316,16 @@ class Options:
         ),
     ] = None
 
+    init: Annotated[
+        str | None,
+        option(
+            "Training",
+            "Run whose weights are the start. The model has the options of that run, and "
+            "the data are read and scaled as there. Default: random weights.",
+            metavar="RUN",
+        ),
+    ] = None
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
         """Makes the options of a run.json.
@@ -262,6 +343,15 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Returns all options by name, in order."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def of_model(cls) -> list[str]:
+        """Returns the names of the options that define the model."""
+        return [
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.type.__metadata__[0].rich_help_panel == "Model"  # type: ignore[union-attr]
+        ]
 
     def replace(self, **changes: Any) -> "Options":
         """Returns a copy with some options changed."""

@@ -9,8 +9,9 @@ import keras
 
 from keras_vae import atomic, callbacks
 from keras_vae.datasets import Dataset
-from keras_vae.runs.build import augmentation
+from keras_vae.runs.build import augmentation, steps_per_epoch
 from keras_vae.runs.folder import Run
+from keras_vae.runs.options import Options
 from keras_vae.training import replicas
 
 
@@ -45,6 +46,15 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
         condition = run.condition_kwargs(data, part, slice(500))
         collapse = callbacks.PosteriorCollapse(x[:500], patience=patience, **condition)
         used.insert(0, collapse)
+    if options.patience:
+        stopper = keras.callbacks.EarlyStopping(
+            "val_loss",
+            patience=options.patience,
+            mode="min",
+            restore_best_weights=True,
+            start_from_epoch=warm_up_epochs(options, data),
+        )
+        used.insert(0, stopper)  # comes before the backup, which stores its state
     y, validation = None, data.x_val
     if run.conditional:
         y = data.class_numbers("train")
@@ -62,6 +72,27 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
     )
     if backup.failed is not None:
         raise backup.failed
+    if options.patience and replicas.is_chief(model.distribute_strategy):
+        _keep_best(run, model, stopper)
+
+
+def warm_up_epochs(options: Options, data: Dataset) -> int:
+    """Returns the number of epochs with a smaller beta, whose losses are not compared."""
+    if options.beta_schedule == "constant":
+        return 0
+    return -(-(options.beta_steps or 0) // steps_per_epoch(options, data))
+
+
+def _keep_best(run, model, stopper):
+    """Writes the weights of the best epoch, which `stopper` has restored."""
+    run.info["early_stopping"] = {
+        "best_epoch": stopper.best_epoch + 1,
+        "stopped": model.stop_training,
+    }
+    run.write_info()
+    if stopper.best_weights is not None:
+        with atomic.replacing(run.path("model.keras")) as part:
+            model.save(part)
 
 
 def _image_callbacks(run, data, x, condition) -> Iterator[keras.callbacks.Callback]:

@@ -9,13 +9,22 @@ import tensorflow as tf
 
 from keras_vae import checks
 from keras_vae.datasets.rows import MappedRows, RowsOnDisk
+from keras_vae.training import tables
+
+# Conversions to an array, for errors.
+_DENSE = {
+    list: "np.array(x)",
+    tf.SparseTensor: "tf.sparse.to_dense(x)",
+    tf.RaggedTensor: "x.to_tensor()",
+}
 
 
 def yields_batches(data: Any) -> bool:
     """Returns True if `data` yields batches by itself: tf.data, PyDataset, a generator."""
     plain = (list, tuple, dict, str, bytes, numbers.Number, type(None))
     sparse = (tf.SparseTensor, tf.RaggedTensor)
-    return not (hasattr(data, "__array__") or isinstance(data, (*plain, *sparse)))
+    is_array = hasattr(data, "__array__") or tables.is_sparse(data)
+    return not (is_array or isinstance(data, (*plain, *sparse)))
 
 
 def is_mapped(value: Any) -> bool:
@@ -26,25 +35,33 @@ def is_mapped(value: Any) -> bool:
 def as_array(value: Any, name: str) -> np.ndarray | RowsOnDisk:
     """Returns an array as NumPy (bool, an integer type or float32), or as `RowsOnDisk`.
 
-    `RowsOnDisk` are returned unchanged. A memory-mapped array becomes `RowsOnDisk`.
+    `RowsOnDisk` are returned unchanged. A memory-mapped array and a sparse matrix of SciPy
+    become `RowsOnDisk`.
 
     Args:
         value: array of any library that NumPy understands.
         name: str, the argument's name for errors.
 
     Raises:
-        ValueError: for anything that is not an array of numbers, and for an empty one.
+        ValueError: for anything that is not an array of numbers, and for an empty one; for
+            columns of a data frame with text or missing values.
     """
     if isinstance(value, RowsOnDisk):
         return value
     if is_mapped(value):
         return MappedRows(value, name)
-    if not hasattr(value, "__array__"):
+    if tables.is_sparse(value):
+        return tables.SparseRows(value, name)
+    if not hasattr(value, "__array__") or isinstance(value, tf.RaggedTensor):
+        convert = next((c for kind, c in _DENSE.items() if isinstance(value, kind)), "")
         raise ValueError(
-            f"`{name}` must be an array of numbers (NumPy, TensorFlow, pandas, ...). "
-            f"Received: {name} of type {type(value).__name__}"
+            f"`{name}` must be an array of numbers (NumPy, TensorFlow, pandas, ...)"
+            f"{convert and f': {convert}'}. Received: {name} of type {type(value).__name__}"
         )
-    array = np.asarray(value)
+    if tables.is_frame(value):
+        array = tables.from_frame(value, name)
+    else:
+        array = tables.numbers_in(np.asarray(value))
     checks.dtype(array.dtype, name)
     if array.dtype.kind not in "bui":
         with np.errstate(over="ignore"):  # too large values become infinite
@@ -67,6 +84,12 @@ def plain_array(value: Any, name: str) -> Any:
         ) from None
 
 
+def as_numbers(value: Any, name: str) -> np.ndarray:
+    """Returns a condition as a NumPy array, of numbers where its elements are numbers."""
+    value = value.toarray() if tables.is_sparse(value) else plain_array(value, name)
+    return tables.numbers_in(np.asarray(value), missing=np.nan)
+
+
 def select_rows(values: Any, rows: Any) -> Any:
     """Selects rows of each array or tensor in a structure; None stays None."""
     return map_arrays(lambda a: a[rows], values)
@@ -75,9 +98,11 @@ def select_rows(values: Any, rows: Any) -> Any:
 def check_labels(y: Any, rows: int, name: str) -> None:
     """Raises a ValueError unless `y` is None or a structure of arrays of `rows` rows."""
     if isinstance(y, list):
-        raise ValueError(f"`{name}` must be an array. Received: {name} of type list")
+        raise ValueError(
+            f"`{name}` must be an array: np.array(y). Received: {name} of type list"
+        )
     for array in tf.nest.flatten(y):
-        if array is not None and (np.ndim(array) == 0 or len(array) != rows):
+        if array is not None and np.shape(array)[:1] != (rows,):
             raise ValueError(
                 f"`{name}` must have one row for each row of x, {rows}. "
                 f"Received: {name} of shape {np.shape(array)}"

@@ -1,15 +1,18 @@
 """Checks of the data of a model, and their conversion to batches for Keras."""
 
+import contextlib
+import weakref
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.training import chunks, replicas
+from keras_vae.training import chunks, own_batches, replicas
 from keras_vae.training.arrays import check_labels, check_weight, yields_batches
 from keras_vae.training.batches import batches
 from keras_vae.training.step import StepModel
+from keras_vae.training.tables import is_sparse
 
 
 class DataModel(StepModel):
@@ -21,6 +24,8 @@ class DataModel(StepModel):
     """
 
     _requested: dict[str, Any]  # the options of `compile` that may be "auto"
+    # The names, in the arguments of `fit`, of the observed data and of the condition.
+    data_names: tuple[str, str] = ("x", "y")
 
     # Methods that a subclass implements.
 
@@ -31,6 +36,9 @@ class DataModel(StepModel):
     def check_batch(self, x: Any, name: str = "x") -> None:
         """Raises a ValueError unless x, a tensor or its spec, is a batch for the model."""
         raise NotImplementedError
+
+    def warn_about_scale(self, x: Any, name: str) -> None:
+        """Warns about checked data of `fit` whose scale makes training fail."""
 
     def unpack(self, data: Any) -> tuple[Any, Any, Any]:
         """Splits a batch of `fit` into (observed, condition, weight)."""
@@ -55,14 +63,16 @@ class DataModel(StepModel):
             )
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if yields_batches(x):
-            self._check_own_batches(x, "validation_data")
-            return data, steps
-        return self._batches(
+            checked = self._check_own_batches(x, "validation_data", "validation_data: ")
+            return (checked if x is data else data), steps
+        x, steps = self._batches(
             x, y, weight, batch_size, steps, prefix="validation_data: ", callbacks=callbacks
         )
+        self._checked_batches[id(x)] = x
+        return x, steps
 
-    def _check_own_batches(self, x, name, layers=()):
-        """Checks data that yield batches: of these, only `tf.data.Dataset` has a spec."""
+    def _check_own_batches(self, x, name, prefix="", layers=(), fit=False):
+        """Checks the first batch of data that yield batches; returns the data, unread."""
         if layers:
             raise ValueError(
                 "`augmentation` is for arrays: map the layers over a tf.data.Dataset "
@@ -72,13 +82,40 @@ class DataModel(StepModel):
             if x.cardinality() == 0:
                 raise ValueError(f"`{name}` is empty. Received: a Dataset without batches")
             self.check_batch(self.unpack(x.element_spec)[0], name)
+        if self._checked_batches.get(id(x)) is x:
+            return x
+        batch, x = own_batches.read_first(x, name)
+        if batch is not None:
+            observed, condition, _ = self.unpack(batch)
+            if is_sparse(observed):
+                raise ValueError(
+                    f"`{name}` must yield dense batches, such as batch.toarray(). "
+                    f"Received: a batch of type {type(observed).__name__}"
+                )
+            observed = self.check_data(observed, f"{prefix}{self.data_names[0]}")
+            if condition is not None:
+                self.check_labels(condition, len(observed), f"{prefix}{self.data_names[1]}")
+            if fit:
+                self.warn_about_scale(observed, self.data_names[0])
+        with contextlib.suppress(TypeError):  # without weak references
+            self._checked_batches[id(x)] = x
+        return x
+
+    @property
+    def _checked_batches(self):
+        """Data that need no check: Keras evaluates validation data after each epoch."""
+        # Not with `setattr`: Keras would track it.
+        return self.__dict__.setdefault("_checked_data", weakref.WeakValueDictionary())
 
     def _batches(
         self, x, y, weight, batch_size, steps=None, shuffle=False, layers=(), prefix="",
         class_weight=None, callbacks=None, fit=False,
     ):  # fmt: skip
         """Checks arrays; returns (batches, steps), with steps None for finite batches."""
-        packed, rows = self._packed(*self._checked(x, y, weight, prefix, layers))
+        x, y, weight = self._checked(x, y, weight, prefix, layers)
+        if fit:
+            self.warn_about_scale(y if self.data_names[0] == "y" else x, self.data_names[0])
+        packed, rows = self._packed(x, y, weight)
         if batch_size is None:
             batch_size = -(-rows // steps) if steps else 32  # as in Keras
         epoch = (lambda: self.epochs_begun.numpy() - 1) if fit else None
@@ -109,8 +146,9 @@ class DataModel(StepModel):
         rows = len(tf.nest.flatten(x)[0])
         y = tf.nest.map_structure(lambda a: None if a is None else np.asarray(a), y)
         kinds = {getattr(a, "dtype", np.dtype(bool)).kind for a in tf.nest.flatten(y)}
-        if self.jit_compile and kinds - set("buif"):
-            # XLA does not support strings: drops labels that the model does not read.
+        if kinds - set("buif"):
+            # XLA does not support strings, and TensorFlow no objects: drops labels that
+            # the model does not read.
             y = y if self.unpack((x, y, weight))[1] is not None else None
         # Not Keras' own packing, which drops weights without labels. Without None, which a
         # distributed dataset does not accept.

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_vae.datasets.rows import RowsOnDisk
 from keras_vae.training.arrays import as_array, is_mapped, yields_batches
+from keras_vae.training.tables import is_sparse
 
 
 def data_facts(**arguments: Any) -> dict[str, str]:
@@ -60,7 +61,8 @@ def _flat(value, path="") -> Iterator[tuple[str, str]]:
 def _describe(value):
     if isinstance(value, tf.data.Dataset):
         return f"{value.element_spec}, {int(value.cardinality())} batches"
-    if is_mapped(value) and value.ndim > 1:  # labels are read completely
+    # Labels are read completely.
+    if is_sparse(value) or (is_mapped(value) and value.ndim > 1):
         value = as_array(value, "x")
     if isinstance(value, RowsOnDisk):
         return f"{value.shape}, some rows {_describe(value.sample_rows())}"

@@ -28,7 +28,7 @@ from keras_vae.training.augmentation import check_augmentation
 from keras_vae.training.batches import batches
 from keras_vae.training.data import DataModel
 from keras_vae.training.keras_private import flatten_layers
-from keras_vae.training.saving import ExactSaving
+from keras_vae.training.saving import ExactSaving, check_checkpoints
 from keras_vae.training.step import drop_no_skips, guarded_callbacks
 
 
@@ -202,9 +202,10 @@ class ResumableModel(ExactSaving, DataModel):
         `fit`. Each reads its share of the batches; only the chief shows a progress bar.
 
         Args:
-            x: array `[rows, *event]` (NumPy, TensorFlow, ...), `tf.data.Dataset`,
-                `keras.utils.PyDataset` or generator; or rows on disk, which are read when
-                they are needed: `np.load(path, mmap_mode="r")`, `keras_vae.Shards`,
+            x: array `[rows, *event]` (NumPy, TensorFlow, ...), data frame,
+                `tf.data.Dataset`, `keras.utils.PyDataset` or generator, whose first batch
+                is checked; or rows that are read when they are needed: matrices of
+                `scipy.sparse`, `np.load(path, mmap_mode="r")`, `keras_vae.Shards`,
                 `keras_vae.TFRecords`, `keras_vae.ImageFiles`.
             y: labels, which a VAE ignores, so that `(x, y)` pairs can be passed.
             sample_weight: array `[rows]`, a factor of the loss of each example.
@@ -223,7 +224,8 @@ class ResumableModel(ExactSaving, DataModel):
         Raises:
             ValueError: for data that do not fit the likelihood, and if workers differ in
                 model, data or options.
-            RuntimeError: after `max_skipped` steps in a row without finite gradients.
+            RuntimeError: after `max_skipped` steps in a row without finite gradients, or
+                if all steps of `fit` were skipped.
         """
         self.require_compiled("fit")
         checks.positive_ints_or_none(
@@ -234,6 +236,7 @@ class ResumableModel(ExactSaving, DataModel):
             epochs=epochs or None,  # 0 trains nothing, as in Keras
         )
         callbacks = guarded_callbacks(callbacks, self)
+        check_checkpoints(getattr(callbacks, "callbacks", callbacks))
         layers = check_augmentation(augmentation)
         facts = functools.partial(
             identity.data_facts, x=x, y=y, sample_weight=sample_weight,
@@ -249,7 +252,7 @@ class ResumableModel(ExactSaving, DataModel):
             (x, y, sample_weight), validation_data = split_last(data, validation_split)
             validation_split = 0.0
         if yields_batches(x):
-            self._check_own_batches(x, "x", layers)
+            x = self._check_own_batches(x, "x", layers=layers, fit=True)
         else:
             if class_weight is not None and y is None:
                 raise ValueError("`class_weight` needs labels. Received: y=None")
@@ -325,7 +328,7 @@ class ResumableModel(ExactSaving, DataModel):
         if not replicas.is_chief(self.distribute_strategy):
             verbose = 0
         if yields_batches(x):
-            self._check_own_batches(x, "x")
+            x = self._check_own_batches(x, "x")
         else:
             x, steps = self._batches(
                 x, y, sample_weight, batch_size, steps, callbacks=kwargs.get("callbacks")
@@ -359,7 +362,7 @@ class ResumableModel(ExactSaving, DataModel):
         """Computes reconstructions, a NumPy array `[rows, *event]`."""
         checks.positive_ints_or_none(batch_size=batch_size)
         if yields_batches(x):
-            self._check_own_batches(x, "x")
+            x = self._check_own_batches(x, "x")
         else:
             x = self.check_data(x)
             if isinstance(x, RowsOnDisk):

@@ -7,7 +7,25 @@ from typing import Any
 
 import keras
 
-from keras_vae import atomic
+from keras_vae import atomic, checks
+
+
+def check_format(filepath: Any) -> None:
+    """Raises a ValueError for a path to which Keras would save a model as HDF5."""
+    checks.require(
+        not str(filepath).endswith((".h5", ".hdf5")),
+        "filepath",
+        "a path that ends in .keras, such as vae.keras: HDF5 files do not hold the "
+        "objective and the state of the training (save_weights writes .weights.h5)",
+        str(filepath),
+    )
+
+
+def check_checkpoints(callbacks: Any) -> None:
+    """Raises a ValueError before training for callbacks that would save HDF5 models."""
+    for callback in callbacks:
+        if not getattr(callback, "save_weights_only", True):
+            check_format(callback.filepath)
 
 
 class ExactSaving(keras.Model):
@@ -22,8 +40,12 @@ class ExactSaving(keras.Model):
     ) -> None:
         """Saves the model atomically: only a complete file replaces an existing one.
 
-        Remote paths, folders and other formats are saved by Keras, not atomically.
+        Remote paths and folders are saved by Keras, not atomically.
+
+        Raises:
+            ValueError: for the HDF5 formats (.h5, .hdf5), which lack parts of the model.
         """
+        check_format(filepath)
         path = pathlib.Path(filepath)
         local_file = "://" not in str(filepath) and not path.is_dir()
         if not local_file or path.suffix != ".keras" or (path.exists() and not overwrite):

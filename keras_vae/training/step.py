@@ -1,5 +1,6 @@
 """The parts of a training step: noise, the update of the weights, metrics."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class StepModel(keras_private.Model):
     # Metrics that `fit` and `evaluate` report in addition to the loss.
     reported: tuple[str, ...] = ()
     max_skipped = 20
+    values_seen = ""  # the range of the values of `fit`, for its error
     global_clipnorm: float | None = None
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
@@ -245,6 +247,9 @@ class _Guard(keras.callbacks.Callback):
 
     async_safe = True  # reads one weight, in any thread
 
+    def on_train_begin(self, logs=None):
+        self.first_step = int(self.model.step.numpy())
+
     def on_epoch_begin(self, epoch, logs=None):
         self.model.epochs_begun.assign_add(1)
         self.checked = 0
@@ -265,15 +270,21 @@ class _Guard(keras.callbacks.Callback):
                 # One value for each epoch, as in the other columns.
                 history.history["skipped_steps"] = [0.0] * len(history.epoch)
 
-    def check(self):
+    def on_train_end(self, logs=None):
+        steps = int(self.model.step.numpy()) - self.first_step
+        # The first steps of loss scaling overflow, until the scale is small enough.
+        if steps and not isinstance(self.model.optimizer, _LOSS_SCALING):
+            self.check(steps)
+
+    def check(self, limit=math.inf):
         skipped = int(self.model.skipped_in_a_row.numpy())
-        if skipped >= self.model.max_skipped:
+        if skipped >= min(limit, self.model.max_skipped):
             raise RuntimeError(
                 f"{skipped} training steps in a row were skipped, because the loss or a "
                 "gradient was NaN or infinite. The weights are those before the first "
                 "skipped step. Check, in this order: the data (NaN, infinite, or outside "
-                "the support of the likelihood), a learning rate that is too high, and a "
-                "scale that shrinks towards its floor."
+                f"the support of the likelihood; {self.model.values_seen}), a learning "
+                "rate that is too high, and a scale that shrinks towards its floor."
             )
 
 

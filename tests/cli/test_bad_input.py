@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import socket
 import threading
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.runs.options import ABSENT
 from tests import refusals
 from tests.refusals import (
     DAMAGES,
@@ -187,7 +189,7 @@ def test_options_must_match_the_data():
         ("train digits --out new --crop 9x9", "--crop", "9, 9", "(8, 8, 1)"),
         ("train digits --out new --crop 8x4", "--crop", "8, 4", "(8, 8, 1)"),
         ("train images --out new --crop 9x9", "--crop", "9, 9", "(8, 8, 1)"),
-        ("train images --out new --value-range 0:255", "--value-range", "255"),
+        ("train images --out new --value-range 0:16", "--value-range", "16"),
         ("train t.csv --out new --label d", "--label", "a, b, c", "d"),
         ("train t.csv --out new --drop a --drop d", "--drop", "a, b, c", "d"),
         ("train t.csv --out new --resize 8x8", "--resize", "8, 8"),
@@ -203,7 +205,12 @@ def test_options_must_not_contradict_each_other():
         (f"{TRAIN} --likelihood bernoulli --scale 1", "--scale", "normal", "1.0"),
         (f"{TRAIN} --likelihood normal --grey soft", "--grey", "bernoulli", "soft"),
         (f"{TRAIN} --filters 8", "--filters", "conv", "8"),
-        (f"{TRAIN} --beta-steps 5", "--beta-steps", "--beta-schedule", "5"),
+        (
+            f"{TRAIN} --beta-steps 5 --beta-schedule constant",
+            "--beta-steps",
+            "--beta-schedule",
+            "5",
+        ),
         (f"{TRAIN} --condition label", "--condition", "label"),
         (f"{TRAIN} --model conditional", "--condition", "a.npy"),
         (f"{TRAIN} --strategy mirrored", "--strategy", "mirrored"),
@@ -215,7 +222,7 @@ def test_options_must_not_contradict_each_other():
 @rows(
     negative=ROWS,
     up_to_300=ROWS.clip(0, 1) * 300,
-    images_up_to_16=np.full((12, 8, 8), 16.0),
+    negative_images=np.full((12, 8, 8), -2.0),
 )
 def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
     write_file("x.npy", row)
@@ -227,9 +234,10 @@ def test_data_of_a_bernoulli_must_lie_in_0_to_1(row):
 
 @rows(
     nothing=({}, "''"),
-    missing=({}, "b.npy", "b.npy"),
+    missing=({}, "b.npy", "data=b.npy"),
+    misspelled=({}, "digit", "data=digit", "Did you mean digits?"),
     npy=({"x.npy": b"1,2\n"}, "x.npy", "x.npy"),
-    npz=({"x.npz": {"images": ROWS}}, "x.npz", "x_train"),
+    npz=({"x.npz": {"y": ROWS}}, "x.npz", "x_train"),
     images=({"images/3.png": "no picture"}, "images", "3.png"),
     sizes=({"images/3.png": GREY[:7]}, "images", "--resize", "3.png"),
     csv=({"x.csv": "a,b\n1,\n3,\n5,\n"}, "x.csv", "'b'", "--drop"),
@@ -352,13 +360,13 @@ def test_a_chief_with_other_options_is_refused(monkeypatch):
 
 # Folders that are no runs, and damaged runs.
 
-COMMANDS = ["evaluate", "sample", "reconstruct", "report"]
+COMMANDS = ["evaluate", "encode", "score", "sample", "reconstruct", "report"]
 
 
 def test_a_run_must_be_a_folder_with_a_run():
     for command in COMMANDS:
         assert_commands_refused([
-            (f"{command} no", "RUN", "no"),
+            (f"{command} no", "RUN", "no, which does not exist"),
             (f"{command} images", "RUN", "images"),
             (f"{command} a.npy", "RUN", "a.npy"),
         ])  # fmt: skip
@@ -385,7 +393,7 @@ def test_a_missing_entry_of_run_json_is_named():
     options = json.loads(pathlib.Path("run/run.json").read_text())["options"]
     paths = [("format",), ("options",), ("data",), ("command",), ("versions",)]
     paths += [("data", "fingerprint"), ("data", "shown_range")]
-    paths += [("options", name) for name in options if name != "condition"]
+    paths += [("options", name) for name in options if name not in ABSENT]
     for path in paths:
         damages = {"missing": delete_key(*path)}
         assert_each_damage_refused("run/run.json", damages, "sample run", "RUN", path[-1])
@@ -430,15 +438,19 @@ def test_a_damaged_scaler_is_named():
     )
 
 
-def test_data_must_be_unchanged_since_the_training():
+def test_a_run_resumes_only_with_unchanged_data():
     write_file("a.npy", ROWS + 1)
-    for command in ("evaluate run", "reconstruct run", "report run", RESUME):
-        assert_command_refused(command, "DATA", received="a.npy")
+    assert_command_refused(RESUME, "DATA", received="a.npy")
     assert_command_refused(f"{RESUME} --epochs 2", "DATA", received="a.npy")
-    damages = {"rows": ROWS[:8], "shape": ROWS[:, :3], "text": "mine", "missing": None}
-    assert_each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
     assert_each_damage_refused("a.npy", {"missing": None}, RESUME, "DATA", "a.npy")
+
+
+def test_data_that_do_not_suit_the_model_are_refused():
+    damages = {"shape": ROWS[:, :3], "text": "mine", "missing": None}
+    assert_each_damage_refused("a.npy", damages, "evaluate run", "DATA", "a.npy")
     write_file("a.npy", None)
+    for command in ("evaluate", "report", "reconstruct", "encode", "score"):
+        assert_command_refused(f"{command} run", "DATA", "--data", received="a.npy")
     absolute = RESUME.replace("a.npy", str(pathlib.Path("a.npy").resolve()))
     assert_command_refused(absolute, "DATA", received="a.npy")
 
@@ -558,8 +570,13 @@ def test_a_full_disk_at_the_start_leaves_no_file(name, monkeypatch):
 
 def test_a_full_disk_keeps_the_old_samples(monkeypatch):
     write_file("s.npz", "mine")
-    monkeypatch.setattr(np, "savez_compressed", write_half)
-    words = ["No space left on device", "s-"]
+
+    def write_half_of_array(_, target):
+        target.write(b"half of it")
+        raise_no_space("s.npz")
+
+    monkeypatch.setattr(shutil, "copyfileobj", write_half_of_array)
+    words = ["No space left on device"]
     assert_command_refused("sample run --out s.npz --overwrite", *words, received=None)
 
 

@@ -5,6 +5,7 @@ same options in its messages; see `tests/cli/test_bad_input.py`.
 """
 
 import gc
+import gzip
 import io
 
 import keras
@@ -66,7 +67,9 @@ def test_data_must_be_a_known_name_or_file(row):
     array=({"a.npy": ROWS}, "a.npy", {"resize": (8, 8)}, "`resize`"),
     array_label=({"a.npy": ROWS}, "a.npy", {"label": "a"}, "`label`"),
     array_drop=({"a.npy": ROWS}, "a.npy", {"drop": ["a"]}, "`drop`"),
-    images=({"i/1.png": GREY}, "i", {"value_range": (0, 255)}, "`value_range`"),
+    array_header=({"a.npy": ROWS}, "a.npy", {"header": False}, "`header`"),
+    array_skip=({"a.npy": ROWS}, "a.npy", {"skip_broken": True}, "`skip_broken`"),
+    images=({"i/1.png": GREY}, "i", {"label": "a"}, "`label`"),
     table=({"t.csv": TABLE}, "t.csv", {"resize": (8, 8)}, "`resize`"),
 )
 def test_options_of_other_data_are_refused(row):
@@ -91,7 +94,7 @@ def test_a_npy_file_must_hold_rows_of_finite_numbers():
         "complex64": ROWS * 1j,
         "datetime64": ROWS.astype("M8[s]"),
     }
-    shapes = [(), (4,), (3, 2, 2, 2, 2), (0, 4), (12, 0)]
+    shapes = [(), (4,), (3, 2, 2, 2, 2, 2), (0, 4), (12, 0)]
     shown |= {str(shape): np.zeros(shape) for shape in shapes}
     assert_each_refused(load_as("x.npy"), shown, "`data`")
     # One bad value, or a single row.
@@ -120,15 +123,13 @@ def test_a_damaged_npy_file_is_named():
 
 
 @rows(
-    no_x=({"images": ROWS}, "x_train", "images"),
     nothing=({}, "x_train", "no array"),
-    no_test=({"x_train": ROWS}, "x_test", "x_train"),
+    no_train=({"x_val": ROWS, "x_test": ROWS}, "x_train", "x_val"),
     object=({"x": np.array([[1, None]] * 4)}, "numbers"),
     nan_in_test=(ARRAYS | {"x_test": with_value(np.nan)}, "x_test"),
     other_width=(ARRAYS | {"x_test": ROWS[:4, :3]}, "(4,)", "(3,)", "x_test"),
     other_dtype=(ARRAYS | {"x_test": GREY[:4, :4] | 2}, "float32", "uint8", "x_test"),
     rows_of_labels=({"x": ROWS, "y": np.arange(11)}, "(12,)", "(11,)"),
-    one_hot_labels=({"x": ROWS, "y": np.eye(12)}, "(12,)", "(12, 12)"),
     labels_of_one_part=(ARRAYS | {"y_test": np.arange(4)}, "y_test"),
 )
 def test_an_npz_file_must_hold_data_and_matching_labels(row):
@@ -179,25 +180,22 @@ def test_a_folder_must_hold_training_and_test_images(row):
 
 
 def test_a_csv_file_must_hold_columns_of_numbers():
-    names = ["a,a\n1,2\n3,4\n5,6\n", "1,1,2\n3,4,5\n6,7,8\n"]  # duplicate names
-    bad = ["a,b\n", "a,b\n1,2\n", *names]
-    assert_each_refused(load_as("x.csv"), bad, "`data`", received="x.csv")
+    assert_each_refused(
+        load_as("x.csv"), ["a,b\n", "a,b\n1,2\n"], "`data`", received="x.csv"
+    )
     missing = ["a,b\n1,\n3,\n5,\n", "a,b\n1,2\n3,\n5,6\n"]
-    assert_each_refused(load_as("x.csv"), missing, "`data`", "`drop`", "'b'", received="3")
-    texts = {"'b'": "a,b\n1,x\n3,y\n5,z\n", "'a;b'": NUMBERS.replace(",", ";")}
-    assert_each_refused(load_as("x.csv"), texts, "`data`", "`drop`", "`label`")
+    assert_each_refused(load_as("x.csv"), missing, "`data`", "`drop`", received="'b'")
+    texts = ["a,b\n1,x\n3,y\n5,z\n"]
+    assert_each_refused(load_as("x.csv"), texts, "`data`", "`label`", received="'b'")
     infinite = ["a,b\n1,2\n3,inf\n5,6\n", "a,b\n1,2\n3,1e300\n5,1\n"]
     assert_each_refused(load_as("x.csv"), infinite, "`data`", received="'b'")
 
 
 def test_a_damaged_csv_file_is_named():
-    latin = "größe,a\n1,2\n3,4\n5,6\n".encode("latin-1")
-    bad = ["", "a,b\n1,2\n3\n5,6,7\n", bytes(range(256)) * 4]
-    bad += [latin, NUMBERS.encode("utf-16")]
+    bad = ["", "a,b\n1,2\n3\n5,6,7\n", bytes(range(256)) * 4, NUMBERS.encode("utf-16")[:9]]
     assert_each_refused(load_as("x.csv"), bad, "`data`", received="x.csv")
-    assert_each_refused(
-        load_as("x.csv.gz"), [NUMBERS], "`data`", "CSV", received="x.csv.gz"
-    )
+    cut = gzip.compress(NUMBERS.encode())[:30]
+    assert_each_refused(load_as("x.csv.gz"), [cut], "`data`", received="x.csv.gz")
 
 
 @rows(

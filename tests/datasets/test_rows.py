@@ -15,7 +15,7 @@ from PIL import Image
 
 import keras_vae as kv
 from keras_vae import datasets
-from keras_vae.datasets import files
+from keras_vae.datasets import array_files, image_folders
 from keras_vae.datasets.rows import RowsOnDisk
 from keras_vae.training import arrays, batches
 
@@ -87,7 +87,7 @@ def compiled_model(shape):
     vae = kv.VAE(
         kv.nets.MLP([8]),
         kv.nets.MLP([8]),
-        kv.distributions.IndependentBernoulli(shape),
+        kv.distributions.IndependentBernoulli(shape, grey="binarize"),
         latent_dim=2,
         seed=5,
     )
@@ -274,7 +274,7 @@ def test_streamed_images_equal_loaded_images(tmp_path, monkeypatch):
         pixels = RNG.integers(0, 256, shape).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     loaded = datasets.load(tmp_path, resize=(5, 4))
-    monkeypatch.setattr(files, "too_large", lambda size: True)
+    monkeypatch.setattr(image_folders, "too_large", lambda size: True)
     streamed = datasets.load(tmp_path, resize=(5, 4))
     assert streamed.streamed and not loaded.streamed
     np.testing.assert_array_equal(streamed.x_train, loaded.x_train)
@@ -286,7 +286,7 @@ def test_streamed_images_equal_loaded_images(tmp_path, monkeypatch):
 def test_streamed_rows_are_held_out_as_loaded_rows(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", PIXELS[..., 0])
     loaded = datasets.load(tmp_path / "x.npy").hold_out(0.25)
-    monkeypatch.setattr(files, "too_large", lambda size: True)
+    monkeypatch.setattr(array_files, "too_large", lambda size: True)
     streamed = datasets.load(tmp_path / "x.npy").hold_out(0.25)
     for part in ("x_train", "x_val", "x_test", "x_fit"):
         np.testing.assert_array_equal(getattr(streamed, part), getattr(loaded, part))

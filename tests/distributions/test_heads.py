@@ -8,6 +8,7 @@ from scipy import stats
 
 import keras_vae as kv
 from keras_vae import random
+from keras_vae.distributions.independent_bernoulli import is_nearly_binary
 
 normal, bernoulli = (
     kv.distributions.IndependentNormal,
@@ -131,6 +132,62 @@ def test_grey_values_are_the_probabilities_of_binarisation():
     assert (observed[:, 1] == 1).all()
     assert abs(observed[:, 0].mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / n)
     np.testing.assert_array_equal(head.observe(x, draw_noise(n)), observed)
+
+
+def test_the_encoder_sees_binary_values_that_depend_on_x_alone():
+    head = bernoulli((4096,))
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 4096, axis=1)
+    seen = head.encoder_input(head.as_float(levels)).numpy()
+    assert set(np.unique(seen)) == {0.0, 1.0}
+    # A pixel is 1 with probability x, up to four standard errors of 4,096 pixels, and a
+    # brighter pixel is 1 wherever a darker one is.
+    x = np.arange(256) / 255
+    assert (np.abs(seen.mean(1) - x) <= 4 * np.sqrt(x * (1 - x) / 4096)).all()
+    assert (np.diff(seen, axis=0) >= 0).all()
+    # The same pixels give the same values in any dtype, order and number of rows.
+    for same in (levels / np.float32(255), levels / 255, levels * np.float32(1 / 255)):
+        np.testing.assert_array_equal(head.encoder_input(head.as_float(same)), seen)
+    some = head.encoder_input(head.as_float(levels[[200, 7]]))
+    np.testing.assert_array_equal(some, seen[[200, 7]])
+
+
+def test_the_encoder_sees_values_that_are_not_binarised_unchanged():
+    x = tf.constant([[0.0, 1.0, 0.4, 2.0]])
+    seen = bernoulli((4,)).encoder_input(x)[0]
+    np.testing.assert_array_equal(tf.gather(seen, [0, 1, 3]), [0.0, 1.0, 2.0])
+    for head in (bernoulli((4,), grey="soft"), bernoulli((4,), grey="error"), normal((4,))):
+        np.testing.assert_array_equal(head.encoder_input(x), x)
+
+
+GREY = np.random.default_rng(0).uniform(size=(60, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        ((GREY > 0.9).astype(np.float32), True),
+        (GREY > 0.9, True),
+        (np.zeros((60, 4), np.uint8), True),
+        (np.where(GREY > 0.5, np.uint8(255), np.uint8(0)), True),
+        (np.where(GREY > 0.9, GREY, GREY > 0.4).astype(np.float32), True),  # grey edges
+        (GREY, False),
+        ((255 * GREY).astype(np.uint8), False),
+        (0.05 * GREY, False),  # all values are near 0
+        (0.1 + 0.8 * (GREY > 0.5), False),
+    ],
+)
+def test_data_are_nearly_binary_if_binarising_adds_little_noise(x, expected):
+    assert is_nearly_binary(x) == expected
+
+
+def test_grey_data_of_a_bernoulli_give_one_warning():
+    head = bernoulli((4,))
+    with pytest.warns(UserWarning, match="IndependentNormal.*grey='binarize'"):
+        head.check_values(GREY)
+    head.check_values(GREY)  # warnings are errors
+    bernoulli((4,), grey="binarize").check_values(GREY)
+    bernoulli((4,)).check_values(GREY.round())
+    bernoulli((4,)).check_values(GREY[:5])
 
 
 @pytest.mark.parametrize("grey", ["binarize", "soft", "error"])

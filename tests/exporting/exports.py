@@ -25,7 +25,9 @@ COVERED = {
 # LiteRT have these rows.
 COVERED_BY_LITERT = {
     **COVERED,
-    **dict.fromkeys(("shared_scale", "structured", "semi_supervised"), "the row in LiteRT"),
+    **dict.fromkeys(
+        ("shared_scale", "structured", "semi_supervised", "volumes"), "the row in LiteRT"
+    ),
 }
 # In ONNX a signature takes three seconds.
 COVERED_IN_ONNX = {
@@ -33,6 +35,7 @@ COVERED_IN_ONNX = {
     "shared_scale": "per_element_scale",
     "structured": "conditions",
     "semi_supervised": "conditions",
+    "volumes": "conv",  # convolutions of two axes
 }
 
 

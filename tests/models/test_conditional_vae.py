@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -346,15 +347,53 @@ def test_guidance_extrapolates_from_unconditional_to_conditional():
 X, LABELS = np.zeros((6, DIM), np.float32), np.arange(6) % CLASSES
 
 
+@pytest.fixture(scope="module")
+def labelled():
+    return small(3, condition_dropout=0.5)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS[:, None],
+        LABELS.astype("float32"),
+        LABELS.astype("uint8"),
+        LABELS.astype(object),
+        np.eye(3)[LABELS],
+        np.eye(3, dtype=bool)[LABELS],
+        scipy.sparse.csr_matrix(np.eye(3)[LABELS]),
+    ],
+)
+def test_labels_of_every_form_are_the_same_condition(labels, labelled):
+    np.testing.assert_array_equal(labelled.check_condition(labels, 6), LABELS)
+    if not isinstance(labels, np.ndarray) or labels.dtype.hasobject:
+        return
+    # A dataset passes them to the networks unchanged.
+    np.testing.assert_array_equal(labelled.embed(tf.constant(labels)), np.eye(3)[LABELS])
+    kept = labelled._conditions.keep(tf.constant(labels), LABELS < 2)
+    np.testing.assert_array_equal(kept, np.where(LABELS < 2, LABELS, -1))
+
+
+def test_one_number_of_a_row_may_have_an_axis():
+    model, numbers = small((), condition_dropout=0.5), np.arange(6.0)
+    column = model.check_condition(numbers[:, None], 6)
+    np.testing.assert_array_equal(column, numbers)
+    embedded = model.embed(tf.constant(numbers[:, None]))
+    np.testing.assert_array_equal(embedded, model.embed(tf.constant(numbers)))
+
+
 @pytest.mark.parametrize(
     ("condition", "values", "message"),
     [
         (3, None, "`y` must .*Received: y=None"),
-        (3, LABELS + 1, r"`y` must hold labels from 0 to 2\. Received: \[3\]"),
+        (3, LABELS + 1, r"`y` must hold labels from 0 to 2: pass y - 1\. .*: \[3\]"),
         (3, -LABELS, r"`y` must hold labels from 0 to 2\. Received: \[-2, -1\]"),
-        (3, LABELS / 1.0, "`y` must hold labels from 0 to 2, ints.*float64"),
-        (3, np.array(list("abcabc")), "`y` must hold labels from 0 to 2, ints.*<U1"),
-        (3, np.eye(3)[LABELS], r"`y` must have the shape \(6,\).*\(6, 3\)"),
+        (3, LABELS / 2, r"`y` must hold labels from 0 to 2. Received: \[0.5"),
+        (3, LABELS * np.nan, r"`y` must hold labels from 0 to 2. Received: \[nan"),
+        (3, np.array(list("abcabc")), r"y = np.unique\(y, return_inverse=True.*<U1"),
+        (3, np.array(list("abcabc"), object), r"y = np.unique\(y, .*object"),
+        (3, np.eye(3)[LABELS] / 2, r"y.argmax\(axis=1\).*condition=\(3,\).*0.5"),
+        (3, np.eye(4)[LABELS], r"`y` must have the shape \(6,\).*\(6, 3\).*\(6, 4\)"),
         (3, LABELS[:4], r"`y` must have one row for each row of x, 6.*\(4,\)"),
         ((2,), np.zeros((6, 3)), r"`y` must have the shape \(6, 2\).*\(6, 3\)"),
         ((2,), np.full((6, 2), np.inf), "`y` must be finite. Received: 12 values"),
@@ -430,3 +469,33 @@ def test_an_unknown_label_skips_the_batch_in_training_and_gives_nan_in_signature
     is_nan = np.isnan(drawn["x"]).all(axis=1)
     np.testing.assert_array_equal(is_nan, labels == 7)
     assert not np.isnan(drawn["x"][labels != 7]).any()
+
+
+@pytest.mark.parametrize(
+    ("network", "event", "wrapper"),
+    [
+        (lambda: kv.nets.ConvEncoder([4]), (4, 4, 1), "Planes"),
+        (
+            lambda: keras.Sequential(
+                [keras.layers.Rescaling(2.0), kv.nets.ConvEncoder([4]), kv.nets.MLP([4])]
+            ),
+            (4, 4, 1),
+            "Planes",
+        ),
+        (lambda: keras.Sequential([keras.layers.LSTM(4)]), (4, 1), "Planes"),
+        (lambda: kv.nets.MLP([4]), (4, 4, 1), "Concatenated"),
+    ],
+    ids=["images", "images to a vector", "series", "any shape"],
+)
+def test_a_sequential_is_wrapped_by_the_axes_that_it_needs(network, event, wrapper):
+    model = kv.ConditionalVAE(
+        network(), kv.nets.MLP([4]), normal(event), LATENT, condition=CLASSES
+    )
+    assert type(model.encoder) is getattr(kv.nets, wrapper)
+    assert model.encode(np.ones((2, *event)), condition=1).mean().shape == (2, LATENT)
+
+
+def test_a_network_without_an_input_for_the_condition_is_refused():
+    for encoder in (keras.layers.Dense(4), keras.Sequential([keras.Input((DIM,))])):
+        with pytest.raises(ValueError, match=r"Planes.*`encoder`"):
+            kv.ConditionalVAE(encoder, kv.nets.MLP([4]), normal((DIM,)), 2, condition=3)

@@ -153,8 +153,8 @@ def test_wrong_arguments_are_refused():
         with pytest.raises(ValueError, match="`objective` must .*Received"):
             vae.compile("adam", objective)
     vae.compile("adam")
-    with pytest.raises(ValueError, match=r"`y` must be labels of shape \(12,\).*\(12, 1\)"):
-        vae.fit(x, labels[:, None], verbose=0)
+    with pytest.raises(ValueError, match=r"`y` must be labels of shape \(12,\).*\(12, 2\)"):
+        vae.fit(x, np.stack([labels, labels], 1), verbose=0)
     with pytest.raises(ValueError, match=r"`y` must .* -1 .*Received"):
         vae.fit(x, labels + 5, verbose=0)
     with pytest.raises(ValueError, match=r"labels from 0 to 2\. Received: \[-1\]"):

@@ -85,3 +85,36 @@ def test_samples_have_the_moments_of_the_model(vae):
     error = x.std(0) / np.sqrt(n)
     assert (np.abs(x.mean(0) - mean.mean(0)) < 6 * error).all()
     assert x.var(0) == pytest.approx(mean.var(0) + scale**2, rel=0.05)
+
+
+def test_every_use_of_the_encoder_sees_binarised_values_if_training_does():
+    from keras_vae.exporting import signatures
+
+    model = kv.VAE(
+        keras.layers.Dense(5, "tanh"),
+        keras.layers.Dense(5, "tanh"),
+        kv.distributions.IndependentBernoulli((4,)),
+        latent_dim=2,
+        seed=0,
+    )
+    x = np.random.default_rng(0).uniform(size=(7, 4)).astype(np.float32)
+    binary = model.encoder_input(x).numpy()
+    assert set(np.unique(binary)) == {0.0, 1.0}
+    uses = {
+        "encode": lambda x: model.encode(x).mean(),
+        "encode in batches": lambda x: model.encode(x, batch_size=7).mean(),
+        "reconstruct": model.reconstruct,
+        "predict": lambda x: model.predict(x, verbose=0),
+        "encode signature": lambda x: signatures.encode(model, x, tf.range(7))["z"],
+        "encode_mean": lambda x: signatures.encode_mean(model, x)["mean"],
+        "reconstruct signature": lambda x: signatures.reconstruct(model, x)["mean"],
+    }
+    for name, use in uses.items():
+        np.testing.assert_array_equal(use(x), use(binary), err_msg=name)
+    scores = [signatures.score(model, x, tf.range(7))["log_prob"] for _ in range(2)]
+    np.testing.assert_array_equal(*scores)
+    value = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(value)
+        mean = model.encode(value).mean()
+    assert np.abs(tape.gradient(mean, value)).min() > 0

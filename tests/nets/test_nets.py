@@ -6,24 +6,42 @@ import pytest
 
 import keras_vae as kv
 
+NETS = {
+    2: (kv.nets.Conv1DEncoder, kv.nets.Conv1DDecoder),
+    3: (kv.nets.ConvEncoder, kv.nets.ConvDecoder),
+    4: (kv.nets.Conv3DEncoder, kv.nets.Conv3DDecoder),
+}
+
 
 @pytest.mark.parametrize(
-    "shape", [(8, 8, 1), (28, 28, 1), (28, 20, 1), (33, 17, 3), (1, 5, 2)]
+    "shape",
+    [
+        *[(8, 8, 1), (28, 28, 1), (28, 20, 1), (33, 17, 3), (1, 5, 2)],
+        *[(187, 1), (24, 3), (1, 2)],
+        *[(8, 8, 8, 1), (3, 10, 7, 2)],
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("filters", [[4], [4, 8], [4, 8, 16]])
-def test_conv_nets_have_the_shapes_of_any_image(shape, filters):
-    encoder = kv.nets.ConvEncoder(filters)
-    decoder = kv.nets.ConvDecoder(filters[::-1], shape)
+@pytest.mark.parametrize("filters", [[5], [5, 8], [5, 8, 16]], ids=len)
+def test_conv_nets_have_the_shapes_of_any_event(shape, filters):
+    make_encoder, make_decoder = NETS[len(shape)]
+    encoder, decoder = make_encoder(filters), make_decoder(filters[::-1], shape)
     features = encoder(np.zeros((2, *shape), np.float32))
     factor = 2 ** len(filters)
-    expected = (2, -(-shape[0] // factor), -(-shape[1] // factor), filters[-1])
-    assert features.shape == expected
-    image = decoder(np.zeros((2, 3), np.float32))
-    assert image.shape == (2, *shape[:2], filters[0])
+    assert features.shape == (2, *[-(-n // factor) for n in shape[:-1]], filters[-1])
+    maps = decoder(np.zeros((2, 3), np.float32))
+    assert maps.shape == (2, *shape[:-1], filters[0])
     head = kv.distributions.IndependentBernoulli(shape)
-    assert head(image)["logits"].shape == (2, *shape)
+    assert head(maps)["logits"].shape == (2, *shape)
     # One channel each: the head projects over the last axis, not over all pixels.
-    assert head.count_params() == filters[0] * shape[2] + shape[2]
+    assert head.count_params() == filters[0] * shape[-1] + shape[-1]
+
+
+def test_conv_nets_refuse_events_of_other_axes():
+    for axes, (_, make_decoder) in NETS.items():
+        for shape in ((8,) * n for n in (1, 2, 3, 4, 5) if n != axes):
+            with pytest.raises(ValueError, match=r"_shape` must be .*Received"):
+                make_decoder([4], shape)
 
 
 def test_an_mlp_flattens_its_input():
@@ -34,8 +52,12 @@ def test_an_mlp_flattens_its_input():
 
 @pytest.mark.parametrize(
     "net",
-    [kv.nets.MLP([3]), kv.nets.ConvEncoder([3]), kv.nets.ConvDecoder([3], (4, 4, 1))],
-    ids=["MLP", "ConvEncoder", "ConvDecoder"],
+    [
+        kv.nets.MLP([3]),
+        *[make_encoder([3]) for make_encoder, _ in NETS.values()],
+        *[make_decoder([3], (4,) * axes) for axes, (_, make_decoder) in NETS.items()],
+    ],
+    ids=str,
 )
 def test_networks_are_ordinary_keras_models(net):
     assert type(net) is keras.Sequential

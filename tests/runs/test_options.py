@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import typer
 import yaml
@@ -16,8 +17,12 @@ VALUES = {
     "data": ("photos", "photos"),
     "label": ("kind", "kind"),
     "drop": ("id", ["id"]),
+    "header": ("no", "no"),
     "resize": ("28x20", [28, 20]),
     "value_range": ("-1:16", [-1.0, 16.0]),
+    "axes": ("chw", "chw"),
+    "array": ("imgs", "imgs"),
+    "skip_broken": ("true", True),
     "validation": ("0.25", 0.25),
     "model": ("conditional", "conditional"),
     "condition": ("label", "label"),
@@ -32,10 +37,11 @@ VALUES = {
     "objective": ("iwae", "iwae"),
     "samples": ("5", 5),
     "beta": ("4", 4.0),
-    "beta_schedule": ("cyclical", "cyclical"),
+    "beta_schedule": ("cosine", "cosine"),
     "beta_steps": ("100", 100),
     "free_bits": ("0.1", 0.1),
     "epochs": ("7", 7),
+    "patience": ("3", 3),
     "batch": ("9", 9),
     "learning_rate": ("0.01", 0.01),
     "lr_schedule": ("cosine", "cosine"),
@@ -45,6 +51,7 @@ VALUES = {
     "shift": ("0.1", 0.1),
     "rotate": ("15", 15.0),
     "crop": ("5x6", [5, 6]),
+    "init": ("runs/x-1", "runs/x-1"),
 }
 
 
@@ -56,9 +63,9 @@ def parse(*arguments):
 
 
 def as_arguments(name, text):
-    if name == "xla":
-        return ["--xla"]
     option = f"--{name.replace('_', '-')}"
+    if text == "true":
+        return [option]
     return [text] if name == "data" else [f"{option}={text}"]
 
 
@@ -124,6 +131,7 @@ def test_each_option_has_a_help_text_and_a_default():
         ("label: 2020-13-45", "month must be in 1..12"),
         ("drop: [null]", "None"),
         ("likelihood: foo", "foo"),
+        ("latent: 3\nseed: 1\nlatent: 4", "several lines `latent`"),
     ],
 )
 def test_bad_values_in_a_yaml_file_are_refused(tmp_path, text, received):
@@ -147,3 +155,66 @@ def test_resolving_options_twice_changes_nothing():
         resolved.epochs,
         resolved.beta_steps,
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters"),
+    [
+        ((28, 28, 1), [32, 64]),
+        ((28, 20, 1), [32, 64]),
+        ((2, 3, 1), [32]),
+        ((64, 64, 3), [32, 64, 128, 256]),
+        ((256, 256, 3), [16, 32, 64, 128, 256, 256]),
+        ((500, 2, 1), [32, 64, 128, 256]),
+        ((24, 3), [32, 64]),
+        ((187, 1), [32, 64, 128, 256, 256]),
+        ((28, 28, 28, 1), [16, 32, 64, 128]),
+    ],
+    ids=str,
+)
+def test_the_default_network_grows_with_the_size(shape, filters):
+    from keras_vae.runs import build
+
+    assert build.default_filters(shape) == filters
+
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("x", "network", "likelihood"),
+    [
+        (RNG.integers(0, 256, (40, 8, 8, 1), np.uint8), "conv", "normal"),
+        (255 * RNG.integers(0, 2, (40, 8, 8, 1), np.uint8), "conv", "bernoulli"),
+        (RNG.integers(0, 2, (40, 12, 2)).astype(bool), "conv", "bernoulli"),
+        (RNG.uniform(size=(40, 12, 3)), "conv", "normal"),
+        (RNG.normal(size=(40, 4, 4, 4, 1)), "conv", "normal"),
+        (RNG.integers(0, 2, (40, 5)).astype(np.float32), "mlp", "bernoulli"),
+        (RNG.normal(size=(40, 5)), "mlp", "normal"),
+    ],
+    ids=[
+        "grey",
+        "black and white",
+        "binary series",
+        "series",
+        "volumes",
+        "bits",
+        "vectors",
+    ],
+)
+def test_the_default_network_and_likelihood_depend_on_the_data(x, network, likelihood):
+    from keras_vae.datasets import Dataset
+    from keras_vae.runs import build
+
+    data = Dataset("x", x[:30], x[30:])
+    options = build.resolve(Options("x", latent=2, hidden=[8]), data)
+    assert (options.network, options.likelihood) == (network, likelihood)
+    reason = build.kind_of_values(data)
+    assert ("nearly all values are 0 or 1" in reason) == (likelihood == "bernoulli")
+    if network == "conv":
+        options.filters = [4]
+    options.epochs = 1
+    model = build.build_model(options, data)
+    assert model.reconstruct(x[:2]).shape == (2, *x.shape[1:])
+    # The initial mean is that of each channel, or of each element of a vector.
+    assert len(model.likelihood.bias_initializer.value) == x.shape[-1]

@@ -1,148 +1,140 @@
-"""The figures of a report: PNG files, charts for a light and a dark theme."""
+"""The figures of a report, for all kinds of models and data."""
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from PIL import Image
 
 from keras_vae import evaluation
-from keras_vae.callbacks import image_grid
 from keras_vae.datasets import Dataset
 from keras_vae.models import VAE
 from keras_vae.runs.folder import Run
+from keras_vae.runs.report import charts
+from keras_vae.runs.report.panels import Figure, Panel
+from keras_vae.runs.report.pictures import PictureView
+from keras_vae.runs.report.signals import SignalView
+from keras_vae.runs.report.tables import TableView
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-THEMES = {"light": ("#ffffff", "#1b1f24"), "dark": ("#161b22", "#e6edf3")}
-COLOURS = ["#3b82f6", "#f97316", "#10b981", "#ef4444", "#a855f7", "#a16207", "#ec4899",
-           "#64748b", "#84cc16", "#06b6d4"]  # fmt: skip
+# The view of the rows of a data set, by the number of axes of a row.
+VIEWS: dict[int, Any] = {1: TableView, 2: SignalView, 3: PictureView, 4: PictureView}
+MOST_CLASSES = 12  # that figures of a conditional model show
 
 
-def draw(run: Run, model: VAE, data: Dataset) -> dict[str, list[pathlib.Path]]:
+def draw(
+    run: Run,
+    model: VAE,
+    data: Dataset,
+    show: Callable[[str, int, int], Any] = lambda *_: None,
+) -> list[Figure]:
     """Draws the figures that suit the model and the data, in the folder `figures`.
 
+    Args:
+        run: the run.
+        model: the model of the run.
+        data: the data set of the run.
+        show: function (text, done, total) that displays the progress.
+
     Returns:
-        Dict: name -> list of files: one for a picture, light and dark for a chart.
+        list of `Figure`, in the order of the page.
     """
     folder = run.path("figures")
     folder.mkdir(exist_ok=True)
-    pictures = Pictures(data.event_shape, data.shown_range)
-    figures = {"curves": chart(folder / "curves", curves, run.metrics())}
-    rows = _spread(len(data.x_test), 12)
-    x, condition = data.x_test[rows], run.condition_kwargs(data, "test", rows)
-    pair = np.concatenate(
-        [model.as_float(x).numpy(), model.reconstruct(x, **condition).numpy()]
-    )
-    figures["reconstructions"] = pictures.save(folder / "reconstructions.png", pair, len(x))
-    if run.conditional:
-        classes = np.arange(min(12, len(data.classes)))
-        samples = class_samples(model, classes)
-        figures["classes"] = pictures.save(folder / "classes.png", samples, len(classes))
-        changed = transferred(model, x, classes, **condition)
-        figures["transfer"] = pictures.save(folder / "transfer.png", changed, len(x))
-    elif model.generative:
-        samples = model.sample(60, seed=1, mean=True).numpy()
-        figures["samples"] = pictures.save(folder / "samples.png", samples, 12)
-    if model.generative and data.scaler is not None:
-        rows = np.arange(2000) % len(data.x_test)
-        draws = model.sample(2000, seed=1, **run.condition_kwargs(data, "test", rows))
-        draws = data.scaler.inverse(draws.numpy())
-        real = data.scaler.inverse(data.x_test)
-        figures["marginals"] = chart(
-            folder / "marginals", marginals, data.scaler.columns, real, draws
-        )
-    rows = _spread(len(data.x_test), 3000)
-    posterior = model.encode(
-        data.x_test[rows], 1024, **run.condition_kwargs(data, "test", rows)
-    )
-    means = posterior.mean().numpy()
-    labels = None if data.y_test is None else data.y_test[rows]
-    figures["latent"] = chart(folder / "latent", latent_map, means, labels)
-    if len(x) > 1 and not condition:
-        steps = interpolations(model, x)
-        figures["interpolations"] = pictures.save(folder / "interpolations.png", steps, 11)
-    kl: np.ndarray | None = None
-    active = np.arange(means.shape[1])
-    if model.generative:
-        with contextlib.suppress(ValueError):
-            kl = evaluation.kl_per_unit(
-                model, data.x_test, **run.condition_kwargs(data, "test")
-            )
-            figures["kl"] = chart(folder / "kl", kl_bars, kl)
-        varies = evaluation.active_units(
-            model, data.x_test, **run.condition_kwargs(data, "test")
-        )
-        active = np.flatnonzero(varies)
-    spread = means.var(axis=0) if kl is None else kl
-    units = active[np.argsort(-spread[active], kind="stable")][:32]
-    if len(units):
-        values = traversals(model, means, units, run.condition_kwargs(data, "test", rows))
-        figures["traversals"] = pictures.save(folder / "traversals.png", values, 11)
+    figures: list[Figure] = []
+    show("drawing", 0, 8)
+    for figure in _figures(run, model, data, folder):
+        figures += [figure] if figure is not None else []
+        show("drawing", min(7, len(figures)), 8)
     return figures
 
 
-def _spread(rows, count):
+def _figures(run, model, data, folder) -> Iterator[Figure | None]:
+    """Yields the figures; None for those that the kind of data does not have."""
+    best = run.info.get("early_stopping", {}).get("best_epoch")
+    yield training_curves(folder, run.metrics(), best)
+    yield from _rows(run, model, data, folder)
+    rows = spread(len(data.x_test), 3000)
+    condition = run.condition_kwargs(data, "test", rows)
+    means = model.encode(data.x_test[rows], 1024, **condition).mean().numpy()
+    yield latent_map(folder, means, None if data.y_test is None else data.y_test[rows])
+    test = run.condition_kwargs(data, "test")
+    kl, active = None, np.arange(means.shape[1])
+    if model.generative:
+        with contextlib.suppress(ValueError):
+            kl = evaluation.kl_per_unit(model, data.x_test, **test)
+            yield kl_chart(folder, kl)
+        active = np.flatnonzero(evaluation.active_units(model, data.x_test, **test))
+    view = _view(model, data, folder)
+    if view is not None and len(active):
+        order = means.var(axis=0) if kl is None else kl
+        units = active[np.argsort(-order[active], kind="stable")][: view.lines]
+        values = traversals(model, means, units, condition, view.steps)
+        titles = [
+            f"unit {unit}" + ("" if kl is None else f", {kl[unit]:.2f} nats")
+            for unit in units
+        ]
+        yield view.traversals(titles, values.reshape(len(units), -1, *data.event_shape))
+
+
+def _view(model, data, folder):
+    kind = VIEWS.get(len(data.event_shape))
+    return None if kind is None else kind(model, data, folder)
+
+
+def _rows(run, model, data, folder) -> Iterator[Figure | None]:
+    """Yields the figures that show rows of the data."""
+    view = _view(model, data, folder)
+    if view is None:
+        return
+    rows = spread(len(data.x_test), view.rows)
+    x, condition = data.x_test[rows], run.condition_kwargs(data, "test", rows)
+    means = model.reconstruct(x, **condition)
+    yield view.reconstructions(model.as_float(x).numpy(), np.asarray(means))
+
+    def sample(count, mean, label=None):
+        kwargs = {} if label is None else {"condition": label}
+        if run.conditional and label is None:
+            kwargs = run.condition_kwargs(data, "test", np.arange(count) % len(data.x_test))
+        return model.sample(count, seed=1, mean=mean, **kwargs).numpy()
+
+    if run.conditional:
+        names = list(map(str, data.classes[:MOST_CLASSES]))
+        draws = isinstance(view, TableView)
+        yield view.classes(names, lambda label, n: sample(n, not draws, label))
+        few = slice(8)
+        few_condition = {name: value[few] for name, value in condition.items()}
+        changed = transferred(model, x[few], range(len(names)), **few_condition)
+        yield view.transfer(names, model.as_float(x[few]).numpy(), changed)
+    if model.generative and (isinstance(view, TableView) or not run.conditional):
+        yield view.samples(sample)
+    ends = data.x_test[spread(len(data.x_test), 2 * view.lines)]
+    if len(ends) > 1 and not condition:
+        yield view.interpolations(interpolations(model, ends, view.steps))
+
+
+def spread(rows: int, count: int) -> np.ndarray:
     """Returns up to `count` evenly spaced row numbers."""
     return np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(int))
 
 
-class Pictures:
-    """Rows of the data as pictures: images unchanged, vectors as strips of colour.
-
-    Args:
-        event_shape: ints, the shape of a row.
-        shown_range: (low, high), from `Dataset`.
-    """
-
-    def __init__(self, event_shape: Sequence[int], shown_range: Sequence[float]):
-        self.strips = len(event_shape) != 3
-        self.low, self.high = shown_range
-
-    def save(self, path: pathlib.Path, x: Any, columns: int) -> list[pathlib.Path]:
-        """Saves rows x `[rows, *event]` as a grid; returns a list with the file."""
-        x = (np.asarray(x, np.float32) - self.low) / ((self.high - self.low) or 1)
-        if self.strips:
-            x = plt.get_cmap("RdBu_r")(np.clip(x, 0, 1))[:, None, :, :3]
-            width = max(1, min(4, 900 // (columns * x.shape[2])))  # pixels of an element
-            x = x.repeat(6, axis=1).repeat(width, axis=2)
-        elif x.shape[-1] not in (1, 3):
-            x = x[..., :3] if x.shape[-1] > 3 else x[..., :1]
-        grid = image_grid(x, columns)
-        picture = Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
-        factor = max(1, 900 // picture.width)
-        size = (picture.width * factor, picture.height * factor)
-        picture.resize(size, Image.Resampling.NEAREST).save(path)
-        return [path]
-
-
-def class_samples(model: VAE, labels: np.ndarray, count: int = 6) -> np.ndarray:
-    """Samples each label with the same seeds: `[count * labels, *event]`, by seed."""
-    seeds = np.repeat(np.arange(1, count + 1), len(labels))
-    condition = np.tile(labels, count)
-    return model.sample(seeds=seeds, condition=condition, mean=True).numpy()
-
-
-def transferred(model: VAE, x: Any, labels: np.ndarray, condition: Any) -> np.ndarray:
-    """Decodes the z of rows x with each label: `[(1 + labels) * rows, *event]`, x first."""
+def transferred(
+    model: VAE, x: Any, labels: Sequence[int], condition: Any
+) -> list[np.ndarray]:
+    """Decodes the z of rows x with each label: a list of `[rows, *event]`."""
     z = model.encode(x, condition=condition).mean()
-    means = [model.decode(z, condition=label).mean().numpy() for label in labels]
-    return np.concatenate([model.as_float(x).numpy(), *means])
+    return [model.decode(z, condition=label).mean().numpy() for label in labels]
 
 
-def interpolations(model: VAE, x: Any, steps: int = 11) -> np.ndarray:
-    """Decodes straight lines between the codes of pairs: `[pairs * steps, *event]`."""
+def interpolations(model: VAE, x: Any, steps: int) -> np.ndarray:
+    """Decodes straight lines between the codes of pairs: `[pairs, steps, *event]`."""
     codes = model.encode(x).mean().numpy()
     pairs = len(codes) // 2
     share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-    lines = [
-        (1 - share) * codes[2 * i] + share * codes[2 * i + 1] for i in range(min(5, pairs))
-    ]
-    return model.decode(np.concatenate(lines)).mean().numpy()
+    start, end = codes[0 : 2 * pairs : 2, None], codes[1 : 2 * pairs : 2, None]
+    points = (1 - share) * start + share * end  # [pairs, steps, latent]
+    decoded = model.decode(points.reshape(-1, points.shape[-1])).mean().numpy()
+    return decoded.reshape(pairs, steps, *x.shape[1:])
 
 
 def traversals(
@@ -177,125 +169,76 @@ def traversals(
     return model.decode(codes.reshape(-1, means.shape[1]), **condition).mean().numpy()
 
 
-def chart(path: pathlib.Path, function: Callable, *args: Any) -> list[pathlib.Path]:
-    """Draws a chart for the light and the dark theme; returns the two files."""
-    files = []
-    for theme, (paper, ink) in THEMES.items():
-        style = {
-            "figure.facecolor": paper, "axes.facecolor": paper, "savefig.facecolor": paper,
-            "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": ink,
-            "xtick.color": ink, "ytick.color": ink, "grid.color": ink, "grid.alpha": 0.15,
-            "legend.frameon": False, "font.size": 9, "axes.grid": True,
-            "axes.spines.top": False, "axes.spines.right": False,
-            "axes.prop_cycle": plt.cycler(color=COLOURS),
-        }  # fmt: skip
-        with plt.rc_context(style):
-            figure = function(*args)
-            files.append(path.with_name(f"{path.name}-{theme}.png"))
-            figure.savefig(files[-1], dpi=120, bbox_inches="tight")
-            plt.close(figure)
-    return files
-
-
-def curves(metrics: dict[str, list[float]]) -> Any:
-    """Plots the terms of training and validation by epoch; returns the figure."""
+def training_curves(
+    folder: pathlib.Path, metrics: dict[str, list[float]], best: int | None = None
+) -> Figure:
+    """Plots the terms of training and validation by epoch, and marks the epoch `best`."""
     names = [n for n in ("elbo", "reconstruction", "kl", "loss") if n in metrics]
-    if "elbo" in names and np.allclose(metrics["loss"], -np.array(metrics["elbo"])):
+    if "elbo" in names and np.allclose(
+        metrics["loss"], -np.array(metrics["elbo"]), equal_nan=True
+    ):
         names.remove("loss")  # equal to the bound
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(3.3 * len(names), 2.8), layout="constrained", squeeze=False
+    legend = [(charts.COLOURS[0], "training")]
+    if any(f"val_{name}" in metrics for name in names):
+        legend.append((charts.COLOURS[1], "validation"))
+    kept = "" if best is None else " The dotted line marks the epoch that is kept."
+    panels = [
+        Panel(
+            charts.chart(folder / f"curves-{name}", charts.curve, metrics, name, best),
+            name.upper() if name in ("elbo", "kl") else name,
+        )
+        for name in names
+    ]
+    return Figure(
+        "curves",
+        "The bound and its terms",
+        "Nats per example, by epoch. elbo = -(reconstruction + kl), without the weights of "
+        f"the objective.{kept}",
+        panels,
+        legend,
+        width=70 / max(1, len(names)),
+        wide=True,
     )
-    epochs = np.array(metrics["epoch"]) + 1
-    marker = "." if len(epochs) < 3 else None
-    for axis, name in zip(axes[0], names, strict=True):
-        shown: list[float] = []
-        for key, label in ((name, "training"), (f"val_{name}", "validation")):
-            if key in metrics:
-                axis.plot(epochs, metrics[key], label=label, marker=marker)
-                shown += metrics[key][len(epochs) // 20 :]
-        later = np.array(shown)[np.isfinite(shown)]
-        # Otherwise the first epochs would determine the scale.
-        if len(epochs) > 5 and len(later):
-            margin = 0.05 * np.ptp(later) + 1e-9
-            axis.set_ylim(later.min() - margin, later.max() + margin)
-        axis.set(title=name.upper() if name in ("elbo", "kl") else name, xlabel="epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0][0].set_ylabel("nats per example")
-    axes[0][0].legend()
-    return figure
 
 
-def latent_map(means: np.ndarray, labels: np.ndarray | None) -> Any:
+def latent_map(
+    folder: pathlib.Path, means: np.ndarray, labels: np.ndarray | None
+) -> Figure:
     """Plots posterior means `[rows, latent]`, projected by PCA if latent > 2."""
-    figure, axis = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
+    means = np.nan_to_num(means)
     names = ("unit 0", "unit 1")
     if means.shape[1] == 1:
         means, names = np.concatenate([means, np.zeros_like(means)], 1), ("unit 0", "")
     elif means.shape[1] > 2:
         centred = means - means.mean(axis=0)
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
-        means = centred @ axes[:2].T
-        names = ("first principal component", "second")
-    style: dict = {"s": 6, "alpha": 0.7, "linewidths": 0}
-    if labels is None:
-        axis.scatter(*means.T, **style)
-    elif labels.dtype.kind == "f" or len(np.unique(labels)) > 20:
-        if labels.dtype.kind not in "iuf":
-            labels = np.unique(labels, return_inverse=True)[1]
-        points = axis.scatter(*means.T, c=labels, cmap="viridis", **style)
-        figure.colorbar(points, ax=axis)
-    else:
-        classes = np.unique(labels)
-        colours = COLOURS if len(classes) <= 10 else plt.get_cmap("tab20").colors
-        for label, colour in zip(classes, colours, strict=False):
-            axis.scatter(
-                *means[labels == label].T, color=colour, label=_escaped(label), **style
+        means, names = centred @ axes[:2].T, ("first principal component", "second")
+    caption, legend, colours = "Posterior means of test rows.", [], None
+    if labels is not None:
+        classes, numbers = np.unique(labels, return_inverse=True)
+        caption = "Posterior means of test rows, coloured by label."
+        if labels.dtype.kind != "f" and len(classes) <= 20:
+            colours = charts.class_colours(len(classes))
+            legend = list(zip(colours, map(str, classes), strict=False))
+            labels = numbers
+        elif labels.dtype.kind not in "iuf":
+            labels = numbers
+            caption += (
+                f" The colours are the numbers of the {len(classes)} labels in order."
             )
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
-    axis.set(xlabel=names[0], ylabel=names[1])
-    return figure
-
-
-def _escaped(name):
-    """Escapes a name, which matplotlib would read as a formula."""
-    return str(name).replace("$", r"\$")
-
-
-def kl_bars(kl: np.ndarray) -> Any:
-    """Plots the KL of each unit, largest first."""
-    figure, axis = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
-    order = np.argsort(-kl, kind="stable")
-    axis.bar(range(len(kl)), kl[order])
-    if len(kl) <= 40:
-        axis.set_xticks(range(len(kl)), [str(unit) for unit in order])
-    axis.set(xlabel="latent unit", ylabel="KL, nats")
-    return figure
-
-
-def marginals(columns: Sequence[str], real: np.ndarray, drawn: np.ndarray) -> Any:
-    """Plots histograms of each column: test rows and samples."""
-    count = min(len(columns), 16)
-    ncols = min(count, 4)
-    nrows = -(-count // ncols)
-    figure, axes = plt.subplots(
-        nrows,
-        ncols,
-        figsize=(2.4 * ncols, 1.9 * nrows),
-        layout="constrained",
-        squeeze=False,
+    if means.shape[0] > 1 and names[1] == "second":
+        caption += " PCA projects them to two dimensions."
+    files = charts.chart(
+        folder / "latent", charts.latent_map, means, names, colours, labels
     )
-    for i, axis in enumerate(axes.flat):
-        if i >= count:
-            axis.set_axis_off()
-            continue
-        both = np.concatenate([real[:, i], drawn[:, i]])
-        low, high = np.percentile(both, [0.5, 99.5])
-        bins = np.linspace(low, high, 31)
-        if not bins[-1] > bins[0]:
-            bins = bins[0] + np.linspace(-0.5, 0.5, 31)
-        axis.hist(real[:, i], bins, density=True, histtype="step", label="test rows")
-        axis.hist(drawn[:, i], bins, density=True, histtype="step", label="samples")
-        axis.set_title(_escaped(columns[i]), fontsize=9)
-        axis.set_yticks([])
-    axes[0][0].legend(fontsize=7)
-    return figure
+    return Figure("latent", "The latent map", caption, [Panel(files)], legend)
+
+
+def kl_chart(folder: pathlib.Path, kl: np.ndarray) -> Figure:
+    """Plots the KL of each unit."""
+    return Figure(
+        "kl",
+        "KL of each unit",
+        "KL(q(z|x) || p(z)), mean over the test rows. Units near 0 are not used.",
+        [Panel(charts.chart(folder / "kl", charts.kl_bars, kl))],
+    )

@@ -3,63 +3,20 @@
 import base64
 import importlib.resources
 import pathlib
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 from PIL import Image
 
 from keras_vae.datasets import Dataset
 from keras_vae.models import VAE
 from keras_vae.runs.folder import Run
-from keras_vae.runs.report import figures
+from keras_vae.runs.report.findings import caveats, findings, is_bound
+from keras_vae.runs.report.panels import Figure
 
-# Title and caption of each figure, in the order of the page.
-CAPTIONS = {
-    "curves": (
-        "The bound and its terms",
-        "Nats per example, by epoch. elbo = -(reconstruction + kl), without the weights "
-        "of the objective.",
-    ),
-    "reconstructions": (
-        "Reconstructions",
-        "Test rows (top) and the mean of p(x | E[z|x]) (bottom).",
-    ),
-    "samples": ("Samples", "Means of p(x|z), with z drawn from the prior (seed 1)."),
-    "classes": (
-        "Samples of each class",
-        "Means of p(x|z, label), one column per label. All samples in a row have the same "
-        "seed.",
-    ),
-    "transfer": (
-        "Another label",
-        "Test rows (top), and below them the same z decoded with each label.",
-    ),
-    "marginals": (
-        "Columns",
-        "Histograms of test rows and of 2,000 samples, in the units of the data.",
-    ),
-    "latent": (
-        "The latent map",
-        "Posterior means of test rows, coloured by label if the data have labels.",
-    ),
-    "interpolations": (
-        "Interpolations",
-        "Decoded points on straight lines between the posterior means of two test rows.",
-    ),
-    "traversals": (
-        "Traversals",
-        "One latent unit in each row, from 2.5 standard deviations below its mean to 2.5 "
-        "above: the active units, at most 32, by decreasing KL.",
-    ),
-    "kl": (
-        "KL of each unit",
-        "KL(q(z|x) || p(z)), mean over the test rows. Units near 0 are not used.",
-    ),
-}
-STRIPS = (
-    " Each coloured strip is a row, with its columns from left to right. White is the "
-    "middle of the value range, blue is lower, red is higher."
-)
 TILES = {
     "test_elbo": ("test ELBO", "nats"),
     "test_nll": ("test NLL", "nats"),
@@ -68,7 +25,7 @@ TILES = {
     "bits_per_dimension": ("bits per dimension", ""),
     "active_units": ("active units", ""),
     "probe_accuracy": ("linear probe", ""),
-    "reconstruction_error": ("squared error", "summed"),
+    "relative_error": ("reconstruction error", "of the data's deviation"),
 }
 
 
@@ -77,16 +34,20 @@ def write(
     model: VAE,
     data: Dataset,
     numbers: dict[str, float],
-    table: list[dict[str, Any]],
+    figures: Sequence[Figure],
+    table: Sequence[dict[str, Any]] = (),
+    left_out: Sequence[str] = (),
 ) -> pathlib.Path:
-    """Draws the figures and writes report.html.
+    """Writes report.html.
 
     Args:
         run: the run.
         model: the model of the run.
         data: the data set of the run.
         numbers: the result of `evaluate`.
-        table: the result of `compare`.
+        figures: the result of `draw`.
+        table: the table of `compare`.
+        left_out: the baselines that `compare` left out.
 
     Returns:
         `pathlib.Path` of the page.
@@ -98,39 +59,48 @@ def write(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["options"] = _mark_options
     page = environment.from_string(source.read_text(encoding="utf-8")).render(
         run=run,
         model=model,
         data=data,
+        name=pathlib.Path(data.name).name,
+        findings=findings(numbers, run.metrics(), run.options),
         numbers=numbers,
+        best_epoch=run.info.get("early_stopping", {}).get("best_epoch"),
+        bound=is_bound(numbers),
+        caveats=caveats(numbers, data, run.options),
         tiles=[
             _tile(key, *names, numbers) for key, names in TILES.items() if key in numbers
         ],
-        figures=_figures(run, model, data),
+        figures=[_embed(figure) for figure in figures],
         table=table,
+        left_out=left_out,
         best=_best(table),
     )
+    # Names of files may have bytes that are not text.
+    page = page.encode("utf-8", "backslashreplace").decode()
     run.write("report.html", page)
     return run.path("report.html")
 
 
-def _figures(run, model, data):
-    """Draws the figures; returns the values that the template shows for each."""
-    files = figures.draw(run, model, data)
-    strips = len(data.event_shape) != 3
-    shown = []
-    for name, (title, caption) in CAPTIONS.items():
-        if name in files:
-            picture = len(files[name]) == 1
-            shown.append({
-                "name": name,
-                "title": title,
-                "caption": caption + (STRIPS if picture and strips else ""),
-                "files": [_embedded(path) for path in files[name]],
-                "size": _size(files[name][0]),
-                "picture": picture,
-            })  # fmt: skip
-    return shown
+def _embed(figure):
+    """Returns a figure with its panels as the template shows them."""
+    panels = [
+        {
+            **panel._asdict(),
+            "sources": [_data_url(path) for path in panel.files],
+            "size": _size(panel.files[0]),
+        }
+        for panel in figure.panels
+    ]
+    return {**figure._asdict(), "panels": panels}
+
+
+def _mark_options(text):
+    """Marks the options of the command line in a text, such as `--beta 0.5`."""
+    option = r"--[a-z-]+( \d+(\.\d+)?| linear)?"
+    return Markup(re.sub(option, r"<code>\g<0></code>", str(escape(text))))
 
 
 def _best(table):
@@ -139,19 +109,25 @@ def _best(table):
     for key, better in (("reconstruction_error", min), ("probe_accuracy", max)):
         for latent in {row["latent"] for row in table}:
             rows = [row[key] for row in table if row["latent"] == latent and key in row]
-            best[key, latent] = better(rows, default=None)
+            best[key, latent] = better(rows) if len(rows) > 1 else None
     return best
 
 
 def _tile(key, title, unit, numbers):
     """Formats a number for the top of the page."""
-    value = f"{numbers[key]:,.2f}"
+    value = f"{numbers[key]:,.{1 if abs(numbers[key]) >= 1000 else 2}f}"
     if key == "active_units":
         value = f"{numbers[key]:.0f} of {numbers['latent_units']:.0f}"
     elif key == "probe_accuracy":
         value = f"{numbers[key]:.1%}"
+        if "probe_majority" in numbers:
+            unit = f"most frequent class {numbers['probe_majority']:.1%}"
+    elif key == "relative_error":
+        value = f"{numbers[key]:.0%}"
     elif key == "test_nll":
-        value += f" ± {numbers['test_nll_standard_error']:.2f}"
+        unit = f"± {numbers['test_nll_standard_error']:.2f} {unit}"
+        if is_bound(numbers):
+            value, unit = f"≤\N{NO-BREAK SPACE}{value}", f"{unit}, upper bound"
     return {"title": title, "unit": unit, "value": value}
 
 
@@ -160,6 +136,6 @@ def _size(path):
         return image.size
 
 
-def _embedded(path):
+def _data_url(path):
     """Returns a PNG file as a data URL."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
