@@ -12,10 +12,15 @@ def examples():
     return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
+def black_and_white(rows):
+    pixels = np.random.default_rng(0).integers(0, 2, (rows, 28, 28, 1))
+    return (255 * pixels).astype(np.uint8)
+
+
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
     example = examples()[0]
     monkeypatch.chdir(tmp_path)
-    images = np.random.default_rng(0).integers(0, 256, (96, 28, 28, 1)).astype(np.uint8)
+    images = black_and_white(96)
     names = {"x_train": images[:64], "x_test": images[64:]}
     exec(compile(example, "README.md", "exec"), names)
     assert names["q"].mean().shape == (32, 20)
@@ -28,7 +33,7 @@ def test_the_conditional_example_runs():
     import keras_vae as kv
 
     _, example = examples()
-    images = np.random.default_rng(0).integers(0, 256, (96, 28, 28, 1)).astype(np.uint8)
+    images = black_and_white(96)
     names = {"kv": kv, "images": images, "labels": np.arange(96) % 10}
     exec(compile(example.replace("epochs=20", "epochs=1"), "README.md", "exec"), names)
     assert names["z"].shape == (96, 20)

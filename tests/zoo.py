@@ -153,7 +153,7 @@ ZOO = [
     Row(
         "conv",
         lambda: _vae(
-            bernoulli((5, 7, 2)),
+            bernoulli((5, 7, 2), grey="binarize"),
             encoder=kv.nets.ConvEncoder([4, 8]),
             decoder=kv.nets.ConvDecoder([8, 4], (5, 7, 2)),
         ),
@@ -240,7 +240,7 @@ ZOO = [
         lambda: kv.ConditionalVAE(
             encoder=kv.nets.Planes(kv.nets.ConvEncoder([4, 8])),
             decoder=kv.nets.FiLM(kv.nets.ConvDecoder([8, 4], (5, 7, 2), activation="tanh")),
-            likelihood=bernoulli((5, 7, 2)),
+            likelihood=bernoulli((5, 7, 2), grey="binarize"),
             latent_dim=2,
             condition={"label": 3, "angle": (), "image": (5, 7, 1)},
             condition_dropout=0.3,

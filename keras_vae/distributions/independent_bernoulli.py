@@ -93,8 +93,7 @@ class IndependentBernoulli(Head):
         # changes a pixel, and the share of ones is x.
         thresholds = tf.cast((tf.floor(255.0 * noise) + 0.5) / 255.0, x.dtype)
         binary = tf.where(self.supported(x), tf.cast(thresholds < x, x.dtype), x)
-        # The gradient is that of the identity (Bengio et al., 2013). The sum is exact.
-        return x + tf.stop_gradient(binary - x)
+        return _straight_through(x, binary)
 
     def check(self, x: np.ndarray, name: str) -> None:
         if x.dtype == np.uint8 and self.grey == "error":
@@ -164,6 +163,14 @@ class _Independent(tfd.Independent):  # type: ignore[name-defined]
         batch = tf.shape(logits)[: logits.shape.rank - rank]
         size = self.event_shape.num_elements()
         return linear - _sum_of_logs(tf.reshape(logits, tf.concat([batch, [size]], 0)))
+
+
+@tf.custom_gradient
+def _straight_through(
+    x: tf.Tensor, binary: tf.Tensor
+) -> tuple[tf.Tensor, Callable[..., Any]]:
+    """Returns `binary`, with the gradient of the identity in x (Bengio et al., 2013)."""
+    return binary, lambda upstream: (upstream, None)
 
 
 @tf.custom_gradient

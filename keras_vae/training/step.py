@@ -273,7 +273,8 @@ class _Guard(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         steps = int(self.model.step.numpy()) - self.first_step
         # The first steps of loss scaling overflow, until the scale is small enough.
-        if steps and not isinstance(self.model.optimizer, _LOSS_SCALING):
+        # `EarlyStopping` may have restored the weights of an earlier step.
+        if steps > 0 and not isinstance(self.model.optimizer, _LOSS_SCALING):
             self.check(steps)
 
     def check(self, limit=math.inf):
