@@ -88,7 +88,8 @@ class IndependentBernoulli(Head):
         # One field of thresholds for all rows: a row with a noise key of 0.
         zero = tf.zeros(1, tf.int32)
         draw = random.row_noise(zero, zero)
-        noise = draw("uniform", self.event_shape, random.THRESHOLDS)[0]
+        noise = draw("uniform", self.event_shape, random.THRESHOLDS)
+        noise = tf.reshape(noise, self.event_shape)
         # Half-way between two values of uint8: no rounding of x / 255 or of the threshold
         # changes a pixel, and the share of ones is x.
         thresholds = tf.cast((tf.floor(255.0 * noise) + 0.5) / 255.0, x.dtype)

@@ -136,13 +136,19 @@ def test_tensorboard_writes_all_terms(tmp_path):
             assert written == np.float32(history[prefix + name]).tolist()
 
 
+def not_finite(terms, step):
+    return np.nan * terms.kl
+
+
 def test_terminate_on_nan():
-    model = compiled()
+    model = compiled(objective=not_finite)
     weights = trainable_weights(model)
-    fit(model, with_nan(0, 1, 2), epochs=4, callbacks=keras.callbacks.TerminateOnNaN())
+    with pytest.raises(RuntimeError, match="1 training steps in a row"):
+        fit(model, epochs=4, callbacks=keras.callbacks.TerminateOnNaN())
     assert int(model.step) == 1
     assert_same(trainable_weights(model), weights)
     # A single NaN batch is skipped and does not stop the fit.
+    model = compiled()
     history = fit(model, with_nan(1), epochs=2, callbacks=keras.callbacks.TerminateOnNaN())
     assert history["skipped_steps"] == [1.0, 1.0]
     assert np.isfinite(history["loss"]).all()
