@@ -62,6 +62,9 @@ def resolve(options: Options, data: Dataset) -> Options:
     _resolve_condition(options, data)
     _resolve_network(options, data)
     _resolve_likelihood(options, data)
+    if options.latent is None:
+        size = math.prod(data.event_shape)
+        options.latent = min(size, 16) if size <= 100 else 32
     for name in ("rotate", "shift", "crop"):
         if getattr(options, name) and len(data.event_shape) != 3:
             _refuse(name, "left out for data that are not images", getattr(options, name))

@@ -188,7 +188,14 @@ class Options:
     activation: Annotated[
         str, option("Model", "Activation of the hidden layers.", metavar="NAME")
     ] = "relu"
-    latent: Annotated[int, count("Model", "Number of latent units.")] = 16
+    latent: Annotated[
+        int | None,
+        count(
+            "Model",
+            "Number of latent units. Default: 32; 16 for rows of at most 100 numbers, and "
+            "never more units than numbers.",
+        ),
+    ] = None
     likelihood: Annotated[
         Likelihood | None,
         option(

@@ -38,6 +38,12 @@ def test_training_has_about_10000_steps(rows, epochs, warm_up, patience):
     assert options.beta_schedule == "linear"
 
 
+@pytest.mark.parametrize(("columns", "latent"), [(3, 3), (100, 16), (101, 32)])
+def test_the_latent_size_follows_the_size_of_a_row(columns, latent):
+    x = np.zeros((20, columns), "float32")
+    assert build.resolve(Options("x"), Dataset("x", x, x[:2])).latent == latent
+
+
 def test_the_warm_up_is_at_most_a_fifth_of_a_short_training():
     assert resolve(1000, epochs=5).beta_steps == 100
 
