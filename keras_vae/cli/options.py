@@ -14,7 +14,14 @@ from keras_vae.runs import parsers
 from keras_vae.runs.options import Options, count, option
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-NumSamples = Annotated[int, count("Report", "Importance samples per row, for log p(x).")]
+NumSamples = Annotated[
+    int | None,
+    count(
+        "Report",
+        "Importance samples per row, for log p(x). Default: 1,000; 100 for conv, which "
+        "takes longer.",
+    ),
+]
 NllRows = Annotated[int, count("Report", "Maximum number of test rows for the NLL.", low=2)]
 Latents = Annotated[
     str,

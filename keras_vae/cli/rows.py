@@ -70,7 +70,7 @@ def score(
     path: Annotated[
         pathlib.Path | None, _out(".csv, .parquet or .npz. Default: RUN/scores.csv.")
     ] = None,
-    num_samples: NumSamples = 1000,
+    num_samples: NumSamples = None,
     part: Part = None,
     label: RowLabel = None,
     data: Moved = None,
@@ -86,8 +86,11 @@ def score(
     run, path = _open(folder, path, "scores", overwrite)
     rows = _rows(run, file, part, label, data)
     summary = _Summary()
+    num_samples = num_samples or run.options.importance_samples
     _write(path, summary.collect(_shown(run.score(rows, num_samples), rows, "scoring")))
     summary.print(num_samples)
+    if run.scaler is not None:
+        out.print("All nats are those of the standardised columns.")
 
 
 def reconstruct(

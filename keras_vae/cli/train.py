@@ -71,7 +71,7 @@ def train(
     timeout: Annotated[
         float, real("Training", _TIMEOUT, exclusive=True, high=1e6)
     ] = meeting.TIMEOUT,
-    num_samples: NumSamples = 1000,
+    num_samples: NumSamples = None,
     nll_rows: NllRows = 1000,
     baselines: Latents = "none",
 ) -> None:
@@ -345,7 +345,7 @@ def _interrupted(run: Any) -> NoReturn:
 
 
 def write_report(
-    run: Any, data: Any, num_samples: int, nll_rows: int, baselines: Any
+    run: Any, data: Any, num_samples: int | None, nll_rows: int, baselines: Any
 ) -> None:
     """Evaluates the model of a run and writes the report; then adds the baselines."""
     from keras_vae.runs import report
@@ -368,6 +368,12 @@ def write_report(
         report.write(run, model, data, numbers, figures, table, left_out)
     except KeyboardInterrupt:
         _interrupted(run)
+    except SystemExit:  # after SIGTERM
+        err.print(
+            f"Stopped. The model of {run.folder} is complete. To write its report: "
+            f"keras-vae report {run.folder}"
+        )
+        raise
     if left_out:
         names = ", ".join(left_out)
         out.print(

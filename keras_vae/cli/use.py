@@ -22,7 +22,7 @@ Quantize = Literal["float16", "dynamic", "int8"]
 
 def evaluate(
     folder: Folder,
-    num_samples: NumSamples = 1000,
+    num_samples: NumSamples = None,
     nll_rows: NllRows = 1000,
     data: Moved = None,
 ) -> None:
@@ -39,7 +39,7 @@ def evaluate(
 
 def report(
     folder: Folder,
-    num_samples: NumSamples = 1000,
+    num_samples: NumSamples = None,
     nll_rows: NllRows = 1000,
     baselines: Latents = "none",
     data: Moved = None,

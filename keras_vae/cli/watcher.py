@@ -1,5 +1,6 @@
 """A Keras callback that moves the progress bar of `keras-vae train`."""
 
+import time
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ from keras_vae.cli.progress import out, progress_bar
 
 
 class Watcher(keras.callbacks.Callback):
-    """Moves the progress bar, or prints ten lines without a terminal."""
+    """Moves the progress bar; without a terminal, prints lines at least every 30 s."""
 
     async_safe = True  # reads neither weights nor logs while steps run
 
@@ -19,6 +20,7 @@ class Watcher(keras.callbacks.Callback):
         self.task = self.bar.add_task("training", total=None, text="")
         self.bar.start()
         self.first: int | None = None
+        self.printed = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Sets the length of the bar; a resumed training has fewer epochs."""
@@ -37,9 +39,11 @@ class Watcher(keras.callbacks.Callback):
         text = "  ".join(f"{key} {value:.2f}" for key, value in shown.items())
         text = f"epoch {epoch + 1}/{self.epochs}  {text}"
         self.bar.update(self.task, completed=self.done + self.steps, text=text)
-        last = epoch + 1 == self.epochs
-        if self.bar.disable and (last or not (epoch + 1) % max(1, self.epochs // 10)):
+        due = time.monotonic() - self.printed > 30
+        tenth = not (epoch + 1) % max(1, self.epochs // 10)
+        if self.bar.disable and (due or tenth or epoch + 1 == self.epochs):
             out.print(text)
+            self.printed = time.monotonic()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Removes the bar."""

@@ -121,15 +121,15 @@ def _resolve_network(options, data):
 def default_filters(event_shape: tuple[int, ...]) -> list[int]:
     """Returns the channels of convolutions that halve an event to about 4 to 7 a side.
 
-    They double up to 256. The first has fewer than 32 for events of more than 128 x 128
-    positions, where it takes most of the memory.
+    They double up to 256. The first has fewer than 32 for events of 64 x 64 positions or
+    more, where it takes most of the time and the memory.
     """
     size = event_shape[:-1]
     target = 7 ** min(len(size), 2)
     layers, first = 1, 32
     while math.prod(-(-n // 2**layers) for n in size) > target:
         layers += 1
-    while first > 8 and math.prod(size) * first**2 > (128 * 32) ** 2:
+    while first > 16 and math.prod(size) * first**2 > (64 * 24) ** 2:
         first //= 2
     return [min(first * 2**i, 256) for i in range(layers)]
 
@@ -214,10 +214,10 @@ def _in_unit_interval(data):
 def kind_of_values(data: Dataset) -> str:
     """Describes the values that decide the default of `likelihood`."""
     if not _in_unit_interval(data):
-        return "the values are not all in [0, 1]"
+        return "some values are outside [0, 1]"
     if is_nearly_binary(data.x_seen):
         return "nearly all values are 0 or 1"
-    return "many values are between 0 and 1, which bernoulli would binarise"
+    return "many values are between 0 and 1"
 
 
 def likelihood(options: Options, data: Dataset) -> Head:

@@ -333,6 +333,11 @@ class Options:
         ),
     ] = None
 
+    @property
+    def importance_samples(self) -> int:
+        """The default number of importance samples for each row."""
+        return 1000 if self.network == "mlp" else 100
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
         """Makes the options of a run.json.

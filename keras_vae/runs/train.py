@@ -42,9 +42,11 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
         condition = run.condition_kwargs(data, part, slice(8))
         used += [*_image_callbacks(run, data, x, condition), *watchers]
     if model.generative:  # comes first, because other callbacks write its logs
-        patience = max(3, epochs // 10)  # many runs collapse at first, then recover
-        condition = run.condition_kwargs(data, part, slice(500))
-        collapse = callbacks.PosteriorCollapse(x[:500], patience=patience, **condition)
+        # Many runs collapse at first, then recover. Some inactive units are no reason to
+        # stop: the report describes them.
+        settings: dict[str, Any] = {"patience": max(3, epochs // 10), "min_active": 1e-6}
+        settings |= run.condition_kwargs(data, part, slice(500))
+        collapse = callbacks.PosteriorCollapse(x[:500], **settings)
         used.insert(0, collapse)
     if options.patience:
         stopper = keras.callbacks.EarlyStopping(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_vae.datasets import Dataset
+from keras_vae.datasets import Dataset, Scaler
 from keras_vae.runs.options import Options
 from keras_vae.runs.report import caveats, findings, is_bound
 
@@ -74,12 +74,20 @@ def test_numbers_that_are_not_finite_do_not_end_in_an_error(value):
 def test_few_effective_samples_make_the_nll_a_bound():
     def texts(size):
         numbers = {"test_nll": 1.0, "effective_sample_size": size}
-        return caveats(numbers, None, Options("x"))
+        return caveats(numbers, Dataset("x", None, None), Options("x"))
 
     assert texts(10.0) == [] and not is_bound({"effective_sample_size": 10.0})
     assert is_bound({"effective_sample_size": 9.9})
     assert "upper bound" in texts(9.9)[0]
     assert not is_bound({})  # a model without NLL
+
+
+def test_the_nll_of_a_table_is_also_in_its_units():
+    x = np.zeros((4, 2), "float32")
+    scaler = Scaler(("a", "b"), np.zeros(2), np.array([np.e, np.e**2]))
+    data = Dataset("x", x, x, scaler=scaler)
+    (text,) = caveats({"test_nll": -1.0}, data, Options("x"))
+    assert "NLL is 2.00 nats" in text  # log p(x) = log p(z) - log(scale), summed
 
 
 def test_bits_per_dimension_of_whole_numbers_have_a_caveat():

@@ -148,6 +148,14 @@ def caveats(numbers: dict[str, float], data: Dataset, options: Any) -> list[str]
             "Bits per dimension then have no lower limit, and cannot be compared with "
             "published ones, which add uniform noise to the values (dequantisation)."
         )
+    if data.scaler is not None and "test_nll" in numbers:
+        nats = float(np.log(data.scaler.scale).sum())
+        texts.append(
+            "All nats are those of the standardised columns. In the units of the table, "
+            f"the NLL is {numbers['test_nll'] + nats:,.2f} nats: the logarithms of the "
+            f"standard deviations sum to {nats:,.2f}. An NLL can be negative, because a "
+            "density can be above 1."
+        )
     if options.grey == "soft":
         texts.append(
             "Grey pixels were soft targets: the bound and its reconstruction term are not "

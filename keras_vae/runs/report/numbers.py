@@ -24,7 +24,7 @@ def evaluate(
     run: Run,
     model: VAE,
     data: Dataset,
-    num_samples: int,
+    num_samples: int | None,
     nll_rows: int,
     show: Callable[[str, float, float], Any] = lambda *_: None,
 ) -> dict[str, Any]:
@@ -34,7 +34,8 @@ def evaluate(
         run: the run.
         model: the model of the run.
         data: the data set of the run.
-        num_samples: int, importance samples for each row.
+        num_samples: int, importance samples for each row, or None for the default of the
+            network.
         nll_rows: int, the largest number of test rows for the NLL.
         show: function (text, done, total) that displays the progress.
 
@@ -43,6 +44,7 @@ def evaluate(
         per row. `relative_error` is the square root of the reconstruction error, divided by
         that of the mean of the training rows.
     """
+    num_samples = num_samples or run.options.importance_samples
     settings = {
         "num_samples": num_samples,
         "nll_rows": min(nll_rows, len(data.x_test)),
