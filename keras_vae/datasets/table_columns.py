@@ -11,6 +11,7 @@ import numpy as np
 from keras_vae import checks
 from keras_vae.datasets import text_layout
 
+DATES = "dates or times, such as"
 _MOST_LISTED = 20  # faulty columns in a message
 
 
@@ -118,7 +119,7 @@ def find_fault(column: Any, decimal: str = ".") -> Fault | None:
         return Fault(text, int(wrong.argmax())) if wrong.any() else None
     first, more = int(missing.argmin()), f", and {gaps}" if gaps else ""
     if types.is_temporal(kind):
-        return Fault("dates or times, such as", first, more)
+        return Fault(DATES, first, more)
     if str(kind) not in ("string", "large_string", "string_view"):
         name = "categories" if types.is_dictionary(kind) else f"values of type {kind}"
         return Fault(f"{name}, such as", first, more)
@@ -190,6 +191,10 @@ def refuse_columns(
     elif len(faults) < len(numbers):
         words = " ".join(f"--drop {shlex.quote(column)}" for column in faults)
         lines.append(f"To leave them out, add: {words}")
+    else:
+        lines.append("No column has only numbers: is the file a table?")
+    if any(fault.text == DATES for fault in faults.values()):
+        lines.append("For a time series, save windows [rows, time, channels] as .npy.")
     raise ValueError(
         "`data` must have columns of numbers without missing cells: fill the cells, encode "
         "text as numbers, use a column as labels with `label`, or leave columns out with "
