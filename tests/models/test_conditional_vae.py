@@ -105,6 +105,7 @@ def test_a_condition_without_information_changes_nothing():
     assert train(linear(), x, labels)["elbo"] == pytest.approx(maximum(x, labels), abs=0.03)
 
 
+@pytest.mark.slow
 def test_latents_are_unused_if_the_condition_explains_the_data():
     rng = np.random.default_rng(2)
     labels = np.arange(ROWS) % CLASSES
@@ -221,6 +222,7 @@ def test_condition_dropout_drops_each_condition_of_a_row_at_its_rate():
     assert np.all(embedded["label"][:, 0] == 1)
 
 
+@pytest.mark.slow
 def test_condition_dropout_learns_with_and_without_labels():
     rng = np.random.default_rng(4)
     labels = np.arange(ROWS) % CLASSES

@@ -123,6 +123,7 @@ def test_closing_the_iterator_stops_reading():
 # XLA.
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_and_without_xla():
     trained = {}
     for jit in (False, True):
