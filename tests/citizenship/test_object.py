@@ -29,11 +29,12 @@ from tests.citizenship.common import (
 def test_the_summary_counts_the_weights_of_each_part():
     model, out = make(), io.StringIO()
     model.summary(print_fn=lambda line: out.write(line + "\n"))
-    parts = (model.encoder, model.posterior, model.prior, model.decoder, model.likelihood)
+    names = ("encoder", "posterior", "prior", "decoder", "likelihood")
+    parts = [getattr(model, name) for name in names]
     # Kernels and biases; the likelihood has its scale, too.
     counts = (8 * 4 + 4, 2 * (4 * 2 + 2), 0, 2 * 4 + 4, 4 * 8 + 8 + 1)
-    for part, count in zip(parts, counts, strict=True):
-        (line,) = [line for line in out.getvalue().splitlines() if part.name + " " in line]
+    for name, part, count in zip(names, parts, counts, strict=True):
+        (line,) = [line for line in out.getvalue().splitlines() if f" {name} " in line]
         assert line.rstrip("│ ").endswith(f" {count}")
         assert part.count_params() == count
     assert f"Trainable params: {sum(counts)} " in out.getvalue()
