@@ -87,12 +87,13 @@ def warm_up_epochs(options: Options, data: Dataset) -> int:
 
 def _keep_best(run, model, stopper):
     """Writes the weights of the best epoch, which `stopper` has restored."""
+    compared = stopper.best_weights is not None  # some epochs came after the warm-up
     run.info["early_stopping"] = {
-        "best_epoch": stopper.best_epoch + 1,
+        "best_epoch": stopper.best_epoch + 1 if compared else None,
         "stopped": model.stop_training,
     }
     run.write_info()
-    if stopper.best_weights is not None:
+    if compared:
         with atomic.replacing(run.path("model.keras")) as part:
             model.save(part)
 

@@ -97,3 +97,14 @@ def test_a_run_stops_early_and_keeps_the_weights_of_the_best_epoch(tmp_path):
     again = keras.saving.load_model(folder / "model.keras")
     for one, other in zip(model.variables, again.variables, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_no_epoch_is_the_best_if_all_are_in_the_warm_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.train, "write_report", lambda *_: None)
+    path, folder = tmp_path / "x.npy", tmp_path / "run"
+    np.save(path, np.random.default_rng(0).normal(size=(40, 8)))
+    output = invoke("train", path, "--out", folder, "--epochs", 2, "--beta-steps", 100)
+    assert "kept the weights" not in output
+    assert int(keras.saving.load_model(folder / "model.keras").epochs_begun) == 2
+    info = json.loads((folder / "run.json").read_text())
+    assert info["early_stopping"] == {"best_epoch": None, "stopped": False}
