@@ -52,9 +52,18 @@ def Conv1DEncoder(
 ) -> keras.Sequential:
     """Makes convolutions of stride 2 for signals, as `ConvEncoder` does for images.
 
+    Args:
+        filters: see `ConvEncoder`.
+        kernel_size: int.
+        activation: activation function of each layer.
+        name: str, optional.
+
     Returns:
         `keras.Sequential`, `[batch, steps, channels]` ->
         `[batch, ceil(steps / 2**n), filters[-1]]`.
+
+    Raises:
+        ValueError: if `filters` is not a sequence of positive ints.
     """
     return _encoder(1, filters, kernel_size, activation, name)
 
@@ -67,9 +76,18 @@ def Conv3DEncoder(
 ) -> keras.Sequential:
     """Makes convolutions of stride 2 for volumes, as `ConvEncoder` does for images.
 
+    Args:
+        filters: see `ConvEncoder`.
+        kernel_size: int.
+        activation: activation function of each layer.
+        name: str, optional.
+
     Returns:
         `keras.Sequential`, `[batch, depth, height, width, channels]` ->
         `[batch, ceil(depth / 2**n), ..., filters[-1]]`.
+
+    Raises:
+        ValueError: if `filters` is not a sequence of positive ints.
     """
     return _encoder(3, filters, kernel_size, activation, name)
 

@@ -201,7 +201,7 @@ class Run:
         """
         path = self.path(name)
         try:
-            return json.loads(path.read_text()) if path.is_file() else None
+            return json.loads(path.read_text("utf-8")) if path.is_file() else None
         except ValueError as error:  # of JSON and of UTF-8
             raise self.unreadable(name, error) from error
 
