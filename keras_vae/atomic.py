@@ -5,8 +5,10 @@ A process that is killed leaves hidden files or folders, never a half-written re
 """
 
 import contextlib
+import glob
 import os
 import pathlib
+import secrets
 import shutil
 import time
 import uuid
@@ -17,15 +19,22 @@ DAY = 24 * 3600.0  # seconds
 
 
 @contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def replacing(path: pathlib.Path, sole_writer: bool = False) -> Iterator[pathlib.Path]:
     """Yields a temporary path; the file written there replaces `path` at the end.
 
     The temporary file has the suffix of `path`. If an error is raised, `path` is unchanged.
 
     Args:
         path: path of a file that may exist, in a folder that exists.
+        sole_writer: bool, whether no other process writes this file: then temporary files
+            of killed processes are removed at once.
     """
-    part = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    # The name cannot be guessed, so that there is no link of that name.
+    part = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    if sole_writer:
+        start, end = glob.escape(f".{path.stem}-"), glob.escape(path.suffix)
+        for old in path.parent.glob(start + "[0-9a-f]" * 16 + end):
+            old.unlink(missing_ok=True)
     try:
         yield part
         sync(part)
@@ -36,9 +45,9 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         part.unlink(missing_ok=True)
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file in UTF-8, with the line ends of `text`."""
-    with replacing(path) as part:
+def write_text(path: pathlib.Path, text: str, sole_writer: bool = False) -> None:
+    """Writes a text file in UTF-8, with the line ends of `text`; see `replacing`."""
+    with replacing(path, sole_writer) as part:
         part.write_text(text, encoding="utf-8", newline="")
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from keras_vae.cli import run_folder
 from keras_vae.cli.options import (
     Latents,
     NllRows,
@@ -85,7 +86,9 @@ def train(
     former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(launcher.PREEMPTED))
     restored = former or signal.SIG_DFL  # None: Python did not install it
     context.call_on_close(lambda: signal.signal(signal.SIGTERM, restored))
-    folder = run_folder(options.data, folder, resume)
+    writes = run_folder.is_first_worker(strategy)
+    claim = run_folder.claim(options.data, folder, resume, locked=writes)
+    folder = context.with_resource(claim)
     changes = _explicit(context, options)
     options, data = _load(options, changes, folder)
     start_tensorflow()
@@ -105,7 +108,7 @@ def train(
         vae = build.build_model(run.options, data)
         if run.options.init and not run.has_backup:
             init.copy_weights(vae, run.options.init)
-    if chief and not run.exists:
+    if chief and not run.info:
         run.start(shlex.join(["keras-vae", *sys.argv[1:]]), data)
     if resume and done:
         out.print(f"Continuing after epoch {done}.")
@@ -121,6 +124,7 @@ def train(
         write_report(run, data, num_samples, nll_rows, baselines)
     wait_for_chief(devices)
     if not chief:
+        context.close()  # unlocks the run
         os._exit(0)  # otherwise TensorFlow prints long errors about the lost chief
 
 
@@ -162,42 +166,14 @@ def launch(
             "`strategy` must be auto or multi-worker for several workers. Received: "
             "strategy=mirrored"
         )
-    folder = run_folder(options["data"], options["folder"], options["resume"])
+    claim = run_folder.claim(
+        options["data"], options["folder"], options["resume"], locked=False
+    )
+    folder = context.with_resource(claim)  # the chief locks it
     shared = ["--out", str(folder), "--timeout", str(timeout)]
     raise typer.Exit(
         launcher.launch(["train", *shared, *arguments], workers, restarts, grace)
     )
-
-
-def run_folder(data: str, folder: pathlib.Path | None, resume: bool) -> pathlib.Path:
-    """Checks the folder of a run before any slow step, and returns it."""
-    if resume and folder is None:
-        raise ValueError("--resume needs --out, the folder of the run. Received: no --out")
-    folder = _new_folder(data) if folder is None else folder
-    # A process that was killed while it started a run may leave scaler.json.
-    paths = folder.iterdir() if folder.is_dir() else ()
-    used = any(path.name != "scaler.json" and path.name[0] != "." for path in paths)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out must be a folder. Received: {folder}, which is a file")
-    if used and not resume:
-        hint = ", or --resume to continue" if (folder / "run.json").is_file() else ""
-        raise ValueError(
-            f"--out must be a new or empty folder{hint}. Received: {folder}, which is "
-            "not empty"
-        )
-    if used and not (folder / "run.json").is_file():
-        raise ValueError(
-            f"--out must be a run, to resume it. Received: {folder}, which is not empty "
-            "and has no run.json"
-        )
-    return folder
-
-
-def _new_folder(data):
-    stem, number = pathlib.Path(data).name.split(".")[0] or "data", 1
-    while pathlib.Path("runs", f"{stem}-{number}").exists():
-        number += 1
-    return pathlib.Path("runs", f"{stem}-{number}")
 
 
 def _explicit(context, options):

@@ -14,6 +14,7 @@ from keras_vae.cli.progress import (
     progress_phases,
 )
 from keras_vae.cli.train import write_report
+from keras_vae.runs import lock
 from keras_vae.runs.options import count
 
 Target = Literal["serving", "litert", "onnx"]
@@ -21,12 +22,14 @@ Quantize = Literal["float16", "dynamic", "int8"]
 
 
 def evaluate(
+    context: typer.Context,
     folder: Folder,
     num_samples: NumSamples = None,
     nll_rows: NllRows = 1000,
     data: Moved = None,
 ) -> None:
     """Evaluate a run on its test data: the bound, the NLL and its error, active units."""
+    context.with_resource(lock.hold(folder, "run"))
     run = open_run(folder)
     from keras_vae.runs import report
 
@@ -38,6 +41,7 @@ def evaluate(
 
 
 def report(
+    context: typer.Context,
     folder: Folder,
     num_samples: NumSamples = None,
     nll_rows: NllRows = 1000,
@@ -45,6 +49,7 @@ def report(
     data: Moved = None,
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
+    context.with_resource(lock.hold(folder, "run"))
     run = open_run(folder)
     run.model(), run.metrics()  # raise errors before the data are loaded
     write_report(run, run.data(data), num_samples, nll_rows, baselines)

@@ -123,7 +123,10 @@ class Run:
                 **versions,
             },
         }
-        existed = self.folder.exists()
+        if self.exists:
+            raise ValueError(
+                f"`out` must be a new folder. Received: {self.folder}, which has a run"
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if data.scaler is not None:
@@ -133,8 +136,6 @@ class Run:
             with contextlib.suppress(OSError):
                 for name in ("scaler.json", "run.json"):
                     self.path(name).unlink(missing_ok=True)
-                if not existed:
-                    self.folder.rmdir()
             raise ValueError(
                 f"`out` must be a folder that can be written. Received: {self.folder}: "
                 f"{error}"
@@ -191,7 +192,7 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Writes a text file of the run, atomically."""
-        atomic.write_text(self.path(name), text)
+        atomic.write_text(self.path(name), text, sole_writer=True)
 
     def read_json(self, name: str) -> Any:
         """Reads a JSON file of the run; None if it does not exist.

@@ -36,9 +36,6 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
     used: list = [backup]
     if replicas.is_chief(model.distribute_strategy):
         run.write_info()  # `epochs` may have grown
-        for path in run.folder.glob(".*-*"):  # temporary files of killed processes
-            if not path.is_dir():  # of an export, which may be under way
-                path.unlink(missing_ok=True)
         condition = run.condition_kwargs(data, part, slice(8))
         used += [*_image_callbacks(run, data, x, condition), *watchers]
     if model.generative:  # comes first, because other callbacks write its logs
@@ -94,8 +91,7 @@ def _keep_best(run, model, stopper):
     }
     run.write_info()
     if compared:
-        with atomic.replacing(run.path("model.keras")) as part:
-            model.save(part)
+        model.save(run.path("model.keras"))  # atomically
 
 
 def _image_callbacks(run, data, x, condition) -> Iterator[keras.callbacks.Callback]:
@@ -136,7 +132,8 @@ class RunBackup(callbacks.Backup):
         if self.newest is None or not history.epoch:  # not the untrained model
             return
         source = self.newest / "model.keras"
-        with atomic.replacing(self.run.path("model.keras")) as part:
+        model = self.run.path("model.keras")
+        with atomic.replacing(model, sole_writer=True) as part:
             try:
                 os.link(source, part)
             except OSError:  # a file system without hard links
