@@ -34,7 +34,8 @@ def replacing(path: pathlib.Path, sole_writer: bool = False) -> Iterator[pathlib
     if sole_writer:
         start, end = glob.escape(f".{path.stem}-"), glob.escape(path.suffix)
         for old in path.parent.glob(start + "[0-9a-f]" * 16 + end):
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                old.unlink()
     try:
         yield part
         sync(part)

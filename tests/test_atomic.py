@@ -1,6 +1,7 @@
 """Files and folders are written atomically: they are complete or absent."""
 
 import os
+import shutil
 
 import pytest
 
@@ -26,6 +27,27 @@ def test_a_file_is_replaced_and_keeps_its_line_ends(tmp_path):
         atomic.write_text(path, text)
         assert path.read_bytes() == text.encode()
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("sole_writer", [True, False])
+def test_only_the_sole_writer_removes_temporary_files(tmp_path, sole_writer):
+    path = tmp_path / "a[1].txt"
+    with atomic.replacing(path) as part:
+        shutil.copyfile(__file__, part)
+        other = tmp_path / ".b-0123456789abcdef.txt"
+        other.touch()
+        atomic.write_text(path, "new", sole_writer)
+        assert part.exists() != sole_writer and other.exists()
+        part.touch()
+
+
+def test_temporary_files_have_names_that_cannot_be_guessed(tmp_path):
+    found = set()
+    for _ in range(2):
+        with atomic.replacing(tmp_path / "a.txt") as part:
+            part.touch()
+            found.add(part.name)
+    assert len(found) == 2 and all(len(name) >= len(".a-.txt") + 16 for name in found)
 
 
 def test_an_error_leaves_no_part_of_a_new_folder(tmp_path):

@@ -83,7 +83,7 @@ def start_tensorflow() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()  # searches for a GPU
-        except BaseException:
+        except Exception:
             noise.seek(0)
             os.write(stderr, noise.read())
             raise
