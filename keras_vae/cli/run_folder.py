@@ -1,11 +1,15 @@
-"""The folder of a run that `train` and `launch` write: chosen, made, locked and checked."""
+"""The folder of a run that a command writes: chosen, made, checked and locked."""
 
 import contextlib
 import itertools
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
+import typer
+
+from keras_vae.cli.progress import open_run
 from keras_vae.cluster import meeting
 from keras_vae.runs import lock
 
@@ -96,3 +100,20 @@ def _check(folder, resume):
             f"--out must be a run, to resume it. Received: {folder}, which is not empty "
             "and has no run.json"
         )
+
+
+def open_locked(context: typer.Context, folder: pathlib.Path) -> Any:
+    """Opens a run, which no other command writes before this one ends.
+
+    Raises:
+        ValueError: if the folder is in use or has no run.
+    """
+    # A folder without a run is not locked, because `train` may be about to start one.
+    if not (folder / "run.json").is_file():
+        fault = "has no run.json" if folder.exists() else "does not exist"
+        raise ValueError(
+            "`run` must be a folder made by `keras-vae train`. Received: "
+            f"{folder}, which {fault}"
+        )
+    context.with_resource(lock.hold(folder, "run"))
+    return open_run(folder)

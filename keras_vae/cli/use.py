@@ -13,8 +13,8 @@ from keras_vae.cli.progress import (
     print_evaluation,
     progress_phases,
 )
+from keras_vae.cli.run_folder import open_locked
 from keras_vae.cli.train import write_report
-from keras_vae.runs import lock
 from keras_vae.runs.options import count
 
 Target = Literal["serving", "litert", "onnx"]
@@ -29,8 +29,7 @@ def evaluate(
     data: Moved = None,
 ) -> None:
     """Evaluate a run on its test data: the bound, the NLL and its error, active units."""
-    context.with_resource(lock.hold(folder, "run"))
-    run = open_run(folder)
+    run = open_locked(context, folder)
     from keras_vae.runs import report
 
     model, rows = run.model(), run.data(data)
@@ -49,8 +48,7 @@ def report(
     data: Moved = None,
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
-    context.with_resource(lock.hold(folder, "run"))
-    run = open_run(folder)
+    run = open_locked(context, folder)
     run.model(), run.metrics()  # raise errors before the data are loaded
     write_report(run, run.data(data), num_samples, nll_rows, baselines)
 

@@ -18,8 +18,6 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from keras_vae import checks
-
 try:
     import fcntl
 except ImportError:  # Windows
@@ -40,8 +38,8 @@ def hold(folder: pathlib.Path, argument: str) -> Iterator[None]:
         argument: name of the argument with the folder, for the error.
 
     Raises:
-        ValueError: if another process holds the lock, naming it; or if the folder does not
-            exist or its lock file cannot be opened.
+        ValueError: if another process holds the lock, naming it; or if the lock file
+            cannot be opened.
     """
     path = folder / ".lock"
     read_only = folder.is_dir() and not os.access(folder, os.W_OK)
@@ -53,11 +51,6 @@ def hold(folder: pathlib.Path, argument: str) -> Iterator[None]:
     except BlockingIOError as error:
         raise ValueError(
             f"`{argument}` must not be in use. Received: {folder}, which {error} is writing"
-        ) from None
-    except (FileNotFoundError, NotADirectoryError):
-        fault = "is a file" if folder.exists() else "does not exist"
-        raise ValueError(
-            f"`{argument}` must be a folder. Received: {folder}, which {fault}"
         ) from None
     except OSError as error:
         raise ValueError(
@@ -78,21 +71,21 @@ def _acquire(path):
         OSError: if the file cannot be opened, or is no plain file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    while True:
+    for _ in range(100):
         descriptor = os.open(path, flags, 0o666)  # closed in new programs (PEP 446)
         try:
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
                 raise OSError(errno.EINVAL, "not a plain file", str(path))
             _flock(descriptor)
-            if _is_at(descriptor, path):
+            if _is_at(descriptor, path):  # the former owner may have removed it meanwhile
                 _write_owner(descriptor)
                 _held.add(descriptor)
                 return descriptor
         finally:
-            # The former owner has removed the file, or an error was raised.
             if descriptor not in _held:
                 os.close(descriptor)
+    raise BlockingIOError("another process")
 
 
 def _flock(descriptor):
@@ -116,7 +109,8 @@ def _is_at(descriptor, path):
 
 def _write_owner(descriptor):
     """Describes this process in the lock file."""
-    command = checks.short(shlex.join(["keras-vae", *sys.argv[1:]]))
+    command = shlex.join(["keras-vae", *sys.argv[1:]])
+    command = command if len(command) <= 80 else f"{command[:76]} ..."
     owner = f"process {os.getpid()} on {socket.gethostname()} ({command})"
     with contextlib.suppress(OSError):  # a full disk
         os.ftruncate(descriptor, 0)

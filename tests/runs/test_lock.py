@@ -157,12 +157,6 @@ def test_the_content_of_the_file_is_shown_as_one_short_line(tmp_path, text):
         assert len(refusal(tmp_path)) < len(str(tmp_path)) + 350
 
 
-@pytest.mark.parametrize("name", ["missing", "file", "file/in"])
-def test_a_folder_must_exist(tmp_path, name):
-    (tmp_path / "file").touch()
-    refusal(tmp_path / name)
-
-
 @pytest.mark.parametrize("number", lock._UNSUPPORTED)
 def test_without_support_of_the_file_system_there_is_no_lock(tmp_path, monkeypatch, number):
     def fail(*_):

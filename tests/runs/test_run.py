@@ -334,10 +334,12 @@ def test_a_run_can_be_started_again_after_a_killed_start(data, tmp_path, monkeyp
     out = tmp_path / "run"
     out.mkdir()
     (out / "scaler.json").write_text("{}")
-    (out / ".run.json-123").write_text("{")
+    (out / ".run-0123456789abcdef.json").write_text("{")
     quick = ["--epochs", 1, "--hidden", "4", "--num-samples", 2, "--baselines", "none"]
     invoke("train", data, "--network", "mlp", *quick, "--out", out, "--resume")
-    assert not (out / ".run.json-123").exists() and (out / "model.keras").exists()
+    assert (
+        not (out / ".run-0123456789abcdef.json").exists() and (out / "model.keras").exists()
+    )
 
 
 @pytest.fixture
