@@ -22,7 +22,7 @@ def is_first_worker(strategy: str) -> bool:
     """
     cluster, index = meeting.tf_config(os.environ.get("TF_CONFIG"))
     if strategy == "multi-worker" and not cluster:
-        # Mostly the chief. Which task that is, only TensorFlow knows, which starts later.
+        # Usually the chief; only TensorFlow, which starts later, knows which task that is.
         return os.environ.get("SLURM_PROCID", "0") == "0"
     return index == 0
 

@@ -26,6 +26,7 @@ from keras_vae.cli.progress import (
     start_tensorflow,
 )
 from keras_vae.cluster import launcher, meeting
+from keras_vae.runs import lock
 from keras_vae.runs.options import Options, count, option, real
 
 Strategy = Literal["auto", "mirrored", "multi-worker"]
@@ -169,7 +170,9 @@ def launch(
     claim = run_folder.claim(
         options["data"], options["folder"], options["resume"], locked=False
     )
-    folder = context.with_resource(claim)  # the chief locks it
+    folder = context.with_resource(claim)
+    with lock.hold(folder, "out"):  # refused before workers start; then the chief locks it
+        pass
     shared = ["--out", str(folder), "--timeout", str(timeout)]
     raise typer.Exit(
         launcher.launch(["train", *shared, *arguments], workers, restarts, grace)

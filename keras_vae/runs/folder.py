@@ -10,7 +10,8 @@
     evaluation.json, baselines.json, figures/, report.html: see keras_vae/runs/report
 
 Files are written atomically: a run that is killed at any moment has a complete model and
-can be resumed.
+can be resumed. The commands that write these files lock the folder, see
+`keras_vae.runs.lock`.
 """
 
 import contextlib
@@ -101,7 +102,11 @@ class Run:
         return run
 
     def start(self, command: str, data: Dataset) -> None:
-        """Makes the folder and writes run.json, which marks it as a run."""
+        """Makes the folder and writes run.json, which marks it as a run.
+
+        Raises:
+            ValueError: if the folder has a run, or cannot be written.
+        """
         packages = ("keras", "tensorflow", "tensorflow-probability", "numpy")
         versions = {name: importlib.metadata.version(name) for name in packages}
         self.info = {

@@ -1,11 +1,10 @@
 """The lock of a run folder: only one process at a time writes a run.
 
-It is a lock of the operating system (`flock`) on the file `.lock` in the folder. It ends
-with the process that holds it, however that process ends. The file names its owner; its
-content is no part of the lock.
+The lock is an operating-system lock (`flock`) on the file `.lock` in the folder. It is
+released when its process ends, also if that process is killed. The file names the process,
+for the error of another one, and is removed at the end.
 
-There is no lock on Windows and on file systems that do not support `flock`: two commands
-can write the same run there.
+Windows and some network file systems have no `flock`. Runs are not locked there.
 """
 
 import contextlib

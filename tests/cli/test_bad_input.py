@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.runs import lock
 from keras_vae.runs.options import ABSENT
 from tests import refusals
 from tests.refusals import (
@@ -481,6 +482,11 @@ def test_samples_need_a_new_file_of_a_known_kind():
         ("reconstruct run --out s.csv", "--out", "--overwrite", "s.csv"),
         ("reconstruct run --out s.gif", "--out", ".csv", "s.gif"),
     ])  # fmt: skip
+
+
+def test_commands_that_only_read_a_run_do_not_wait_for_its_training():
+    with lock.hold(pathlib.Path("run"), "out"):
+        assert_succeeds("sample run")
 
 
 def test_samples_are_not_overwritten():
