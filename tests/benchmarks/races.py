@@ -1,6 +1,6 @@
 """Runs two commands on one run at once, many times, and checks that the run stays whole.
 
-    python tests/benchmarks/races.py [--starts 30] [--seed 0]
+    python tests/benchmarks/races.py [--starts 30] [--seed 0] ["train, report" ...]
 
 The second command starts after a random delay. Each command must end with exit code 0, or
 be refused with exit code 2 and one line; one of them must end with 0. Exports are killed
@@ -8,7 +8,7 @@ be refused with exit code 2 and one line; one of them must end with 0. Exports a
 must be complete. Prints a table, in Markdown.
 
 Processes are forks of this one, which has imported everything and run nothing. To be quick,
-they train on a few rows without graphs, and their reports have no figures.
+they train an autoencoder on a few rows without graphs, and reports have no figures.
 """
 
 import argparse
@@ -32,7 +32,8 @@ from keras_vae.runs import report, train  # noqa: F401
 from keras_vae.runs.folder import Run
 
 QUICK = "--num-samples 2 --nll-rows 2 --baselines none".split()
-TRAIN = "train x.npz --network mlp --hidden 8 --latent 2 --epochs 2".split() + QUICK
+TRAIN = "train x.npz --model autoencoder --network mlp --hidden 8 --latent 2 --epochs 2"
+TRAIN = [*TRAIN.split(), *QUICK]
 # Name: (whether the run exists at the start, two commands, to which the folder is added).
 PAIRS = {
     "train, train": (False, [*TRAIN, "--out"], [*TRAIN, "--out"]),
@@ -45,6 +46,7 @@ PAIRS = {
         ["report", *QUICK],
     ),
 }
+KILL, EXPORT = "export, kill", ["export", "--to", "serving"]
 
 
 def be_quick():
@@ -130,7 +132,7 @@ def race_pair(root, template, pair, starts, span, draw):
 
 def kill_exports(run, starts, span, draw):
     """Kills exports; returns the number that was killed before its end."""
-    command, killed, log = ["export", "--to", "serving"], 0, run.with_suffix(".txt")
+    killed, log = 0, run.with_suffix(".txt")
     versions = run / "serving" / "vae"
 
     def check():
@@ -140,12 +142,12 @@ def kill_exports(run, starts, span, draw):
 
     for _ in range(starts):
         before = len([*versions.glob("[0-9]*")])
-        child = start(command, run, log)
+        child = start(EXPORT, run, log)
         time.sleep(span * draw.random())
         os.kill(child, signal.SIGKILL)
         killed += wait(child) != 0
         after = len([*versions.glob("[0-9]*")])
-        require(wait(start(command, run, log)) == 0, run, log.read_text())
+        require(wait(start(EXPORT, run, log)) == 0, run, log.read_text())
         require(after + 1 == len([*versions.glob("[0-9]*")]) <= before + 2, versions)
     require(wait(fork(check)) == 0, run, "is incomplete")
     return killed
@@ -161,24 +163,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=30, help="for each pair")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("names", nargs="*", metavar="PAIR", default=[*PAIRS, KILL])
     options = parser.parse_args()
     draw, starts = random.Random(options.seed), options.starts
-    with tempfile.TemporaryDirectory() as name:
-        root = pathlib.Path(name)
-        os.chdir(root)
+    print("| commands | starts | refused or killed | whole |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
         np.savez("x.npz", x=np.random.default_rng(0).normal(size=(64, 4)))
         be_quick()
-        template, log = root / "template", root / "template.txt"
+        template, log = pathlib.Path("template").resolve(), pathlib.Path("log.txt")
         span = timed([*TRAIN, "--out"], template, log)
-        print("| commands | starts | refused or killed | whole |\n|---|---|---|---|")
-        for name, pair in PAIRS.items():
-            folder = root / name.replace(", ", "-")
-            refused = race_pair(folder, template, pair, starts, span, draw)
-            print(f"| {name} | {starts} | {refused} | {starts} |", flush=True)
-            shutil.rmtree(folder)
-        span = timed(["export", "--to", "serving"], template, log)
-        killed = kill_exports(template, starts, span, draw)
-        print(f"| export, kill | {starts} | {killed} | {starts} |")
+        for name in options.names:
+            if name == KILL:
+                span = timed(EXPORT, template, log)
+                stopped = kill_exports(template, starts, span, draw)
+            else:
+                root = template.with_name(name.replace(", ", "-"))
+                stopped = race_pair(root, template, PAIRS[name], starts, span, draw)
+            print(f"| {name} | {starts} | {stopped} | {starts} |", flush=True)
 
 
 if __name__ == "__main__":
