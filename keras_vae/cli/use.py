@@ -28,6 +28,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run on its test data: the bound, the NLL and its error, active units."""
     run = open_run(folder)
+    run.check_links()
     from keras_vae.runs import report
 
     model, rows = run.model(), run.data(data)
@@ -46,7 +47,9 @@ def report(
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
     run = open_run(folder)
-    run.model(), run.metrics()  # raise errors before the data are loaded
+    run.check_links()
+    # Raise errors before the data are loaded.
+    run.model(), run.metrics(), run.read("evaluation.json"), run.read("baselines.json")
     write_report(run, run.data(data), num_samples, nll_rows, baselines)
 
 
@@ -95,6 +98,8 @@ def export(
                 f"Received: {option_name}={value}"
             )
     run = open_run(folder)
+    if path is None:
+        run.check_links()
     model = run.model()
     settings = {"num_samples": score_samples, "about": run.about()}
     if to == "serving":
