@@ -12,6 +12,7 @@ ROOT = pathlib.Path(keras_vae.__file__).parent
 LAYERS = [
     "checks",
     "atomic",
+    "typed_files",
     "ciphers",
     "random",
     "schedules",

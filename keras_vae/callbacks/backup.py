@@ -220,7 +220,7 @@ class Backup(keras.callbacks.Callback):
         for folder in folders:
             try:
                 state = snapshot.read_state(folder)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # of zipfile, JSON and NumPy
                 warnings.warn(
                     f"The backup {folder} is damaged and skipped: {error}", stacklevel=2
                 )
@@ -311,7 +311,8 @@ class Backup(keras.callbacks.Callback):
         self.model.load_weights(folder / "model.keras")
         self.newest, self.facts = folder, state["facts"]
         history = self.model.history
-        history.epoch, history.history = state["history"].values()
+        saved_history = state["history"]
+        history.epoch, history.history = saved_history["epoch"], saved_history["history"]
         for callback, saved in zip(self._with_state, state["callbacks"], strict=True):
             snapshot.set_callback_state(callback, saved)
         first = state["epoch"]

@@ -3,14 +3,28 @@
 import hashlib
 import json
 import pathlib
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import typed_files
 from keras_vae.training.keras_private import CALLBACK_STATE
+from keras_vae.typed_files import Fields, Rule
 
 FORMAT = 1  # version of a backup's files
+_FILES = Fields({"format": int, "files": dict[str, list[int | str]]})
+_STATE = Fields(
+    {
+        "epoch": Annotated[int, Rule("0 or more", lambda epoch: epoch >= 0)],
+        "stopped": bool,
+        "history": Fields({"epoch": list[int], "history": dict[str, list[Any]]}),
+        "callbacks": list[dict[str, Any]],
+        "facts": dict[str, str],
+        "moved": dict[str, str],
+    }
+)
 
 
 def callback_state(callback: keras.callbacks.Callback) -> dict | None:
@@ -28,8 +42,8 @@ def set_callback_state(callback: keras.callbacks.Callback, state: dict) -> None:
     if hasattr(callback, "set_state"):
         callback.set_state(state)
     else:
-        for name, value in state.items():
-            setattr(callback, name, value)
+        for name in callback_state(callback) or {}:
+            setattr(callback, name, state.get(name))
 
 
 def write_state(folder: pathlib.Path, state: dict) -> None:
@@ -56,9 +70,9 @@ def read_state(folder: pathlib.Path) -> dict:
     """Reads the state of a backup, after comparing all checksums.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: for a backup that is damaged.
+        Exception: for a backup that is damaged, also of zipfile and NumPy.
     """
-    about = json.loads((folder / "backup.json").read_text())
+    about = typed_files.read_json(folder / "backup.json", _FILES)
     if about["format"] > FORMAT:
         raise ValueError(
             f"it was written by a newer keras_vae, format {about['format']}; this version "
@@ -72,7 +86,10 @@ def read_state(folder: pathlib.Path) -> dict:
             raise ValueError(f"{name} has another checksum")
     with np.load(folder / "arrays.npz") as file:
         arrays = dict(file)
-    return _with_arrays(json.loads((folder / "state.json").read_text()), arrays)
+    state = typed_files.parse_json(folder / "state.json")
+    state = _with_arrays(state, arrays)
+    typed_files.check(state, _STATE)
+    return state
 
 
 def _without_arrays(value, arrays):
@@ -102,5 +119,5 @@ def _with_arrays(value, arrays):
 
 
 def _digest(path):
-    with open(path, "rb") as file:
+    with typed_files.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,8 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_vae import typed_files
 from keras_vae.runs import parsers
 from keras_vae.runs.options import Options, count, option
+
+_MAX_CONFIG = 2**20  # bytes; the parser takes seconds for them
 
 Folder = Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 NumSamples = Annotated[
@@ -100,7 +103,7 @@ def read_config(context: typer.Context, path: pathlib.Path | None) -> pathlib.Pa
     import yaml  # slow to import
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = typed_files.read_text(path, _MAX_CONFIG)
         values = yaml.safe_load(text)
         _check_keys(yaml.compose(text, yaml.SafeLoader), path)
     # ValueError: of UTF-8, and of a date that does not exist.
@@ -139,6 +142,12 @@ def _check_keys(node, path):
 
 def _check_text(field, value):
     """Raises a BadParameter for what Typer would turn into a text, such as a bool."""
+    # Also because the text of nested lists can be huge, in which YAML repeats a part.
+    if isinstance(value, dict) or _is_nested(value):
+        raise typer.BadParameter(
+            f"expected a value or a list of values for `{field.name}`. Received: "
+            f"{typed_files.short(value)}"
+        )
     kind, info = typing.get_args(field.type)
     if info.parser is not None or bool in (kind, *typing.get_args(kind)):
         return
@@ -149,3 +158,7 @@ def _check_text(field, value):
                 f"expected a text for `{field.name}`, in quotes if YAML reads it as "
                 f"something else. Received: {text!r}"
             )
+
+
+def _is_nested(value):
+    return isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value)

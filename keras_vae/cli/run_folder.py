@@ -106,7 +106,7 @@ def open_locked(context: typer.Context, folder: pathlib.Path) -> Any:
     """Opens a run, which no other command writes before this one ends.
 
     Raises:
-        ValueError: if the folder is in use or has no run.
+        ValueError: if the folder is in use, has no run, or has links inside it.
     """
     # A folder without a run is not locked, because `train` may be about to start one.
     if not (folder / "run.json").is_file():
@@ -116,4 +116,6 @@ def open_locked(context: typer.Context, folder: pathlib.Path) -> Any:
             f"{folder}, which {fault}"
         )
     context.with_resource(lock.hold(folder, "run"))
-    return open_run(folder)
+    run = open_run(folder)
+    run.check_links()
+    return run

@@ -225,8 +225,11 @@ def _open_or_new(folder, options, changes, data):
     if data is not None:
         return Run(folder, build.resolve(options, data)), data
     run = Run.open(folder)
+    run.check_links()
     run.resume(changes)
-    return run, run.data(unchanged=True)
+    data = run.data(unchanged=True)
+    run.options = build.resolve(run.options, data)  # raises errors for options of others
+    return run, data
 
 
 def _is_finished(run, done):

@@ -49,7 +49,8 @@ def report(
 ) -> None:
     """Write the report of a run again: figures and one self-contained HTML page."""
     run = open_locked(context, folder)
-    run.model(), run.metrics()  # raise errors before the data are loaded
+    # Raise errors before the data are loaded.
+    run.model(), run.metrics(), run.read("evaluation.json"), run.read("baselines.json")
     write_report(run, run.data(data), num_samples, nll_rows, baselines)
 
 
@@ -98,6 +99,8 @@ def export(
                 f"Received: {option_name}={value}"
             )
     run = open_run(folder)
+    if path is None:
+        run.check_links()
     model = run.model()
     settings = {"num_samples": score_samples, "about": run.about()}
     if to == "serving":

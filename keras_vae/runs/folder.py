@@ -15,7 +15,6 @@ can be resumed. The commands that write these files lock the folder, see
 """
 
 import contextlib
-import csv
 import hashlib
 import importlib.metadata
 import json
@@ -23,6 +22,7 @@ import os
 import pathlib
 import platform
 import warnings
+import zipfile
 from typing import Any
 
 import keras
@@ -30,14 +30,13 @@ import numpy as np
 import yaml
 
 import keras_vae
-from keras_vae import atomic
+from keras_vae import atomic, typed_files
 from keras_vae.callbacks import Backup
 from keras_vae.datasets import NAMED, Dataset, Scaler
 from keras_vae.models import VAE
+from keras_vae.runs import contents
 from keras_vae.runs.data import load_data
 from keras_vae.runs.options import Options
-
-FORMAT = 1  # version of run.json and the other files
 
 
 class Run:
@@ -71,35 +70,36 @@ class Run:
         """Opens the run of a folder.
 
         Raises:
-            ValueError: if the folder has no run, or a newer version made it.
+            ValueError: if the folder has no run, or a newer version made it, or run.json
+                cannot be read.
         """
         run = cls(folder)
-        path = run.path("run.json")
-        try:
-            run.info = json.loads(path.read_text(encoding="utf-8"))
-            number = run.info["format"]
-            if number > FORMAT:
-                raise ValueError(
-                    f"`run` must be made by keras_vae {keras_vae.__version__} or older: "
-                    f"update keras_vae. Received: {folder}, made by keras_vae "
-                    f"{run.info['versions']['keras_vae']} (format {number}; this version "
-                    f"reads {FORMAT})"
-                )
-            run.options = Options.from_dict(run.info["options"])
-            run.info["data"]["fingerprint"], run.info["data"]["shown_range"]
-            run.info["command"], run.info["versions"]
-        except (FileNotFoundError, NotADirectoryError):
+        info = run.read("run.json")
+        if info is None:
             fault = "has no run.json" if run.folder.exists() else "does not exist"
             raise ValueError(
                 "`run` must be a folder made by `keras-vae train`. "
                 f"Received: {folder}, which {fault}"
-            ) from None
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"`run` must have a readable run.json. Received: {path}: "
-                f"{type(error).__name__} {error}"
-            ) from None
+            )
+        run.info, run.options = info, Options.from_dict(info["options"])
         return run
+
+    def check_links(self) -> None:
+        """Checks the folder before a command writes into it, so that it stays inside.
+
+        A link to a file does no harm: files are replaced by a rename, and not written
+        through the link.
+
+        Raises:
+            ValueError: for a link in the folder that does not lead to a file.
+        """
+        for top, folders, files in os.walk(self.folder):
+            for path in (os.path.join(top, name) for name in (*folders, *files)):
+                if os.path.islink(path) and not os.path.isfile(path):
+                    raise ValueError(
+                        "`run` must not have links inside it, except to files. "
+                        f"Received: {path}, a link to {os.readlink(path)}"
+                    )
 
     def start(self, command: str, data: Dataset) -> None:
         """Makes the folder and writes run.json, which marks it as a run.
@@ -110,7 +110,7 @@ class Run:
         packages = ("keras", "tensorflow", "tensorflow-probability", "numpy")
         versions = {name: importlib.metadata.version(name) for name in packages}
         self.info = {
-            "format": FORMAT,
+            "format": contents.FORMAT,
             "command": command,
             "options": {},
             "data": {
@@ -121,6 +121,7 @@ class Run:
                 "value_range": data.value_range,
                 "shown_range": data.shown_range,
                 "classes": list(map(str, data.classes)) if self.conditional else None,
+                "standardised": data.scaler is not None,
             },
             "versions": {
                 "keras_vae": keras_vae.__version__,
@@ -199,42 +200,32 @@ class Run:
         """Writes a text file of the run, atomically."""
         atomic.write_text(self.path(name), text, sole_writer=True)
 
-    def read_json(self, name: str) -> Any:
-        """Reads a JSON file of the run; None if it does not exist.
-
-        Raises:
-            ValueError: if it cannot be read.
-        """
-        path = self.path(name)
-        try:
-            return json.loads(path.read_text("utf-8")) if path.is_file() else None
-        except ValueError as error:  # of JSON and of UTF-8
-            raise self.unreadable(name, error) from error
-
-    def unreadable(self, name: str, reason: object) -> ValueError:
-        """Makes the error for a damaged file of the run."""
-        return ValueError(
-            f"`run` must have a readable {name}. Received: {self.path(name)}: {reason}"
-        )
+    def read(self, name: str) -> Any:
+        """Reads a file of the run; None if it does not exist. See `contents.read`."""
+        return contents.read(self.path(name))
 
     @property
     def scaler(self) -> Scaler | None:
         """The standardisation of a table, or None for other data.
 
         Raises:
-            ValueError: if scaler.json cannot be read.
+            ValueError: if scaler.json cannot be read, or is missing.
         """
-        values = self.read_json("scaler.json")
-        try:
-            return None if values is None else Scaler.from_dict(values)
-        except (KeyError, TypeError) as error:
-            reason = f"{type(error).__name__} {error}"
-            raise self.unreadable("scaler.json", reason) from error
+        path, about = self.path("scaler.json"), self.info["data"]
+        values = contents.read(path)
+        if values is None:
+            if about.get("standardised"):
+                raise contents.unreadable(path, "no such file")
+            return None
+        if [len(values["columns"])] != about["event_shape"]:
+            size = len(values["columns"])
+            raise contents.unreadable(path, f"{size} columns, unlike the rows of the run")
+        return Scaler.from_dict(values)
 
     @property
     def channels(self) -> dict[str, int]:
         """The argument `channels` of `datasets.load`, if the rows are images."""
-        shape = self.info["data"].get("event_shape", ())
+        shape = self.info["data"]["event_shape"]
         return {"channels": shape[2]} if len(shape) == 3 and shape[2] in (1, 3) else {}
 
     @property
@@ -289,7 +280,7 @@ class Run:
             origin: str, where the rows and classes come from, for the message.
         """
         shape, classes = list(data.event_shape), self.info["data"].get("classes")
-        expected = self.info["data"].get("event_shape", shape)
+        expected = self.info["data"]["event_shape"]
         if shape != expected:
             raise ValueError(
                 f"`data` must have rows of shape {tuple(expected)}, as {origin}. "
@@ -326,26 +317,26 @@ class Run:
             ValueError: if there is no model yet, or it cannot be read.
         """
         path = self.path("model.keras")
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise ValueError(
                 "`run` must hold a trained model: continue it with `keras-vae train ... "
                 f"--resume`. Received: {self.folder}, stopped during its first epoch"
             )
         try:
+            with typed_files.open_regular(path) as file:
+                if not zipfile.is_zipfile(file):
+                    raise ValueError("not a .keras file")
             model = keras.saving.load_model(path)
         except Exception as error:  # of zipfile, json, h5py and Keras
-            raise self.unreadable("model.keras", error) from error
+            raise contents.unreadable(path, error) from error
         if not isinstance(model, VAE):
-            raise self.unreadable("model.keras", f"a {type(model).__name__}, not a VAE")
+            raise contents.unreadable(path, f"a {type(model).__name__}, not a VAE")
         return model
 
     def about(self) -> dict[str, Any]:
         """Returns the entries of a model card that describe the run."""
-        data, scaler = self.info["data"], self.read_json("scaler.json")
-        numbers = self.read_json("evaluation.json") or {}
-        if not isinstance(numbers, dict):
-            kind = type(numbers).__name__
-            raise self.unreadable("evaluation.json", f"a {kind} instead of a dict")
+        data, scaler = self.info["data"], self.read("scaler.json")
+        numbers = self.read("evaluation.json") or {}
         if numbers.get("data", data["fingerprint"]) != data["fingerprint"]:
             numbers = {}  # of other data than those of the training
         # JSON does not support NaN, such as the Monte Carlo error of one sample.
@@ -368,18 +359,15 @@ class Run:
         }
 
     def metrics(self) -> dict[str, list[float]]:
-        """Reads the columns of metrics.csv by name, with one value for each epoch."""
-        path = self.path("metrics.csv")
-        if not path.is_file():
-            if self.path("model.keras").exists():
-                raise self.unreadable("metrics.csv", "no such file")
-            return {}
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            return {name: [float(row[name]) for row in rows] for name in rows[0]}
-        except (ValueError, TypeError, IndexError, csv.Error) as error:
-            raise self.unreadable("metrics.csv", error) from error
+        """Reads the columns of metrics.csv by name, with one value for each epoch.
+
+        Raises:
+            ValueError: if it cannot be read, or is missing though there is a model.
+        """
+        columns = self.read("metrics.csv")
+        if columns is None and self.path("model.keras").exists():
+            raise contents.unreadable(self.path("metrics.csv"), "no such file")
+        return columns or {}
 
     @property
     def has_backup(self) -> bool:

@@ -4,12 +4,16 @@ This module has no slow imports, so that `keras-vae train --help` answers at onc
 """
 
 import dataclasses
+import functools
 import math
+import operator
+import typing
 from typing import Annotated, Any, Literal
 
 import typer
 
 from keras_vae.runs import parsers
+from keras_vae.typed_files import Fields, Rule
 
 MAX_INT = 2**31 - 1
 # Defaults of the training, mostly in steps, so that small data sets are trained long
@@ -25,6 +29,15 @@ ABSENT: dict[str, Any] = {
     "patience": 0,
     "skip_broken": False,
     "init": None,
+}
+# Options whose default depends on the data, so that None means the default. A run has a
+# value of the first, and of the others for the given value of another option.
+RESOLVED = {"network", "latent", "likelihood", "beta_schedule", "epochs", "patience", "xla"}
+RESOLVED_FOR = {
+    "filters": ("network", "conv"),
+    "grey": ("likelihood", "bernoulli"),
+    "scale": ("likelihood", "normal"),
+    "condition": ("model", "conditional"),
 }
 
 
@@ -340,17 +353,17 @@ class Options:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
-        """Makes the options of a run.json.
-
-        Raises:
-            KeyError: naming the options that are missing.
-        """
+        """Makes the options of a run.json, which are of the kinds of `fields`."""
         values = ABSENT | values
-        names = [field.name for field in dataclasses.fields(cls)]
-        missing = sorted({*names} - {*values})
-        if missing:
-            raise KeyError(f"options: {', '.join(missing)}")
-        return cls(**{name: values[name] for name in names})
+        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+
+    @classmethod
+    def fields(cls) -> Fields:
+        """Returns the kinds of the options in run.json."""
+        kinds = {field.name: _kind(field) for field in dataclasses.fields(cls)}
+        rules = tuple(_resolved(name, *other) for name, other in RESOLVED_FOR.items())
+        absent = {name: kinds.pop(name) for name in ABSENT}
+        return Fields(kinds, absent, rules=rules)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all options by name, in order."""
@@ -368,3 +381,31 @@ class Options:
     def replace(self, **changes: Any) -> "Options":
         """Returns a copy with some options changed."""
         return dataclasses.replace(self, **changes)
+
+
+def _resolved(name, other, value):
+    """Returns the rule that an option has a value if another option has a given one."""
+
+    def holds(options):
+        return options[other] != value or options.get(name) is not None
+
+    return Rule(f"an object with a value of '{name}' for {other} {value}", holds)
+
+
+def _kind(field):
+    """Returns the kind of an option in run.json: its type, and what its parser accepts."""
+    kind, info = typing.get_args(field.type)
+    if field.name in RESOLVED:
+        arms = [arm for arm in typing.get_args(kind) if arm is not type(None)]
+        kind = functools.reduce(operator.or_, arms)
+
+    def accepted(value):
+        try:
+            return value is None or info.parser(value) == value
+        except typer.BadParameter:
+            return False
+
+    if info.parser is None:
+        return kind
+    flag = field.name.replace("_", "-")
+    return Annotated[kind, Rule(f"a value of --{flag}", accepted)]

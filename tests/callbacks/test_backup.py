@@ -1,8 +1,10 @@
 """An interrupted fit resumes bit for bit from its backup."""
 
+import hashlib
 import itertools
 import json
 import math
+import os
 import pathlib
 import resource
 import shutil
@@ -146,6 +148,28 @@ def make_newer(path):
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
 
 
+def nest_deeply(path):
+    path.write_text("[" * 10**5)
+
+
+def make_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def change_state(path):
+    """Changes a type in state.json, and its checksum accordingly."""
+    path.write_text(path.read_text().replace('"epoch": 2,', '"epoch": null,', 1))
+    about = json.loads(path.with_name("backup.json").read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    about["files"][path.name] = [path.stat().st_size, digest]
+    path.with_name("backup.json").write_text(json.dumps(about))
+
+
+def list_files(path):
+    path.write_text('{"format": 1, "files": ["model.keras"]}')
+
+
 @pytest.mark.parametrize(
     "file, damage, words",
     [
@@ -155,6 +179,10 @@ def make_newer(path):
         ("backup.json", pathlib.Path.unlink, "No such file .*backup.json"),
         ("backup.json", truncate, "damaged and skipped"),
         ("backup.json", make_newer, "newer keras_vae, format 99"),
+        ("backup.json", nest_deeply, "nested too deeply"),
+        ("backup.json", list_files, "key 'files' must be an object"),
+        ("backup.json", make_pipe, "not a regular file"),
+        ("state.json", change_state, "key 'epoch' must be a whole number"),
     ],
 )
 def test_a_damaged_backup_is_skipped(model, three_epochs, tmp_path, file, damage, words):

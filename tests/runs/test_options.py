@@ -125,6 +125,8 @@ def test_each_option_has_a_help_text_and_a_default():
         ("resize: 28", "28"),
         ("scale: [1]", "[1]"),
         ("scale: true", "True"),
+        ("hidden: [4, [5]]", "[4, [5]]"),
+        ("latent: {a: 1}", "{'a': 1}"),
         ("beta: false", "False"),
         ("label: yes", "True"),
         ("label: [a, b]", "['a', 'b']"),

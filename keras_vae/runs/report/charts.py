@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from keras_vae import atomic
+
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
@@ -35,7 +37,8 @@ def chart(path: pathlib.Path, function: Callable, *args: Any) -> list[pathlib.Pa
         with plt.rc_context(style):
             figure = function(*args)
             files.append(path.with_name(f"{path.name}-{theme}.png"))
-            figure.savefig(files[-1], dpi=150)
+            with atomic.replacing(files[-1]) as part:
+                figure.savefig(part, dpi=150)
             plt.close(figure)
     return files
 

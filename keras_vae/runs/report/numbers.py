@@ -51,12 +51,10 @@ def evaluate(
         "steps": int(model.step.numpy()),
         "data": data.fingerprint(run.conditional),
     }
-    cached = run.read_json("evaluation.json")
-    if cached is not None:
-        if not isinstance(cached, dict):
-            raise run.unreadable("evaluation.json", "not a dict")
-        if all(cached.get(name) == value for name, value in settings.items()):
-            return cached
+    cached = run.read("evaluation.json") or {}
+    same = all(cached.get(name) == value for name, value in settings.items())
+    if same and _is_complete(cached, model):
+        return cached
     condition = run.condition_kwargs(data, "test")
     show("evaluating", 0, 4)
     test = model.evaluate(
@@ -66,7 +64,7 @@ def evaluate(
     numbers |= _errors(run, model, data, condition)
     show("evaluating: NLL", 1, 4)
     if model.generative:
-        if getattr(model.likelihood, "grey", None) != "soft":  # not a log-likelihood
+        if _has_likelihood(model):
 
             def progress(done, total):
                 show("evaluating: NLL", 1 + 2 * done / total, 4)
@@ -81,6 +79,21 @@ def evaluate(
     numbers = {name: float(value) for name, value in numbers.items()} | settings
     run.write_json("evaluation.json", numbers)
     return numbers
+
+
+def _has_likelihood(model):
+    """Returns True if the model has an NLL: soft targets are no log-likelihood."""
+    return model.generative and getattr(model.likelihood, "grey", None) != "soft"
+
+
+def _is_complete(numbers, model):
+    """Returns True if the numbers of evaluation.json include all that the report needs."""
+    needed = {"reconstruction_error"}
+    if model.generative:
+        needed |= {"active_units", "latent_units"}
+    if _has_likelihood(model):
+        needed |= {"test_nll", "test_nll_standard_error", "effective_sample_size"}
+    return needed <= {*numbers} and ("test_nll" in needed) == ("test_nll" in numbers)
 
 
 def _errors(run, model, data, condition, most=2000):
@@ -159,10 +172,7 @@ def cached_baselines(run: Run) -> list[dict[str, Any]]:
     Raises:
         ValueError: if it cannot be read.
     """
-    rows = run.read_json("baselines.json") or []
-    if not all(isinstance(row, dict) and {"model", "latent"} <= {*row} for row in rows):
-        raise run.unreadable("baselines.json", "not a table of baselines")
-    return rows
+    return run.read("baselines.json") or []
 
 
 def compare(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_vae import atomic
 from keras_vae.callbacks import image_grid
 from keras_vae.datasets import Dataset
 from keras_vae.distributions import IndependentBernoulli
@@ -38,8 +39,8 @@ class Pictures:
         # Tall images are small enough for two of them to fit into the height of a figure.
         self.columns = max(fitting, int(np.ceil(2 * self.ratio)))
 
-    def save(self, path: pathlib.Path, x: Any, columns: int) -> list[pathlib.Path]:
-        """Saves rows x `[rows, *event]` as a grid; returns a list with the file."""
+    def save(self, path: pathlib.Path, x: Any, columns: int) -> None:
+        """Saves rows x `[rows, *event]` as a grid. The file may be half-written."""
         x = (np.asarray(x, np.float32) - self.low) / ((self.high - self.low) or 1)
         if x.ndim == 5:
             x = x[:, x.shape[1] // 2]
@@ -50,7 +51,6 @@ class Pictures:
         factor = max(1, 900 // picture.width)
         size = (picture.width * factor, picture.height * factor)
         picture.resize(size, Image.Resampling.NEAREST).save(path)
-        return [path]
 
 
 class PictureView(Pictures):
@@ -163,10 +163,12 @@ class PictureView(Pictures):
     def _figure(self, name, title, caption, grids, **layout):
         panels = []
         for i, (text, x, columns) in enumerate(grids):
-            files = self.save(self.folder / f"{name}-{i}.png", x, columns)
-            with Image.open(files[0]) as picture:
-                if picture.width > 1600:  # more than a page shows
-                    picture.thumbnail((1600, 16_000), Image.Resampling.LANCZOS)
-                    picture.save(files[0])
-            panels.append(Panel(files, text))
+            path = self.folder / f"{name}-{i}.png"
+            with atomic.replacing(path) as part:
+                self.save(part, x, columns)
+                with Image.open(part) as picture:
+                    if picture.width > 1600:  # more than a page shows
+                        picture.thumbnail((1600, 16_000), Image.Resampling.LANCZOS)
+                        picture.save(part)
+            panels.append(Panel([path], text))
         return Figure(name, title, caption + self.note, panels, **layout)
