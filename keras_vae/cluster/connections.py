@@ -40,10 +40,11 @@ class Connections:
     def receive(self, seconds: float) -> None:
         """Waits for connections and messages."""
         for key, _ in self.selector.select(seconds):
-            if key.fileobj is self.server:
+            connection: Any = key.fileobj
+            if connection is self.server:
                 self._accept()
-            elif key.fileobj.fileno() >= 0:  # not closed since `select`
-                self._read(key.fileobj, key.data)
+            elif connection.fileno() >= 0:  # not closed since `select`
+                self._read(connection, key.data)
 
     def _accept(self):
         with contextlib.suppress(BlockingIOError, ConnectionError):
@@ -95,9 +96,9 @@ class Connections:
 
     def close(self) -> None:
         """Closes the port and all connections."""
-        for key in [*self.selector.get_map().values()]:
-            key.fileobj.close()
         self.selector.close()
+        for connection in (self.server, *self.hellos, *self.strangers):
+            connection.close()
 
 
 def _parse_hello(line, token):

@@ -109,16 +109,20 @@ def rendezvous(
 def _join(cluster, index, facts, deadline, token):
     """Returns the chief's answer; retries until the chief answers."""
     reason: object = "no answer"
+    note = ""
     while time.monotonic() < deadline:
         try:
             # At the deadline, the chief answers with the missing workers.
             if answer := _ask(cluster, index, facts, deadline, deadline + 1, token):
                 return answer
-            reason = "its answer was not signed with this worker's token"
+            note = "; answers with another token were dropped"
         except OSError as error:
             reason = error
+            if isinstance(error, ConnectionResetError):
+                note = "; it closed a connection, as it does after a wrong token"
         time.sleep(0.2)
-    return {"late": f"{_describe(cluster, [0])} did not answer ({reason})"}
+    late = f"{_describe(cluster, [0])} did not answer ({reason})"
+    return {"late": late, "note": note}
 
 
 def _serve(cluster, facts, deadline, token):
@@ -196,9 +200,7 @@ def _ask(cluster, index, facts, deadline, answer_deadline, token):
         while not line.endswith(b"\n") and len(line) < messages.LINE:
             chief.settimeout(max(0.01, answer_deadline - time.monotonic()))
             if not (part := chief.recv(2**16)):
-                raise ConnectionResetError(
-                    "the connection was closed, as it is after a wrong token"
-                )
+                raise ConnectionResetError("the connection was closed")
             line += part
     with contextlib.suppress(ValueError, RecursionError):
         answer = json.loads(messages.unseal(line, token, hello))

@@ -46,7 +46,7 @@ def read_token(path: pathlib.Path | None = None) -> bytes:
     if shared or not _SHORTEST <= len(token) <= _LONGEST:
         problem = f"{len(token)} bytes"
         if shared:
-            problem = f"mode {status.st_mode & 0o777:o} (chmod 600 {path} corrects it)"
+            problem = f"mode {status.st_mode & 0o777:o}"
         raise ValueError(
             f"`token_file` must be a file of {_SHORTEST} to {_LONGEST:,} bytes that other "
             f"users cannot access. Received: {path} with {problem}"
