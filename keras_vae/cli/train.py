@@ -25,7 +25,7 @@ from keras_vae.cli.progress import (
     progress_phases,
     start_tensorflow,
 )
-from keras_vae.cluster import launcher, meeting
+from keras_vae.cluster import launcher, meeting, messages
 from keras_vae.runs import lock
 from keras_vae.runs.options import Options, count, option, real
 
@@ -67,12 +67,23 @@ def train(
             "Training",
             "Devices to train on. mirrored: all GPUs of this host; multi-worker: the "
             "workers in TF_CONFIG or of a Slurm job; auto: multi-worker if TF_CONFIG "
-            "lists several workers, otherwise all GPUs, otherwise the CPU.",
+            "lists several workers, otherwise all GPUs, otherwise the CPU. "
+            "TensorFlow's ports let anyone who reaches them read and write files as you: "
+            "keep workers in a private network or behind a firewall.",
         ),
     ] = "auto",
     timeout: Annotated[
         float, real("Training", _TIMEOUT, exclusive=True, high=1e6)
     ] = meeting.TIMEOUT,
+    token_file: Annotated[
+        pathlib.Path | None,
+        option(
+            "Training",
+            "File with a secret of 16 bytes or more, the same for all workers on several "
+            "hosts, which ignore others when they connect. Default: none.",
+            metavar="FILE",
+        ),
+    ] = None,
     num_samples: NumSamples = None,
     nll_rows: NllRows = 1000,
     baselines: Latents = "none",
@@ -83,6 +94,7 @@ def train(
     After Ctrl-C or a crash, --resume continues the run exactly.
     """
     launcher.end_with_launcher()
+    token = messages.read_token(token_file)
     # This handler is active before and after `fit`, which has its own.
     former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(launcher.PREEMPTED))
     restored = former or signal.SIG_DFL  # None: Python did not install it
@@ -102,7 +114,7 @@ def train(
     done = run.epochs_done()
     if _is_finished(run, done):
         return
-    devices = make_strategy(strategy, run.facts(data), timeout)
+    devices = make_strategy(strategy, run.facts(data), timeout, token)
     chief = replicas.is_chief(devices)  # only the chief writes, prints and evaluates
     out.quiet = not chief
     with devices.scope():
@@ -141,7 +153,7 @@ def launch(
     workers: Annotated[int, count(None, "Number of workers.", "--workers", high=1000)],
     restarts: Annotated[
         int,
-        count(None, "Maximum number of restarts after a worker dies.", low=0),
+        count(None, "Maximum number of restarts after a worker dies or freezes.", low=0),
     ] = 3,
     timeout: Annotated[
         float, real(None, _TIMEOUT, exclusive=True, high=1e6)
@@ -150,11 +162,14 @@ def launch(
         float, real(None, "Seconds from SIGINT or SIGTERM until a worker is killed.")
     ] = launcher.GRACE,
 ) -> None:
-    """Train with several workers on this host, and resume when one of them dies.
+    """Train with several workers on this host, and resume when one dies or freezes.
 
     The workers share the CPUs. For several GPUs of one host, use `train` alone.
     On several hosts, a scheduler starts one `train` per worker, which finds the
     other workers.
+
+    TensorFlow's ports are open on all network interfaces and let anyone who reaches
+    them read and write files as you: use this host behind a firewall.
     """
     name, *arguments = command
     if name != "train":

@@ -1,14 +1,20 @@
 """The launcher: starts several workers on this host, and restarts them if one dies.
 
-It uses only the standard library and does not import TensorFlow.
+Each worker sends heartbeats from a thread of its own, so that a worker that is stopped
+counts as dead. A worker whose other threads wait for something does not.
+
+The launcher uses only the standard library and does not import TensorFlow.
 """
 
+import array
 import collections
 import contextlib
 import ctypes
 import json
+import math
 import os
 import pathlib
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,9 +23,14 @@ import threading
 import time
 from collections.abc import Sequence
 
+from keras_vae.cluster import messages
+
 REFUSED, GONE, PREEMPTED, INTERRUPTED = 2, 69, 75, 130  # exit codes of a worker
 GRACE = 10.0  # seconds from a signal until a worker is killed
-_LAUNCHER = "KERAS_VAE_LAUNCHER"  # environment variable: process id of the launcher
+SILENCE = 60.0  # seconds without a heartbeat until a worker counts as dead
+_BEAT = 1.0  # seconds between two heartbeats
+# Environment variable: process id of the launcher, pipe of heartbeats, index of the worker.
+_LAUNCHER = "KERAS_VAE_LAUNCHER"
 _ROOT = str(pathlib.Path(__file__).parent.parent.parent)
 # Like the console script `keras-vae`.
 _PROGRAM = (
@@ -35,9 +46,10 @@ def launch(
     workers: int,
     restarts: int = 3,
     grace: float = GRACE,
+    silence: float = SILENCE,
     program: Sequence[str] = _PROGRAM,
 ) -> int:
-    """Runs local workers until all finish; restarts all of them when one dies.
+    """Runs local workers until all finish; restarts all of them when one dies or freezes.
 
     Each worker has a TF_CONFIG with the addresses of all workers, on free ports of this
     host. The chief's output is passed through; lines of the other workers are written to
@@ -50,12 +62,13 @@ def launch(
         workers: int, number of workers.
         restarts: int, maximum number of restarts.
         grace: float, seconds from a signal until a worker is killed.
+        silence: float, seconds without a heartbeat until a worker is killed.
         program: the executable and its first arguments, which `command` follows.
 
     Returns:
         The exit code: 0 if all workers finished; 130 after SIGINT, 75 after SIGTERM;
-        otherwise the exit code of the worker that failed first. After codes 2, 69, 75 and
-        130 there is no restart, because it would not help.
+        otherwise the exit code of the worker that failed first. After codes 2, 75 and 130
+        there is no restart, because it would not help.
     """
     received: list[int] = []
     former = {
@@ -66,18 +79,15 @@ def launch(
     try:
         for start in range(restarts + 1):
             resume = ["--resume"] * (start > 0 and "--resume" not in command)
-            failed = _run(
-                [*program, command[0], *resume, *command[1:]], workers, grace, received
-            )
+            arguments = [*program, command[0], *resume, *command[1:]]
+            failed = _run(arguments, workers, grace, silence, received)
             if failed is None:
                 return 0
             if received:
                 return INTERRUPTED if received[0] == signal.SIGINT else PREEMPTED
-            code = failed.process.returncode
-            if code in (REFUSED, GONE, PREEMPTED, INTERRUPTED):
+            code, failure = failed.process.returncode, failed.describe()
+            if code in (REFUSED, PREEMPTED, INTERRUPTED):
                 return code
-            status = f"code {code}" if code > 0 else signal.Signals(-code).name
-            failure = f"worker {failed.index} ended with {status}"
             if start < restarts:
                 count = f"{start + 1} of {restarts}"
                 _print(f"{failure}: restarting all workers from the last backup ({count})")
@@ -91,26 +101,54 @@ def launch(
             signal.signal(number, handler)
 
 
-def _run(command, workers, grace, received):
+def _run(command, workers, grace, silence, received):
     """Runs the workers; returns the one that failed first, or None if all finished."""
     started: list[_Worker] = []
+    token, beats = secrets.token_hex(), os.pipe()
+    os.set_blocking(beats[0], False)
     try:
         cluster = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
         for index in range(workers):
-            started.append(_Worker(command, cluster, index))
-        while True:
-            codes = [worker.process.poll() for worker in started]
-            failed = [worker for worker, code in zip(started, codes, strict=True) if code]
-            if failed or received or None not in codes:
-                break
+            started.append(_Worker(command, cluster, index, token, beats[1]))
+        now = time.monotonic()
+        while not (failed := _find_failed(started, silence)) and not received:
+            if all(worker.process.returncode == 0 for worker in started):
+                return None
             time.sleep(0.1)
-        # Workers that ended because they lost another one are not the cause.
-        failed.sort(key=lambda worker: worker.process.returncode == GONE)
+            before, now = now, time.monotonic()
+            # If the launcher itself was stopped, this time does not count.
+            _read_heartbeats(beats[0], started, min(now - before, 1))
         _end(started, received[0] if received else signal.SIGTERM, grace, received)
-        failed += [worker for worker in started if worker.process.returncode]
+        failed += _find_failed(started, silence)
         return failed[0] if failed else None
     finally:
         _end(started, signal.SIGKILL, 0, received)
+        for end in beats:
+            os.close(end)
+
+
+def _read_heartbeats(beats, workers, seconds):
+    """Reads the heartbeats; adds the seconds to the silence of workers that sent none."""
+    for worker in workers:
+        worker.silent += seconds
+    with contextlib.suppress(BlockingIOError):
+        for index in array.array("H", os.read(beats, 2**16)):
+            workers[index].silent = 0.0
+
+
+def _find_failed(workers, silence):
+    """Returns the workers that failed, the cause first; kills those that are silent."""
+    codes = [(worker, worker.process.poll()) for worker in workers]
+    gone = [worker for worker, code in codes if code == GONE]
+    # Workers that ended because they lost another one are not the cause. TensorFlow
+    # notices a frozen one after 10 s.
+    limit = min(silence, 5 * _BEAT) if gone else silence
+    failed = [worker for worker, code in codes if code not in (None, 0, GONE)]
+    frozen = [worker for worker, code in codes if code is None and worker.silent > limit]
+    for worker in frozen:
+        worker.frozen = True
+        worker.kill()
+    return failed + frozen + gone
 
 
 def _end(workers, number, grace, received):
@@ -128,14 +166,15 @@ def _end(workers, number, grace, received):
             deadline = min(deadline, time.monotonic() + 1)
         time.sleep(0.05)
     for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.process.pid, signal.SIGKILL)  # with its child processes
-        worker.process.wait()
+        worker.kill()
         worker.reader.join(1)
 
 
 def _free_ports(count):
-    """Finds `count` different free ports: all are opened before the first is closed."""
+    """Finds `count` different free ports: all are opened before the first is closed.
+
+    They must be free on all interfaces, because TensorFlow's server uses all of them.
+    """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
@@ -144,26 +183,50 @@ def _free_ports(count):
 
 
 class _Worker:
-    """A process, and the thread that forwards its output."""
+    """A process, and the thread that forwards its output.
 
-    def __init__(self, command, cluster, index):
+    `silent` is the number of seconds since its last heartbeat, below 0 before the first.
+    """
+
+    def __init__(self, command, cluster, index, token, beat):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": cluster}, "task": task}
+        variables = {
+            "TF_CONFIG": json.dumps(config),
+            _LAUNCHER: f"{os.getpid()} {beat} {index}",
+            messages.TOKEN: token,
+        }
         self.index, self.prefix = index, f"[worker {index}] " if index else ""
+        self.silent, self.frozen = -math.inf, False
         self.last_lines: collections.deque = collections.deque(maxlen=10)
         self.process = subprocess.Popen(
             command,
-            env=os.environ | {"TF_CONFIG": json.dumps(config), _LAUNCHER: str(os.getpid())},
+            env=os.environ | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE
             if index
             else None,  # the chief's progress bar needs the terminal
             stderr=subprocess.STDOUT if index else subprocess.PIPE,
             process_group=0,  # Ctrl-C reaches only the launcher, which forwards it
+            pass_fds=[beat],
         )
         pipe = self.process.stdout or self.process.stderr
         self.reader = threading.Thread(target=self._read, args=[pipe], daemon=True)
         self.reader.start()
+
+    def kill(self):
+        """Kills the process and its child processes, also if they are stopped."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def describe(self):
+        """Describes how the process failed."""
+        if self.frozen:
+            return f"worker {self.index} did not respond for {self.silent:.0f} s"
+        code = self.process.returncode
+        status = f"code {code}" if code > 0 else signal.Signals(-code).name
+        return f"worker {self.index} ended with {status}"
 
     def _read(self, pipe):
         with pipe:
@@ -181,17 +244,21 @@ def _print(*lines):
 
 
 def end_with_launcher() -> None:
-    """Kills this process when its launcher ends for any reason.
+    """Kills this process when its launcher ends for any reason; sends it heartbeats.
 
     Does nothing in a process that `launch` did not start.
     """
-    launcher = os.environ.pop(_LAUNCHER, None)  # not for child processes
-    if launcher is None:
+    text = os.environ.pop(_LAUNCHER, None)  # not for child processes
+    if text is None:
         return
+    launcher, beat, index = map(int, text.split())
+    os.set_inheritable(beat, False)
 
     def watch():
-        while os.getppid() == int(launcher):
-            time.sleep(1)
+        while os.getppid() == launcher:
+            with contextlib.suppress(OSError):
+                os.write(beat, array.array("H", [index]))
+            time.sleep(_BEAT)
         os.kill(os.getpid(), signal.SIGKILL)
 
     # On Linux the kernel does this (PR_SET_PDEATHSIG), even while Python's GIL is held.

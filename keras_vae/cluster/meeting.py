@@ -2,19 +2,21 @@
 
 TensorFlow's workers wait for each other without a timeout, and do not compare their
 options. So they first connect here, before TensorFlow opens the same ports. This rendezvous
-has a timeout, and compares facts that must be equal on all workers. It uses only the
-standard library.
+has a timeout, and compares facts that must be equal on all workers. Messages of others are
+dropped, see `keras_vae.cluster.messages`. It uses only the standard library.
 """
 
 import collections
 import contextlib
+import ipaddress
 import json
-import selectors
 import socket
 import time
 
+from keras_vae.cluster import messages
+from keras_vae.cluster.connections import Connections
+
 TIMEOUT = 300.0  # seconds that a worker waits for the others
-_LINE = 2**20  # maximum number of bytes that are read from a connection
 
 
 def tf_config(text: str | None) -> tuple[list[str], int]:
@@ -63,19 +65,24 @@ def _split(address):
 
 
 def rendezvous(
-    cluster: list[str], index: int, facts: dict[str, str], timeout: float = TIMEOUT
+    cluster: list[str],
+    index: int,
+    facts: dict[str, str],
+    timeout: float = TIMEOUT,
+    token: bytes = b"",
 ) -> None:
     """Waits for all workers, and compares the facts of their training.
 
     The chief listens on its own port, and closes it before this function returns. A worker
     may disconnect and connect again. When the timeout of one worker expires, the rendezvous
-    ends for all.
+    ends for all. The chief warns of the first message with another token.
 
     Args:
         cluster: list of "host:port" of all workers, the chief first, the same for all.
         index: int, this worker's index in it.
         facts: dict of str by name, which must be equal on all workers.
         timeout: float, seconds.
+        token: bytes, the same for all, which signs the messages.
 
     Raises:
         ValueError: on every worker, if the facts differ, naming the worker and the facts;
@@ -88,30 +95,37 @@ def rendezvous(
     deadline = time.monotonic() + timeout
     facts = {"cluster": ", ".join(cluster), **facts}
     if index == 0:
-        answer = _serve(cluster, facts, deadline)
+        answer = _serve(cluster, facts, deadline, token)
     else:
-        answer = _join(cluster, index, facts, deadline)
+        answer = _join(cluster, index, facts, deadline, token)
     if "late" in answer:
-        raise TimeoutError(f"{answer['late']} within {timeout:g} seconds")
+        raise TimeoutError(
+            f"{answer['late']} within {timeout:g} seconds{answer.get('note', '')}"
+        )
     if "refused" in answer:
         raise ValueError(answer["refused"])
 
 
-def _join(cluster, index, facts, deadline):
+def _join(cluster, index, facts, deadline, token):
     """Returns the chief's answer; retries until the chief answers."""
     reason: object = "no answer"
+    note = ""
     while time.monotonic() < deadline:
         try:
             # At the deadline, the chief answers with the missing workers.
-            if answer := _ask(cluster, index, facts, deadline, deadline + 1):
+            if answer := _ask(cluster, index, facts, deadline, deadline + 1, token):
                 return answer
+            note = "; answers with another token were dropped"
         except OSError as error:
             reason = error
+            if isinstance(error, ConnectionResetError):
+                note = "; it closed a connection, as it does after a wrong token"
         time.sleep(0.2)
-    return {"late": f"{_describe(cluster, [0])} did not answer ({reason})"}
+    late = f"{_describe(cluster, [0])} did not answer ({reason})"
+    return {"late": late, "note": note}
 
 
-def _serve(cluster, facts, deadline):
+def _serve(cluster, facts, deadline, token):
     """Waits for all workers on the chief; returns the answer that it sent to them."""
     while True:
         try:
@@ -123,59 +137,18 @@ def _serve(cluster, facts, deadline):
         # The port is used by an earlier job that is ending, or by a second chief, which
         # answers with an error.
         with contextlib.suppress(OSError):
-            if answer := _ask(cluster, 0, facts, deadline, time.monotonic() + 1):
+            if answer := _ask(cluster, 0, facts, deadline, time.monotonic() + 1, token):
                 return answer
         time.sleep(0.2)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(server)
-        selector = stack.enter_context(selectors.DefaultSelector())
-        selector.register(server, selectors.EVENT_READ)
-        hellos: dict[socket.socket, dict] = {}  # the hello of each connected worker
+    with contextlib.closing(Connections(server, token)) as connections:
+        hellos = connections.hellos
         while not (answer := _decide(cluster, facts, deadline, hellos)):
             ends = [deadline, *(hello["ends"] for hello in hellos.values())]
-            for key, _ in selector.select(max(0, min(ends) - time.monotonic())):
-                if key.data is None:
-                    connection, _ = server.accept()
-                    stack.enter_context(connection).setblocking(False)
-                    selector.register(
-                        connection, selectors.EVENT_READ, (connection, bytearray())
-                    )
-                elif not _receive(key.data[0], key.data[1], hellos):
-                    selector.unregister(key.fileobj)
-        for connection in hellos:
-            connection.settimeout(1)
-            with contextlib.suppress(OSError):
-                connection.sendall(json.dumps(answer).encode() + b"\n")
+            connections.receive(max(0, min(ends) - time.monotonic()))
+        if connections.dropped:
+            answer["note"] = f"; messages with another token dropped: {connections.dropped}"
+        connections.send(answer)
     return answer
-
-
-def _receive(connection, received, hellos):
-    """Reads from a connection; if it ends or has no hello, closes it and returns False."""
-    part = b""
-    with contextlib.suppress(OSError):
-        part = connection.recv(2**16)
-    received += part
-    if part and connection not in hellos and b"\n" in received:
-        hellos[connection] = _parse_hello(received)
-    if part and len(received) <= _LINE and hellos.get(connection, True):
-        return True
-    hellos.pop(connection, None)
-    connection.close()
-    return False
-
-
-def _parse_hello(line):
-    """Parses a worker's hello; returns None for malformed input."""
-    # Everything that json, dict and float raise on malformed input.
-    with contextlib.suppress(
-        ValueError, LookupError, TypeError, ArithmeticError, RuntimeError
-    ):
-        hello = json.loads(line)
-        worker, facts, left = hello["worker"], dict(hello["facts"]), float(hello["left"])
-        are_texts = all(isinstance(value, str) for value in facts.values())
-        if type(worker) is int and 0 <= worker < 1e6 and are_texts and abs(left) < 1e9:
-            return {"worker": worker, "facts": facts, "ends": time.monotonic() + left}
-    return None
 
 
 def _decide(cluster, facts, deadline, hellos):
@@ -217,20 +190,20 @@ def _difference(cluster, facts, hello):
     return f"{worker} has {texts[0]}; the chief has {texts[1]}"
 
 
-def _ask(cluster, index, facts, deadline, answer_deadline):
+def _ask(cluster, index, facts, deadline, answer_deadline, token):
     """Sends a hello to the chief; returns its answer, or None for any other answer."""
     left = deadline - time.monotonic()
-    hello = {"worker": index, "facts": facts, "left": left}
+    hello = messages.seal({"worker": index, "facts": facts, "left": left}, token)
     with socket.create_connection(_split(cluster[0]), max(0.01, min(left, 5))) as chief:
-        chief.sendall(json.dumps(hello).encode() + b"\n")
+        chief.sendall(hello)
         line = b""
-        while not line.endswith(b"\n") and len(line) < _LINE:
+        while not line.endswith(b"\n") and len(line) < messages.LINE:
             chief.settimeout(max(0.01, answer_deadline - time.monotonic()))
             if not (part := chief.recv(2**16)):
                 raise ConnectionResetError("the connection was closed")
             line += part
     with contextlib.suppress(ValueError, RecursionError):
-        answer = json.loads(line)
+        answer = json.loads(messages.unseal(line, token, hello))
         if isinstance(answer, dict) and answer.keys() & {"go", "late", "refused"}:
             return answer
     return None
@@ -243,14 +216,22 @@ def _listen(address):
     TensorFlow's server does the same. A local address stays local.
     """
     host, port = _split(address)
-    local = host == "localhost" or host.startswith("127.")
+    host = "127.0.0.1" if host == "localhost" else host
+    local = _is_loopback(host)
     both = not local and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
     server = socket.create_server(
-        ("127.0.0.1" if local else "", port), family=family, dualstack_ipv6=both
+        (host if local else "", port),
+        family=socket.AF_INET6 if both or (local and ":" in host) else socket.AF_INET,
+        dualstack_ipv6=both,
     )
     server.setblocking(False)
     return server
+
+
+def _is_loopback(host):
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def _describe(cluster, workers):

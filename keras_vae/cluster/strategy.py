@@ -12,7 +12,10 @@ from keras_vae.training import replicas
 
 
 def make_strategy(
-    name: str, facts: dict[str, str], timeout: float = meeting.TIMEOUT
+    name: str,
+    facts: dict[str, str],
+    timeout: float = meeting.TIMEOUT,
+    token: bytes = b"",
 ) -> tf.distribute.Strategy:
     """Makes the strategy of a process that is about to train.
 
@@ -26,6 +29,7 @@ def make_strategy(
             there are several; otherwise the one device.
         facts: dict of str by name.
         timeout: float, seconds to wait for the other workers.
+        token: bytes, with which workers recognise each other.
 
     Returns:
         `tf.distribute.Strategy`.
@@ -41,7 +45,7 @@ def make_strategy(
     gpus = tf.config.list_physical_devices("GPU")
     if name == "multi-worker" or (name == "auto" and several):
         facts = {"devices": f"{len(gpus)} GPUs" if gpus else "CPU", **facts}
-        meeting.rendezvous(cluster, index, facts, timeout)
+        meeting.rendezvous(cluster, index, facts, timeout, token)
         return _multi_worker(cluster, index, len(gpus), timeout)
     checks.require(
         not several, "strategy", "auto or multi-worker if TF_CONFIG is set", name

@@ -16,6 +16,7 @@ from keras_vae.models import scale
 from keras_vae.training import own_batches
 from keras_vae.training.arrays import as_array, plain_array, select_rows, yields_batches
 from keras_vae.training.augmentation import augment
+from keras_vae.training.forks import check_not_forked
 from keras_vae.training.model import ResumableModel
 
 PARTS = "encoder", "posterior", "prior", "decoder", "likelihood"
@@ -109,6 +110,7 @@ class LatentVariableModel(ResumableModel):
             (first, x, condition): the number of the first row, and the checked rows. A
             tensor stays one, so that gradients flow; a symbolic tensor is one part.
         """
+        check_not_forked()
         for first, batch, labels in self._batches_of(x, condition):
             for i, part in self._split(batch, labels, size):
                 yield first + i, *part
@@ -201,6 +203,7 @@ class LatentVariableModel(ResumableModel):
         Raises:
             ValueError: if z has another shape.
         """
+        check_not_forked()
         if not tf.is_tensor(z):
             z = as_array(plain_array(z, "z"), "z")
         checks.dtype(z.dtype, "z")
@@ -240,6 +243,7 @@ class LatentVariableModel(ResumableModel):
         """
         from keras_vae.exporting import signatures
 
+        check_not_forked()
         name = "mean" if mean else "x"
         return signatures.sample_rows(self, n, seed, seeds, name, condition)
 

@@ -27,6 +27,7 @@ from keras_vae.training.arrays import (
 from keras_vae.training.augmentation import check_augmentation
 from keras_vae.training.batches import batches
 from keras_vae.training.data import DataModel
+from keras_vae.training.forks import check_not_forked
 from keras_vae.training.keras_private import flatten_layers
 from keras_vae.training.saving import ExactSaving, check_checkpoints
 from keras_vae.training.step import drop_no_skips, guarded_callbacks
@@ -225,8 +226,10 @@ class ResumableModel(ExactSaving, DataModel):
             ValueError: for data that do not fit the likelihood, and if workers differ in
                 model, data or options.
             RuntimeError: after `max_skipped` steps in a row without finite gradients, or
-                if all steps of `fit` were skipped.
+                if all steps of `fit` were skipped; in a forked child of a process that
+                has used TensorFlow, where `fit` would wait forever.
         """
+        check_not_forked()
         self.require_compiled("fit")
         checks.positive_ints_or_none(
             batch_size=batch_size,
@@ -323,6 +326,7 @@ class ResumableModel(ExactSaving, DataModel):
         Raises:
             ValueError: for data that do not fit the likelihood.
         """
+        check_not_forked()
         self.require_compiled("evaluate")
         checks.positive_ints_or_none(batch_size=batch_size, steps=steps)
         if not replicas.is_chief(self.distribute_strategy):
@@ -340,12 +344,14 @@ class ResumableModel(ExactSaving, DataModel):
             )
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        check_not_forked()
         self.reset_metrics()  # Keras 3.15 and later do this, too
         logs = super().train_on_batch(*args, **kwargs)
         drop_no_skips(logs)
         return logs
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        check_not_forked()
         self.reset_metrics()
         with self._evaluation():
             return super().test_on_batch(*args, **kwargs)
@@ -360,6 +366,7 @@ class ResumableModel(ExactSaving, DataModel):
 
     def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> np.ndarray:
         """Computes reconstructions, a NumPy array `[rows, *event]`."""
+        check_not_forked()
         checks.positive_ints_or_none(batch_size=batch_size)
         if yields_batches(x):
             x = self._check_own_batches(x, "x")

@@ -7,10 +7,10 @@ written, and restarted, in as many runs as needed for `--kills` kills. Each run 
 for bit like an uninterrupted run: weights, optimizer and History. Processes are forks of
 this one, which has imported everything and run nothing.
 
-Then one or, every fifth time, both of two workers of `keras-vae launch` are killed, and the
-launcher restarts them. The weights must end within 1e-6 of two uninterrupted workers, and
-of one device. The test has 3,000 steps: later gradients are only rounding errors, which
-Adam scales to steps of full size.
+Then one or, every fifth time, both of two workers of `keras-vae launch` are killed; every
+fourth time one is stopped (SIGSTOP) instead. The launcher restarts them. The weights must
+end within 1e-6 of two uninterrupted workers, and of one device. The test has 3,000 steps:
+later gradients are only rounding errors, which Adam scales to steps of full size.
 """
 
 import argparse
@@ -177,10 +177,13 @@ def two_workers(root, kills, draw):
         if len(workers) < 2:  # still starting
             continue
         done += 1
-        both = done % 5 == 0
+        both, frozen = done % 5 == 0, done % 4 == 0 and done % 5 != 0
         for pid in workers if both else [draw.choice(workers)]:
-            os.kill(pid, signal.SIGKILL)
-        print(f"{done:4} {newest(broken):5}  {'both' if both else 'one'}", flush=True)
+            os.kill(pid, signal.SIGSTOP if frozen else signal.SIGKILL)
+        words = "both" if both else "one, stopped" if frozen else "one"
+        print(f"{done:4} {newest(broken):5}  {words}", flush=True)
+        while frozen and {*workers} & {*children(launcher.pid)}:
+            time.sleep(0.1)  # until the launcher has noticed
     if launcher.wait():
         raise SystemExit(f"The launcher failed: {launcher.returncode}")
     rows = [len(list(csv.reader(open(r / "metrics.csv")))) for r in (one, broken)]

@@ -1,4 +1,4 @@
-"""Two workers train as one process does, although one of them is killed."""
+"""Two workers train as one process does, although one of them is killed or stopped."""
 
 import csv
 import functools
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from keras_vae import cli
 from keras_vae.cluster import launcher
 
-# A worker that is killed in the middle of the third epoch of its first start.
+# A worker that gets a signal in the middle of the third epoch of its first start.
 WORKER_SCRIPT = """
 import os, signal, sys
 sys.argv[0] = "keras-vae"
@@ -23,17 +23,17 @@ start_tensorflow()
 from keras_vae.cli import watcher
 
 
-class Killed(watcher.Watcher):
+class Signalled(watcher.Watcher):
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         if self.epoch == 2 and batch == 2 and "--resume" not in sys.argv:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.NAME)
 
 
-watcher.Watcher = Killed
+watcher.Watcher = Signalled
 cli.main()
 """
 
@@ -49,7 +49,16 @@ def read_metrics(run):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def test_launched_workers_train_as_one_process_does(tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("SIGKILL", "ended with SIGKILL"),
+        pytest.param("SIGSTOP", "did not respond for", marks=pytest.mark.slow),
+    ],
+)
+def test_launched_workers_train_as_one_process_does(
+    tmp_path, monkeypatch, capfd, name, failure
+):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "x.npz", x=rng.uniform(size=(75, 9)))
     command = [
@@ -61,13 +70,13 @@ def test_launched_workers_train_as_one_process_does(tmp_path, monkeypatch, capfd
     with monkeypatch.context() as patch:
         patch.setattr(cli.train, "write_report", lambda *_: None)  # slow
         invoke(*command, alone)
-    program = [sys.executable, "-c", WORKER_SCRIPT]
+    program = [sys.executable, "-c", WORKER_SCRIPT.replace("NAME", name)]
     launch = functools.partial(launcher.launch, program=program)
     monkeypatch.setattr(launcher, "launch", launch)
     capfd.readouterr()
     errors = invoke("launch", "--workers", 2, "--restarts", 1, "--", *command, team)
     output, _ = capfd.readouterr()
-    assert "worker 0 ended with SIGKILL: restarting all workers" in errors
+    assert f"worker 0 {failure}" in errors and ": restarting all workers" in errors
     assert (
         "Continuing after epoch" in output
         and output.count("training    at most 4 epochs") == 2

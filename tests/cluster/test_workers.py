@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from keras_vae.cluster import launcher, meeting
+from keras_vae.cluster import launcher, meeting, messages
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Starts as the command does, without large imports. Ctrl-C works as in a terminal, because
@@ -52,10 +52,11 @@ def run_together(*calls):
     return raised
 
 
-def make_worker(cluster, index, timeout=5, after=0, **facts):
+def make_worker(cluster, index, timeout=5, after=0, token=b"", **facts):
     def call():
         time.sleep(after)
-        meeting.rendezvous(cluster, index, {"data": "a", "code": "x"} | facts, timeout)
+        facts_ = {"data": "a", "code": "x"} | facts
+        meeting.rendezvous(cluster, index, facts_, timeout, token)
 
     return call
 
@@ -135,7 +136,7 @@ def test_a_worker_can_disconnect_and_connect_again():
         """Sends its index and disconnects before the others connect."""
         with contextlib.suppress(OSError):
             deadline = time.monotonic() + 5
-            meeting._ask(cluster, 1, {}, deadline, time.monotonic() + 0.1)
+            meeting._ask(cluster, 1, {}, deadline, time.monotonic() + 0.1, b"")
 
     calls = [
         make_worker(cluster, 0),
@@ -157,31 +158,157 @@ def test_a_chief_can_disconnect_and_listen_again():
     assert run_together(*calls) == [None] * 3
 
 
-def test_malformed_requests_are_ignored():
+def connect(address):
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)), 5)
+
+
+def hello(worker=1, facts=None, left=5, token=b""):
+    message = {"worker": worker, "facts": {} if facts is None else facts, "left": left}
+    return messages.seal(message, token)
+
+
+KEY, OTHER = b"k" * 16, b"o" * 16
+UNSIGNED = b'{"worker": 1, "facts": {}, "left": -1}\n'
+MALFORMED = [
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"", b"\n", b"[" * 10**5 + b"\n",
+    b"\xff\xfe\n", b"{}\n", b"1\n", UNSIGNED, b"x" * (2**20 + 1), hello(worker="1"),
+    hello(facts={"a": 1}), hello(facts=[1]), hello(left=float("nan")), hello(left=10**400),
+    messages.seal([[]], b""), hello()[:-1],
+]  # fmt: skip
+FORGED = [
+    UNSIGNED, hello(), hello(token=OTHER),
+    hello(token=KEY).replace(b'"worker": 1', b'"worker": 2'),  # a copy, as another worker
+    hello(token=KEY).replace(b'"left": 5', b'"left": -5'),
+    messages.seal({"worker": 1, "facts": {}, "left": 5}, KEY, question=b"{}"),  # an answer
+    messages.seal({"go": True}, KEY),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("requests", "token"), [(MALFORMED, b""), (FORGED, KEY)])
+def test_messages_of_others_are_dropped(requests, token):
     cluster = free_addresses(2)
-    requests = [
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"", b"\n", b"[" * 10**5 + b"\n",
-        b"\xff\xfe\n", b"{}\n", b"1\n", b'{"worker": "1", "facts": {}, "left": 1}\n',
-        b'{"worker": 1, "facts": {"a": 1}, "left": 1}\n',
-        b'{"worker": 1, "facts": [1], "left": 1}\n',
-        b'{"worker": 1, "facts": {}, "left": NaN}\n',
-        b'{"worker": 1, "facts": {}, "left": 1' + b"0" * 400 + b"}\n", b"x" * (2**20 + 1),
-    ]  # fmt: skip
 
     def disturb():
-        host, port = cluster[0].split(":")
         for request in requests:
-            with socket.create_connection((host, int(port)), 5) as client:
+            with connect(cluster[0]) as client:
                 with contextlib.suppress(OSError):  # the server may close it early
                     client.sendall(request)
                     client.shutdown(socket.SHUT_WR)
                     assert client.recv(10) == b""
-        silent = socket.create_connection((host, int(port)), 5)
+        silent = connect(cluster[0])
         time.sleep(0.5)
         silent.close()
 
-    calls = [make_worker(cluster, 0), lambda: (time.sleep(0.2), disturb())]
-    assert run_together(*calls, make_worker(cluster, 1, after=0.5)) == [None] * 3
+    chief, worker = (make_worker(cluster, i, after=0.5 * i, token=token) for i in (0, 1))
+    with pytest.warns(UserWarning, match="not signed .* Received: one from 127.0.0.1") as w:
+        assert (
+            run_together(chief, lambda: (time.sleep(0.2), disturb()), worker) == [None] * 3
+        )
+    assert len(w) == 1
+
+
+@pytest.mark.parametrize("tokens", [(KEY, OTHER), (KEY, b""), (b"", KEY)])
+@pytest.mark.filterwarnings("ignore:Messages that are not signed")
+def test_workers_with_different_tokens_do_not_meet(tokens):
+    cluster = free_addresses(2)
+    calls = [make_worker(cluster, i, timeout=1, token=tokens[i]) for i in (0, 1)]
+    chief, worker = run_together(*calls)
+    assert type(chief) is type(worker) is TimeoutError
+    assert "did not connect within 1 seconds; messages with another token dropped: " in str(
+        chief
+    )
+    assert "; it closed a connection, as it does after a wrong token" in str(worker)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"refused": "no"}\n',
+        messages.seal({"refused": "no"}, b""),
+        messages.seal({"refused": "no"}, OTHER),
+        messages.seal({"refused": "no"}, KEY, hello(token=KEY)),  # of another meeting
+    ],
+    ids=["unsigned", "no token", "another token", "a copy"],
+)
+def test_a_false_chief_is_ignored(answer):
+    cluster = free_addresses(2)
+
+    def refuse():
+        with meeting._listen(cluster[0]) as server:
+            server.settimeout(5)
+            for _ in range(2):
+                with server.accept()[0] as client:
+                    client.recv(2**16)
+                    client.sendall(answer)
+
+    calls = [make_worker(cluster, i, after=0.3 - 0.2 * i, token=KEY) for i in (0, 1)]
+    assert run_together(refuse, *calls) == [None] * 3
+
+
+def test_a_flood_of_silent_connections_does_not_exhaust_the_files(tmp_path):
+    cluster = free_addresses(2)
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)); "
+        f"from keras_vae.cluster import meeting; meeting.rendezvous({cluster}, 0, {{}}, 20)"
+    )
+    chief = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    with contextlib.ExitStack() as stack:
+        opened = 0
+        while opened < 300:
+            with contextlib.suppress(ConnectionError):  # it has not started
+                stack.enter_context(connect(cluster[0]))
+                opened += 1
+        meeting.rendezvous(cluster, 1, {}, 10)
+        assert chief.wait(10) == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "[::1]"])
+def test_workers_of_one_host_listen_only_there(host):
+    if ":" in host and not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    (address,) = free_addresses(1)
+    address = address.replace("127.0.0.1", host)
+    with (
+        meeting._listen(address) as server,
+        socket.create_connection(meeting._split(address), 5),
+    ):
+        assert server.getsockname()[0] in ("127.0.0.1", "127.0.0.2", "::1")
+
+
+# The token.
+
+
+def test_the_token_of_a_file_comes_before_that_of_the_launcher(tmp_path, monkeypatch):
+    path = tmp_path / "token"
+    path.write_bytes(KEY + b"\r\n")
+    path.chmod(0o600)
+    for file, expected in ((path, KEY), (None, b"from the launcher")):
+        monkeypatch.setenv(messages.TOKEN, "from the launcher")
+        assert messages.read_token(file) == expected
+        assert messages.TOKEN not in os.environ
+    assert messages.read_token() == b""
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "received"),
+    [
+        (b"", 0o600, "0 bytes"),
+        (b"k" * 15 + b"\n", 0o600, "15 bytes"),
+        (b"k" * 5000, 0o600, "4097 bytes"),
+        (KEY, 0o644, "mode 644"),
+        (KEY, 0o620, "mode 620"),
+    ],
+)
+def test_a_weak_token_file_is_an_error(tmp_path, content, mode, received):
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(ValueError, match=f"`token_file` must be .* with {received}"):
+        messages.read_token(path)
+
+
+# Addresses.
 
 
 def test_a_port_in_use_is_an_error():
@@ -359,11 +486,47 @@ def test_the_number_of_restarts_is_limited(tmp_path):
     assert err.endswith(message + "out of 1\nerr of 1\nno luck\n")
 
 
-@pytest.mark.parametrize("code", [2, 69, 75, 130])
+@pytest.mark.parametrize("code", [2, 75, 130])
 def test_some_exit_codes_cause_no_restart(tmp_path, code):
     job = Job(tmp_path, f"wait_for_all()\ntime.sleep(60) if index else sys.exit({code})")
     job.assert_ends(code)
     assert len(job.starts()) == 2
+
+
+# Both workers, or one that the other notices first, as TensorFlow does.
+@pytest.mark.parametrize(
+    ("frozen", "other", "silence"),
+    [
+        ("True", "", 3),
+        ("index == 1", "time.sleep(60)", 3),
+        ("index == 0", "sys.exit(69)", 60),
+    ],
+    ids=["both", "one", "noticed"],
+)
+def test_all_workers_restart_when_one_is_stopped(tmp_path, frozen, other, silence):
+    script = f"""
+wait_for_all()
+if start == 0:
+    time.sleep(1)  # one heartbeat
+    if {frozen}:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(6)
+    {other}
+"""
+    _, err = Job(tmp_path, script, silence=silence).assert_ends(0)
+    index = int(frozen == "index == 1")
+    assert f"worker {index} did not respond for " in err
+    assert " s: restarting all workers from the last backup (1 of 3)" in err
+
+
+def test_a_stopped_launcher_restarts_no_worker(tmp_path):
+    job = Job(tmp_path, "wait_for_all()\ntime.sleep(4)", silence=2)
+    job.wait_until(lambda: len(job.starts()) == 2)
+    job.process.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    job.process.send_signal(signal.SIGCONT)
+    _, err = job.assert_ends(0)
+    assert "restarting" not in err
 
 
 # One worker ends at the signal. The other does not and is killed: after the grace period,
