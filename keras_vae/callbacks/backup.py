@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from keras_vae import atomic, checks
 from keras_vae.callbacks import snapshot
+from keras_vae.escapes import visible
 from keras_vae.training import identity, replicas
 from keras_vae.training.keras_private import set_initial_epoch
 from keras_vae.training.model import ResumableModel
@@ -329,10 +330,8 @@ class Backup(keras.callbacks.Callback):
 
     def _preempted(self):
         if self._chief:
-            print(
-                f"Stopped by SIGTERM. The newest backup is {self.newest}. {self.hint}.",
-                file=sys.stderr,
-            )
+            text = f"Stopped by SIGTERM. The newest backup is {self.newest}. {self.hint}."
+            print(visible(text), file=sys.stderr)
         return Preempted()
 
 

@@ -171,4 +171,4 @@ def _print_differences(differences):
             verdicts[difference.agrees],
         )
     out.print(table)
-    out.print(f"\n{_EXPLANATION}")
+    out.print("", *_EXPLANATION.split("\n"), sep="\n")

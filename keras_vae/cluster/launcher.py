@@ -1,6 +1,6 @@
 """The launcher: starts several workers on this host, and restarts them if one dies.
 
-It uses only the standard library and does not import TensorFlow.
+It uses little but the standard library and does not import TensorFlow.
 """
 
 import collections
@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+
+from keras_vae.escapes import visible
 
 REFUSED, GONE, PREEMPTED, INTERRUPTED = 2, 69, 75, 130  # exit codes of a worker
 GRACE = 10.0  # seconds from a signal until a worker is killed
@@ -173,10 +175,10 @@ class _Worker:
 
 
 def _print(*lines):
-    """Writes lines to stderr."""
+    """Writes lines to stderr; shows the control characters in them."""
     # If stderr is closed, the workers must continue.
     with contextlib.suppress(OSError):
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.write("".join(f"{visible(line, keep=chr(9))}\n" for line in lines))
         sys.stderr.flush()
 
 
