@@ -368,11 +368,14 @@ def write_report(
         report.write(run, model, data, numbers, figures, table, left_out)
     except KeyboardInterrupt:
         _interrupted(run)
-    except SystemExit:  # after SIGTERM
-        err.print(
-            f"Stopped. The model of {run.folder} is complete. To write its report: "
-            f"keras-vae report {run.folder}"
+    except (Exception, SystemExit) as error:  # SystemExit: after SIGTERM
+        kept = (
+            f"The model of {run.folder} is complete. To write its report: keras-vae report "
+            f"{run.folder}"
         )
+        if isinstance(error, SystemExit):
+            err.print(f"Stopped. {kept}")
+        error.add_note(kept)
         raise
     if left_out:
         names = ", ".join(left_out)
