@@ -243,7 +243,9 @@ class Backup(keras.callbacks.Callback):
 
         Raises:
             OSError: if it cannot be written.
+            RuntimeError: if weights are NaN or infinite; the former backups are kept.
         """
+        self.model.check_weights()
         path = self.folder / f"epoch-{epoch:06}"
         # No other process writes here: files of killed processes can be removed at once.
         with atomic.creating(path, stale_after=0.0) as part:

@@ -224,8 +224,8 @@ class ResumableModel(ExactSaving, DataModel):
         Raises:
             ValueError: for data that do not fit the likelihood, and if workers differ in
                 model, data or options.
-            RuntimeError: after `max_skipped` steps in a row without finite gradients, or
-                if all steps of `fit` were skipped.
+            RuntimeError: after `max_skipped` steps in a row without finite gradients, if
+                all steps of `fit` were skipped, and if weights are NaN or infinite.
         """
         self.require_compiled("fit")
         checks.positive_ints_or_none(
@@ -301,6 +301,8 @@ class ResumableModel(ExactSaving, DataModel):
                     if hasattr(callback, "around_fit"):
                         stack.enter_context(callback.around_fit(listed, facts))
                 yield
+                if step != self.step.numpy():
+                    self.check_weights()
         finally:
             if step == self.step.numpy():  # failed before the first step
                 self.epochs_begun.assign(begun)

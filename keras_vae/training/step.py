@@ -1,6 +1,7 @@
 """The parts of a training step: noise, the update of the weights, metrics."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,7 +106,7 @@ class StepModel(keras_private.Model):
     def update(
         self, loss: tf.Tensor, gradients: Sequence, moving_state: Sequence = ()
     ) -> tf.Tensor:
-        """Applies one step of the optimizer if the loss and all gradients are finite.
+        """Applies one step of the optimizer if loss, gradients and learning rate are finite.
 
         Args:
             loss: scalar tensor, this replica's part of the loss.
@@ -117,7 +118,8 @@ class StepModel(keras_private.Model):
             bool scalar tensor, equal on all replicas: True if the step was applied.
         """
         loss, *gradients = replicas.sum_over_replicas([loss, *gradients])
-        finite = _all_finite([loss, *gradients])
+        rate = tf.convert_to_tensor(self.optimizer.learning_rate)
+        finite = _all_finite([loss, *gradients, rate])
         if self.global_clipnorm is not None:
             # Sums repeated rows of an embedding, before the norm is computed.
             gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
@@ -143,6 +145,23 @@ class StepModel(keras_private.Model):
         count = self.distribute_strategy.num_replicas_in_sync
         self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / count)
         return finite
+
+    def check_weights(self) -> None:
+        """Raises a RuntimeError if a trainable weight is NaN or infinite.
+
+        It takes one pass over the weights, too long for each step.
+        """
+        weights = self.trainable_variables
+        flags = [tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(w))) for w in weights]
+        wrong = [w.path for w, flag in zip(weights, flags, strict=True) if not flag]
+        if wrong:
+            raise RuntimeError(
+                f"{len(wrong)} of {len(weights)} weights are NaN or infinite after step "
+                f"{int(self.step.numpy())}, such as {wrong[0]}. Load weights from before, or "
+                "build the model again. If the loss was finite until then, check the "
+                "optimizer: its learning rate, and arguments such as `weight_decay`, "
+                "`epsilon` and `clipnorm`."
+            )
 
     # Metrics.
 
@@ -248,10 +267,11 @@ class _Guard(keras.callbacks.Callback):
     async_safe = True  # reads one weight, in any thread
 
     def on_train_begin(self, logs=None):
-        self.first_step = int(self.model.step.numpy())
+        self.first_step = self.epoch_step = int(self.model.step.numpy())
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.epochs_begun.assign_add(1)
+        self.epoch_step = int(self.model.step.numpy())
         self.checked = 0
 
     def on_train_batch_end(self, batch, logs=None):
@@ -271,22 +291,40 @@ class _Guard(keras.callbacks.Callback):
                 history.history["skipped_steps"] = [0.0] * len(history.epoch)
 
     def on_train_end(self, logs=None):
-        steps = int(self.model.step.numpy()) - self.first_step
-        # The first steps of loss scaling overflow, until the scale is small enough.
+        step = int(self.model.step.numpy())
         # `EarlyStopping` may have restored the weights of an earlier step.
-        if steps > 0 and not isinstance(self.model.optimizer, _LOSS_SCALING):
-            self.check(steps)
+        if step > self.epoch_step:
+            self.check(step - self.first_step, step - self.epoch_step)
 
-    def check(self, limit=math.inf):
+    def check(self, fit=math.inf, epoch=math.inf):
+        """Raises an error if too many steps in a row, or all steps of a fit, were skipped.
+
+        If all steps of the last epoch were skipped, it warns.
+
+        Args:
+            fit: int, at the end, the number of steps of the fit.
+            epoch: int, at the end, the number of steps of the last epoch.
+        """
         skipped = int(self.model.skipped_in_a_row.numpy())
-        if skipped >= min(limit, self.model.max_skipped):
-            raise RuntimeError(
-                f"{skipped} training steps in a row were skipped, because the loss or a "
-                "gradient was NaN or infinite. The weights are those before the first "
-                "skipped step. Check, in this order: the data (NaN, infinite, or outside "
-                f"the support of the likelihood; {self.model.values_seen}), a learning "
-                "rate that is too high, and a scale that shrinks towards its floor."
-            )
+        if not skipped:
+            return
+        rate = float(self.model.optimizer.learning_rate)
+        if isinstance(self.model.optimizer, _LOSS_SCALING):
+            fit = math.inf  # the first steps overflow, until the scale is small enough
+        stop = skipped >= min(fit, self.model.max_skipped) or not math.isfinite(rate)
+        if not stop and skipped < epoch:
+            return
+        self.model.check_weights()  # its message is another one
+        message = (
+            f"{skipped} training steps in a row were skipped, because the loss, a gradient "
+            "or the learning rate was NaN or infinite. The weights are those before the "
+            "first skipped step. Check, in this order: the data (NaN, infinite, or outside "
+            f"the support of the likelihood; {self.model.values_seen}), a learning rate "
+            f"that is too high (it is {rate:g}), and a scale that shrinks towards its floor."
+        )
+        if stop:
+            raise RuntimeError(message)
+        warnings.warn(message, stacklevel=2)
 
 
 def drop_no_skips(logs: Any) -> None:
