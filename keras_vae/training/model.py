@@ -27,9 +27,9 @@ from keras_vae.training.arrays import (
 from keras_vae.training.augmentation import check_augmentation
 from keras_vae.training.batches import batches
 from keras_vae.training.data import DataModel
+from keras_vae.training.guard import drop_no_skips, guarded_callbacks
 from keras_vae.training.keras_private import flatten_layers
 from keras_vae.training.saving import ExactSaving, check_checkpoints
-from keras_vae.training.step import drop_no_skips, guarded_callbacks
 
 
 class BuiltWhenMade(type(keras.Model)):  # type: ignore[misc]

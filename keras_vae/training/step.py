@@ -1,7 +1,5 @@
 """The parts of a training step: noise, the update of the weights, metrics."""
 
-import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +9,7 @@ import tensorflow as tf
 from keras_vae import checks, random
 from keras_vae.training import keras_private, replicas
 
-_LOSS_SCALING = keras.optimizers.LossScaleOptimizer
+LOSS_SCALING = keras.optimizers.LossScaleOptimizer
 
 
 class StepModel(keras_private.Model):
@@ -106,7 +104,7 @@ class StepModel(keras_private.Model):
     def update(
         self, loss: tf.Tensor, gradients: Sequence, moving_state: Sequence = ()
     ) -> tf.Tensor:
-        """Applies one step of the optimizer if loss, gradients and learning rate are finite.
+        """Applies a step of the optimizer if loss, gradients and learning rate are finite.
 
         Args:
             loss: scalar tensor, this replica's part of the loss.
@@ -127,7 +125,7 @@ class StepModel(keras_private.Model):
             limit = self.optimizer.scale_loss(self.global_clipnorm)
             gradients, _ = tf.clip_by_global_norm(gradients, limit)
         variables = self.trainable_variables
-        if self.jit_compile and not isinstance(self.optimizer, _LOSS_SCALING):
+        if self.jit_compile and not isinstance(self.optimizer, LOSS_SCALING):
             # XLA fuses a choice between old and new values into the loop that computes
             # them, so it is free. A conditional would copy all weights.
             changed = [*variables, *self.optimizer.variables]
@@ -157,10 +155,9 @@ class StepModel(keras_private.Model):
         if wrong:
             raise RuntimeError(
                 f"{len(wrong)} of {len(weights)} weights are NaN or infinite after step "
-                f"{int(self.step.numpy())}, such as {wrong[0]}. Load weights from before, or "
-                "build the model again. If the loss was finite until then, check the "
-                "optimizer: its learning rate, and arguments such as `weight_decay`, "
-                "`epsilon` and `clipnorm`."
+                f"{int(self.step.numpy())}, such as {wrong[0]}. Load former weights, or "
+                "build the model again. Check the optimizer: its learning rate, and "
+                "arguments such as `weight_decay`, `epsilon` and `clipnorm`."
             )
 
     # Metrics.
@@ -255,102 +252,6 @@ class _RowCount(keras.metrics.Metric):
 
     def result(self):
         return tf.convert_to_tensor(self.rows)
-
-
-class _Guard(keras.callbacks.Callback):
-    """Counts the epochs that have begun, and stops a `fit` that skips every step.
-
-    It is the first callback, and removes `skipped_steps` from the logs of all others until
-    a step is skipped.
-    """
-
-    async_safe = True  # reads one weight, in any thread
-
-    def on_train_begin(self, logs=None):
-        self.first_step = self.epoch_step = int(self.model.step.numpy())
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.epochs_begun.assign_add(1)
-        self.epoch_step = int(self.model.step.numpy())
-        self.checked = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        drop_no_skips(logs)
-        # Not at each batch: reading a weight waits for the device.
-        if batch + 1 - self.checked >= self.model.max_skipped:
-            self.checked = batch + 1
-            self.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.check()
-        history = self.model.history
-        if "skipped_steps" not in history.history:
-            drop_no_skips(logs)
-            if logs and "skipped_steps" in logs and history.epoch:
-                # One value for each epoch, as in the other columns.
-                history.history["skipped_steps"] = [0.0] * len(history.epoch)
-
-    def on_train_end(self, logs=None):
-        step = int(self.model.step.numpy())
-        # `EarlyStopping` may have restored the weights of an earlier step.
-        if step > self.epoch_step:
-            self.check(step - self.first_step, step - self.epoch_step)
-
-    def check(self, fit=math.inf, epoch=math.inf):
-        """Raises an error if too many steps in a row, or all steps of a fit, were skipped.
-
-        If all steps of the last epoch were skipped, it warns.
-
-        Args:
-            fit: int, at the end, the number of steps of the fit.
-            epoch: int, at the end, the number of steps of the last epoch.
-        """
-        skipped = int(self.model.skipped_in_a_row.numpy())
-        if not skipped:
-            return
-        rate = float(self.model.optimizer.learning_rate)
-        if isinstance(self.model.optimizer, _LOSS_SCALING):
-            fit = math.inf  # the first steps overflow, until the scale is small enough
-        stop = skipped >= min(fit, self.model.max_skipped) or not math.isfinite(rate)
-        if not stop and skipped < epoch:
-            return
-        self.model.check_weights()  # its message is another one
-        message = (
-            f"{skipped} training steps in a row were skipped, because the loss, a gradient "
-            "or the learning rate was NaN or infinite. The weights are those before the "
-            "first skipped step. Check, in this order: the data (NaN, infinite, or outside "
-            f"the support of the likelihood; {self.model.values_seen}), a learning rate "
-            f"that is too high (it is {rate:g}), and a scale that shrinks towards its floor."
-        )
-        if stop:
-            raise RuntimeError(message)
-        warnings.warn(message, stacklevel=2)
-
-
-def drop_no_skips(logs: Any) -> None:
-    """Removes `skipped_steps` from logs, a dict, if no step was skipped."""
-    if isinstance(logs, dict) and not logs.get("skipped_steps"):
-        logs.pop("skipped_steps", None)
-
-
-def guarded_callbacks(callbacks: Any, model: StepModel) -> Any:
-    """Returns the callbacks of a `fit`: the guard first, History and backups last."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        if not any(isinstance(c, _Guard) for c in callbacks.callbacks):
-            guard = _Guard()
-            guard.set_model(model)
-            callbacks.callbacks.insert(0, guard)
-        callbacks.callbacks.sort(key=_rank)
-        return callbacks
-    callbacks = tf.nest.flatten(callbacks) if callbacks else []
-    if not any(isinstance(c, keras.callbacks.History) for c in callbacks):
-        callbacks.append(keras.callbacks.History())  # Keras would add it at the end
-    return sorted([_Guard(), *callbacks], key=_rank)
-
-
-def _rank(callback):
-    history = isinstance(callback, keras.callbacks.History)
-    return 2 * hasattr(callback, "around_fit") + history
 
 
 def _all_finite(tensors):
