@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CVAE := $(addprefix tests/benchmarks/,quadrants.py labels.py semi_supervised.py)
-MORE = $(filter-out %/speed.py %/gpu.py %/faults.py $(CVAE),$(wildcard tests/benchmarks/[a-z]*.py))
+MORE = $(filter-out %/speed.py %/gpu.py %/faults.py %/full_disk.py $(CVAE),$(wildcard tests/benchmarks/[a-z]*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo web test test-slow bench bench-more bench-faults bench-gpu bench-nll bench-cvae lint format-check format types check dist clean
@@ -64,8 +64,9 @@ bench-more: setup ## measure replicas and workers, memory, exported models, Frey
 bench-gpu: setup ## on a host with GPUs: describe and test them, measure throughput
 	$(BIN)/python tests/benchmarks/gpu.py $(ARGS)
 
-bench-faults: setup ## kill training 125 times and compare the results; 15 minutes
+bench-faults: setup ## kill training 125 times, fill the disk, compare the results; 25 minutes
 	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
+	$(BIN)/python tests/benchmarks/full_disk.py
 
 bench-cvae: setup ## train conditional models on MNIST, write docs/conditional.md; an hour
 	@mkdir -p build && echo "# Conditional models on MNIST (\`make bench-cvae\`)" >build/cvae.md
