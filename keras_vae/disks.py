@@ -30,7 +30,9 @@ def full_disk(error: BaseException | None) -> OSError | None:
 
 def _as_os_error(error):
     text, match = str(error), _PATH.search(str(error))
-    path = getattr(error, "filename", None) or (match and (match[1] or match[2]))
+    path = match and (match[1] or match[2])
+    if isinstance(name := getattr(error, "filename", None), (str, os.PathLike)):
+        path = str(name)  # it may also be the number of an open file
     for code in _FULL:
         if getattr(error, "errno", None) == code or os.strerror(code) in text:
             return OSError(code, os.strerror(code), path)

@@ -105,20 +105,26 @@ def _lines(error):
             "out of memory for the model and its batches: try a smaller --batch, --hidden "
             f"or --filters. {text}"
         )
+    elif "No usable temporary directory" in text:  # of `tempfile`
+        text = f"{text}. {_OTHER_TMPDIR}."
     several = not isinstance(error, (ValueError, OSError))  # TensorFlow's messages
     several |= any(isinstance(argument, Lines) for argument in error.args)
     text = _with_option_names(f"{text} {kept}".rstrip())
     return text.split("\n") if several else [text]
 
 
+_OTHER_TMPDIR = "Free some space, or set TMPDIR to a folder on another disk"
+
+
 def _full_disk_message(full, kept):
-    temporary = os.path.join(tempfile.gettempdir(), tempfile.gettempprefix())
+    # Not `gettempdir`, which raises an error if the disk is full.
+    temporary = os.path.join(os.environ.get("TMPDIR", "/tmp"), tempfile.gettempprefix())
     path = full.filename or temporary  # only temporary files are written without their path
     advice = "Free some space"
     if full.errno == errno.EFBIG:
         advice = "Raise the limit on the size of files (ulimit -f)"
     elif path.startswith(temporary):
-        advice = "Free some space, or set TMPDIR to a folder on another disk"
+        advice = _OTHER_TMPDIR
     kept = kept or "Files that existed are unchanged; start the same command again."
     return f"{full.strerror}: {path}. {advice}. {kept}"
 

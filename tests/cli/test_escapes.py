@@ -92,7 +92,7 @@ def test_a_traceback_shows_control_characters(monkeypatch, capsys):
         cli.main()
     text = capsys.readouterr().err
     assert_shown(text, SHOWN.partition(r"\n")[0])
-    assert text.startswith("Traceback") and text.rstrip().endswith("KeyError")
+    assert "Traceback" in text and text.rstrip().endswith("KeyError")
 
 
 def test_lines_of_workers_show_control_characters(monkeypatch):
