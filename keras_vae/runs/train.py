@@ -128,6 +128,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     """`keras.callbacks.TensorBoard`, without which training continues on a full disk."""
 
     on_train_begin = optional(keras.callbacks.TensorBoard.on_train_begin)
+    on_test_begin = optional(keras.callbacks.TensorBoard.on_test_begin)
     on_test_end = optional(keras.callbacks.TensorBoard.on_test_end)
     on_epoch_end = optional(keras.callbacks.TensorBoard.on_epoch_end)
     on_train_end = optional(keras.callbacks.TensorBoard.on_train_end)
