@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CVAE := $(addprefix tests/benchmarks/,quadrants.py labels.py semi_supervised.py)
-MORE = $(filter-out %/speed.py %/gpu.py %/faults.py %/races.py $(CVAE),$(wildcard tests/benchmarks/[a-z]*.py))
+FAULTS := $(addprefix tests/benchmarks/,faults.py races.py full_disk.py)
+MORE = $(filter-out %/speed.py %/gpu.py $(FAULTS) $(CVAE),$(wildcard tests/benchmarks/[a-z]*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo web test test-slow bench bench-more bench-faults bench-gpu bench-nll bench-cvae lint format-check format types check dist clean
@@ -64,9 +65,8 @@ bench-more: setup ## measure replicas and workers, memory, exported models, Frey
 bench-gpu: setup ## on a host with GPUs: describe and test them, measure throughput
 	$(BIN)/python tests/benchmarks/gpu.py $(ARGS)
 
-bench-faults: setup ## kill training 125 times, run two commands on one run; 25 minutes
-	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
-	$(BIN)/python tests/benchmarks/races.py
+bench-faults: setup ## kill training, run two commands on one run, fill the disk; 40 minutes
+	@set -e; for script in $(FAULTS); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
 
 bench-cvae: setup ## train conditional models on MNIST, write docs/conditional.md; an hour
 	@mkdir -p build && echo "# Conditional models on MNIST (\`make bench-cvae\`)" >build/cvae.md

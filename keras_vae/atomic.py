@@ -14,6 +14,8 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from keras_vae import disks
+
 _HIDDEN = ".keras-vae-"
 DAY = 24 * 3600.0  # seconds
 
@@ -37,10 +39,11 @@ def replacing(path: pathlib.Path, sole_writer: bool = False) -> Iterator[pathlib
             with contextlib.suppress(OSError):
                 old.unlink()
     try:
-        yield part
-        sync(part)
-        part.replace(path)
-        sync(path.parent)
+        with disks.writing(path):
+            yield part
+            sync(part)
+            part.replace(path)
+            sync(path.parent)
     finally:
         # Also after success: a rename to another hard link of the same file does nothing.
         part.unlink(missing_ok=True)
@@ -73,12 +76,13 @@ def creating(path: pathlib.Path, stale_after: float = DAY) -> Iterator[pathlib.P
     folder.mkdir()
     moved = []
     try:
-        yield folder / path.name
-        sync_tree(folder)
-        for name in sorted(os.listdir(folder), key=lambda name: name == path.name):
-            _move(folder / name, path.parent / name)
-            moved.append(path.parent / name)
-        sync(path.parent)
+        with disks.writing(path):
+            yield folder / path.name
+            sync_tree(folder)
+            for name in sorted(os.listdir(folder), key=lambda name: name == path.name):
+                _move(folder / name, path.parent / name)
+                moved.append(path.parent / name)
+            sync(path.parent)
     except BaseException:
         if path not in moved:  # it is moved last: the export is complete if it exists
             for other in moved:

@@ -10,7 +10,9 @@ ROOT = pathlib.Path(keras_vae.__file__).parent
 
 # The layers in the order of CONTRIBUTING.md; each is a module or a folder.
 LAYERS = [
+    "escapes",
     "checks",
+    "disks",
     "atomic",
     "typed_files",
     "ciphers",

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from keras_vae import atomic, checks
 from keras_vae.callbacks import snapshot
+from keras_vae.escapes import visible
 from keras_vae.training import identity, replicas
 from keras_vae.training.keras_private import set_initial_epoch
 from keras_vae.training.model import ResumableModel
@@ -242,7 +243,9 @@ class Backup(keras.callbacks.Callback):
 
         Raises:
             OSError: if it cannot be written.
+            RuntimeError: if weights are NaN or infinite; the former backups are kept.
         """
+        self.model.check_weights()
         path = self.folder / f"epoch-{epoch:06}"
         # No other process writes here: files of killed processes can be removed at once.
         with atomic.creating(path, stale_after=0.0) as part:
@@ -330,10 +333,8 @@ class Backup(keras.callbacks.Callback):
 
     def _preempted(self):
         if self._chief:
-            print(
-                f"Stopped by SIGTERM. The newest backup is {self.newest}. {self.hint}.",
-                file=sys.stderr,
-            )
+            text = f"Stopped by SIGTERM. The newest backup is {self.newest}. {self.hint}."
+            print(visible(text), file=sys.stderr)
         return Preempted()
 
 

@@ -1,13 +1,17 @@
 """Image grids for TensorBoard."""
 
+import contextlib
+import functools
 import os
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks
+from keras_vae import checks, disks
 from keras_vae.training.arrays import select_rows
 
 
@@ -46,8 +50,33 @@ def image_grid(images: Any, columns: int) -> np.ndarray:
     return grid.reshape(rows * height, columns * width, channels)[:-1, :-1]
 
 
+def optional(hook: Callable) -> Callable:
+    """Decorates a hook of a callback: if it cannot write, as on a full disk, it warns.
+
+    Training continues, and the decorated hooks of this callback do nothing from then on.
+    """
+
+    @functools.wraps(hook)
+    def optional_hook(self, *args, **kwargs):
+        if getattr(self, "_failed", False):
+            return
+        try:
+            hook(self, *args, **kwargs)
+        except (OSError, tf.errors.OpError) as error:
+            self._failed = True
+            warnings.warn(
+                f"Training continues without {type(self).__name__}, whose files could not "
+                f"be written: {disks.full_disk(error) or error}",
+                stacklevel=2,
+            )
+
+    return optional_hook
+
+
 class ImageGrids(keras.callbacks.Callback):
     """Image grids for TensorBoard: reconstructions, and samples with the same seeds.
+
+    If they cannot be written, as on a full disk, training continues with a warning.
 
     Args:
         log_dir: folder of the event files, such as the `log_dir` of
@@ -78,6 +107,7 @@ class ImageGrids(keras.callbacks.Callback):
         self.num_samples = checks.positive_int(num_samples, "num_samples")
         self.every = checks.positive_int(every, "every")
 
+    @optional
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the event file."""
         self.writer = tf.summary.create_file_writer(self.log_dir)
@@ -99,10 +129,23 @@ class ImageGrids(keras.callbacks.Callback):
         if model.generative:
             samples = model.sample(self.num_samples, seed=0, mean=True, **sample_kwargs)
             grids["samples"] = image_grid(samples, columns)
-        with self.writer.as_default(step=epoch):
-            for name, grid in grids.items():
-                tf.summary.image(name, grid[None])
+        self._write(epoch, grids)
 
+    @optional
+    def _write(self, epoch, grids):
+        context = self.writer.as_default(step=epoch)
+        try:
+            with context:
+                for name, grid in grids.items():
+                    tf.summary.image(name, grid[None])
+        except tf.errors.OpError:
+            # To leave its context, TensorFlow flushes a writer, unless it is closed.
+            with contextlib.suppress(tf.errors.OpError):
+                self.writer.close()
+            context.__exit__(None, None, None)
+            raise
+
+    @optional
     def on_train_end(self, logs: Any = None) -> None:
         """Closes the event file."""
         self.writer.close()

@@ -1,22 +1,31 @@
 """The application: its commands and its error messages."""
 
 import contextlib
+import errno
 import io
 import os
 import re
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import typer
 
+from keras_vae import disks
 from keras_vae.cli import rows, train, use
 from keras_vae.cli.progress import err
 from keras_vae.cluster import launcher
+from keras_vae.escapes import Lines, visible
 
 
 class _Group(typer.core.TyperGroup):
+    def make_context(self, *args, **kwargs):
+        with _readable_errors():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, context):
         with _readable_errors():
             return super().invoke(context)
@@ -45,7 +54,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # its encoding may lack letters of names
             stream.reconfigure(errors="backslashreplace")
-    app()
+    try:
+        app()
+    except Exception:  # an error in this package: its names are not trusted, either
+        sys.stderr.write(visible(traceback.format_exc(), keep="\n\t"))
+        sys.exit(1)
 
 
 @contextlib.contextmanager
@@ -63,21 +76,57 @@ def _readable_errors() -> Iterator[None]:
         except (typer.Exit, typer.Abort):  # both are RuntimeErrors
             raise
         except Exception as error:
+            if hasattr(error, "format_message"):  # Typer prints its errors itself
+                error.message = visible(error.message, keep="\n")  # type: ignore[attr-defined]
+                raise
             if not _correctable(error) or "KERAS_VAE_TRACEBACK" in os.environ:
                 raise
-            message = str(error) or type(error).__name__
-            if _lost_worker(error):
-                if not isinstance(error, TimeoutError):
-                    message = "another worker ended: restart all workers with --resume"
-                err.print(f"Error: {message}")
-                raise typer.Exit(launcher.GONE) from None
-            if (
-                isinstance(error, MemoryError)
-                or "ResourceExhausted" in type(error).__name__
-            ):
-                message = f"out of memory: try a smaller --batch or model. {message}"
-            err.print(f"Error: {_with_option_names(message)}")
-            raise typer.Exit(2) from None
+            first, *others = _lines(error)
+            err.print(f"Error: {first}", *others, sep="\n")
+            raise typer.Exit(launcher.GONE if _lost_worker(error) else 2) from None
+
+
+def _lines(error):
+    """Returns the message of an error as a list of lines."""
+    text = str(error) or type(error).__name__
+    kept = " ".join(getattr(error, "__notes__", ()))  # what exists after the error
+    if _lost_worker(error):
+        lost = "another worker ended: restart all workers with --resume"
+        return [text if isinstance(error, TimeoutError) else lost]
+    if full := disks.full_disk(error):
+        return [_full_disk_message(full, kept)]
+    if isinstance(error, MemoryError):  # of Python, NumPy and Arrow
+        text = (
+            "out of memory for the data: use fewer rows, or save them as one .npy file, "
+            f"which is read from the disk when it is large. {text}"
+        )
+    elif "ResourceExhausted" in type(error).__name__:
+        text = (
+            "out of memory for the model and its batches: try a smaller --batch, --hidden "
+            f"or --filters. {text}"
+        )
+    elif "No usable temporary directory" in text:  # of `tempfile`
+        text = f"{text}. {_OTHER_TMPDIR}."
+    several = not isinstance(error, (ValueError, OSError))  # TensorFlow's messages
+    several |= any(isinstance(argument, Lines) for argument in error.args)
+    text = _with_option_names(f"{text} {kept}".rstrip())
+    return text.split("\n") if several else [text]
+
+
+_OTHER_TMPDIR = "Free some space, or set TMPDIR to a folder on another disk"
+
+
+def _full_disk_message(full, kept):
+    # Not `gettempdir`, which raises an error if the disk is full.
+    temporary = os.path.join(os.environ.get("TMPDIR", "/tmp"), tempfile.gettempprefix())
+    path = full.filename or temporary  # only temporary files are written without their path
+    advice = "Free some space"
+    if full.errno == errno.EFBIG:
+        advice = "Raise the limit on the size of files (ulimit -f)"
+    elif path.startswith(temporary):
+        advice = _OTHER_TMPDIR
+    kept = kept or "Files that existed are unchanged; start the same command again."
+    return f"{full.strerror}: {path}. {advice}. {kept}"
 
 
 def _correctable(error):

@@ -10,18 +10,49 @@ from typing import Any
 
 from rich import progress
 from rich.console import Console
+from rich.table import Column
+from rich.text import Text
 
-out = Console(highlight=False, markup=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+from keras_vae.escapes import visible
+
+
+class _Console(Console):
+    r"""Console that shows control characters in strings, instead of sending them.
+
+    Each string, also in a table, is one line after its leading line ends: line ends inside
+    of it are shown, too. `print(*lines, sep="\n")` prints several lines.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        line = text.lstrip("\n")
+        return super().render_str(text.removesuffix(line) + visible(line), **options)
+
+
+_PLAIN: dict[str, Any] = {
+    "highlight": False, "markup": False, "emoji": False, "soft_wrap": True,
+}  # fmt: skip
+out = _Console(**_PLAIN)
+err = _Console(stderr=True, **_PLAIN)
+
+
+class _TextColumn(progress.ProgressColumn):
+    """Column of a progress bar with a text, which the console makes visible."""
+
+    def __init__(self, text: Callable[[progress.Task], str]):
+        super().__init__(Column(no_wrap=True))
+        self.text = text
+
+    def render(self, task: progress.Task) -> str:
+        return self.text(task)
 
 
 def progress_bar() -> progress.Progress:
     """Makes the progress bar of a long command; it is hidden without a terminal."""
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        _TextColumn(lambda task: task.description),
         progress.BarColumn(),
         progress.TaskProgressColumn(),
-        progress.TextColumn("{task.fields[text]}"),
+        _TextColumn(lambda task: task.fields["text"]),
         progress.TimeRemainingColumn(elapsed_when_finished=True),
         progress.TextColumn("left"),
         console=out,

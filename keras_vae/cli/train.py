@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from keras_vae import disks
 from keras_vae.cli import run_folder
 from keras_vae.cli.options import (
     Latents,
@@ -365,11 +366,15 @@ def write_report(
         report.write(run, model, data, numbers, figures, table, left_out)
     except KeyboardInterrupt:
         _interrupted(run)
-    except SystemExit:  # after SIGTERM
-        err.print(
-            f"Stopped. The model of {run.folder} is complete. To write its report: "
-            f"keras-vae report {run.folder}"
+    except (Exception, SystemExit) as error:
+        kept = (
+            f"The model of {run.folder} is complete. To write its report: keras-vae report "
+            f"{run.folder}"
         )
+        if isinstance(error, SystemExit):  # after SIGTERM
+            err.print(f"Stopped. {kept}")
+        elif disks.full_disk(error):
+            error.add_note(kept)
         raise
     if left_out:
         names = ", ".join(left_out)

@@ -177,4 +177,4 @@ def _print_differences(differences):
             verdicts[difference.agrees],
         )
     out.print(table)
-    out.print(f"\n{_EXPLANATION}")
+    out.print("", *_EXPLANATION.split("\n"), sep="\n")

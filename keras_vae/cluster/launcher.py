@@ -3,7 +3,7 @@
 Each worker sends heartbeats from a thread of its own, so that a worker that is stopped
 counts as dead. A worker whose other threads wait for something does not.
 
-The launcher uses only the standard library and does not import TensorFlow.
+The launcher uses little but the standard library and does not import TensorFlow.
 """
 
 import array
@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 
 from keras_vae.cluster import messages
+from keras_vae.escapes import visible
 
 REFUSED, GONE, PREEMPTED, INTERRUPTED = 2, 69, 75, 130  # exit codes of a worker
 GRACE = 10.0  # seconds from a signal until a worker is killed
@@ -236,10 +237,10 @@ class _Worker:
 
 
 def _print(*lines):
-    """Writes lines to stderr."""
+    """Writes lines to stderr; shows the control characters in them."""
     # If stderr is closed, the workers must continue.
     with contextlib.suppress(OSError):
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.write("".join(f"{visible(line, keep=chr(9))}\n" for line in lines))
         sys.stderr.flush()
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from keras_vae import checks
+from keras_vae import checks, escapes
 from keras_vae.datasets import text_layout
 
 DATES = "dates or times, such as"
@@ -195,9 +195,10 @@ def refuse_columns(
         lines.append("No column has only numbers: is the file a table?")
     if any(fault.text == DATES for fault in faults.values()):
         lines.append("For a time series, save windows [rows, time, channels] as .npy.")
-    raise ValueError(
+    message = (
         "`data` must have columns of numbers without missing cells: fill the cells, encode "
         "text as numbers, use a column as labels with `label`, or leave columns out with "
         "`drop`. A later version will model text and missing cells. Received: "
-        + "\n".join([*lines, *notes])
     )
+    received = "\n".join(map(escapes.visible, [*lines, *notes]))
+    raise ValueError(escapes.Lines(message + received))

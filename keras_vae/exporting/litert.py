@@ -3,14 +3,13 @@
 import functools
 import pathlib
 import re
-import tempfile
 import warnings
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checks
+from keras_vae import checks, disks
 from keras_vae.exporting import saved_model, signatures
 from keras_vae.exporting.signatures import Shapes, Signature
 from keras_vae.models import VAE
@@ -86,12 +85,12 @@ def write(
         ValueError: if LiteRT's builtin operators do not support a part of the model.
     """
     strict = {name: _strict(s, batch_size) for name, s in chosen.items()}
-    with tempfile.TemporaryDirectory() as folder:
+    with disks.temporary_folder() as folder:
         shapes = saved_model.write(
             model, strict, folder, seed_dtype="int32", batch_size=batch_size
         )
         converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(chosen)
+            str(folder), signature_keys=list(chosen)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize:

@@ -1,10 +1,8 @@
 """Conversion from half precision to float32, in which all runtimes agree."""
 
-import os
-import tempfile
-
 import keras
 
+from keras_vae import disks
 from keras_vae.models import VAE
 from keras_vae.training.keras_private import flatten_layers
 
@@ -23,9 +21,9 @@ def in_float32(model: VAE) -> VAE:
     keras.config.set_dtype_policy("float32")
     try:
         copy = type(model).from_config(_without_half(model.get_config()))
-        with tempfile.TemporaryDirectory() as folder:
+        with disks.temporary_folder() as folder:
             # Not `set_weights`, which skips tensors that layers derive from weights.
-            path = os.path.join(folder, "copy.weights.h5")
+            path = folder / "copy.weights.h5"
             model.save_weights(path)
             copy.load_weights(path)
     except (ValueError, TypeError, AttributeError) as error:

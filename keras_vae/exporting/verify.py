@@ -11,13 +11,12 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_vae import checks
+from keras_vae import checks, disks
 from keras_vae.exporting import card as cards
 from keras_vae.exporting import formats, runtimes, signatures
 from keras_vae.exporting.precision import in_float32
@@ -250,8 +249,7 @@ def run(
         ValueError: if the process fails.
         ImportError: if the runtime is not installed.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
+    with disks.temporary_folder() as folder:
         tasks = []
         for i, job in enumerate(jobs):
             paths = {key: str(folder / f"{key}-{i}.npz") for key in ("feeds", "results")}

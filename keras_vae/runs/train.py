@@ -1,5 +1,6 @@
 """Training of a run: its callbacks, and the files that it writes at each backup."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -7,7 +8,8 @@ from typing import Any
 
 import keras
 
-from keras_vae import atomic, callbacks
+from keras_vae import atomic, callbacks, disks
+from keras_vae.callbacks.images import optional
 from keras_vae.datasets import Dataset
 from keras_vae.runs.build import augmentation, steps_per_epoch
 from keras_vae.runs.folder import Run
@@ -59,20 +61,35 @@ def train(run: Run, model: Any, data: Dataset, watchers: Iterable = ()) -> None:
         y = data.class_numbers("train")
         if validation is not None:
             validation = (validation, data.class_numbers("val"))
-    model.fit(
-        data.x_train,
-        y,
-        batch_size=options.batch,
-        epochs=epochs,
-        verbose=0,
-        validation_data=validation,
-        callbacks=used,
-        augmentation=augmentation(options) or None,
-    )
-    if backup.failed is not None:
-        raise backup.failed
+    with _resumable_if_disk_is_full(run):
+        model.fit(
+            data.x_train,
+            y,
+            batch_size=options.batch,
+            epochs=epochs,
+            verbose=0,
+            validation_data=validation,
+            callbacks=used,
+            augmentation=augmentation(options) or None,
+        )
+        if backup.failed is not None:
+            raise backup.failed
     if options.patience and replicas.is_chief(model.distribute_strategy):
         _keep_best(run, model, stopper)
+
+
+@contextlib.contextmanager
+def _resumable_if_disk_is_full(run):
+    """Adds to the error of a full disk what is kept, and how to continue."""
+    try:
+        yield
+    except Exception as error:
+        if disks.full_disk(error):
+            error.add_note(
+                f"{run.folder} has the run up to epoch {run.epochs_done()}; to continue, "
+                f"add --out {run.folder} --resume to the same command."
+            )
+        raise
 
 
 def warm_up_epochs(options: Options, data: Dataset) -> int:
@@ -100,7 +117,19 @@ def _image_callbacks(run, data, x, condition) -> Iterator[keras.callbacks.Callba
     if len(shape) == 3 and shape[-1] in (1, 3):
         every = max(1, (run.options.epochs or 0) // 50)
         yield callbacks.ImageGrids(folder / "images", x[:8], every=every, **condition)
-    yield keras.callbacks.TensorBoard(str(folder), write_graph=False)
+    yield TensorBoard(str(folder), write_graph=False)
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """`keras.callbacks.TensorBoard`, without which training continues on a full disk."""
+
+    on_train_begin = optional(keras.callbacks.TensorBoard.on_train_begin)
+    on_test_begin = optional(keras.callbacks.TensorBoard.on_test_begin)
+    on_test_end = optional(keras.callbacks.TensorBoard.on_test_end)
+    on_epoch_end = optional(keras.callbacks.TensorBoard.on_epoch_end)
+    on_train_end = optional(keras.callbacks.TensorBoard.on_train_end)
+    # It writes to the writer that failed, which TensorFlow leaves as the default one.
+    on_train_batch_end = optional(keras.callbacks.TensorBoard.on_train_batch_end)
 
 
 class RunBackup(callbacks.Backup):

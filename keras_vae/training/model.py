@@ -28,9 +28,9 @@ from keras_vae.training.augmentation import check_augmentation
 from keras_vae.training.batches import batches
 from keras_vae.training.data import DataModel
 from keras_vae.training.forks import check_not_forked
+from keras_vae.training.guard import drop_no_skips, guarded_callbacks
 from keras_vae.training.keras_private import flatten_layers
 from keras_vae.training.saving import ExactSaving, check_checkpoints
-from keras_vae.training.step import drop_no_skips, guarded_callbacks
 
 
 class BuiltWhenMade(type(keras.Model)):  # type: ignore[misc]
@@ -225,9 +225,10 @@ class ResumableModel(ExactSaving, DataModel):
         Raises:
             ValueError: for data that do not fit the likelihood, and if workers differ in
                 model, data or options.
-            RuntimeError: after `max_skipped` steps in a row without finite gradients, or
-                if all steps of `fit` were skipped; in a forked child of a process that
-                has used TensorFlow, where `fit` would wait forever.
+            RuntimeError: after `max_skipped` steps in a row without finite gradients, if
+                all steps of `fit` were skipped, and if weights are NaN or infinite; in a
+                forked child of a process that has used TensorFlow, where `fit` would wait
+                forever.
         """
         check_not_forked()
         self.require_compiled("fit")
@@ -304,6 +305,8 @@ class ResumableModel(ExactSaving, DataModel):
                     if hasattr(callback, "around_fit"):
                         stack.enter_context(callback.around_fit(listed, facts))
                 yield
+                if step != self.step.numpy():
+                    self.check_weights()
         finally:
             if step == self.step.numpy():  # failed before the first step
                 self.epochs_begun.assign(begun)

@@ -1,6 +1,5 @@
 """The parts of a training step: noise, the update of the weights, metrics."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 from keras_vae import checks, random
 from keras_vae.training import keras_private, replicas
 
-_LOSS_SCALING = keras.optimizers.LossScaleOptimizer
+LOSS_SCALING = keras.optimizers.LossScaleOptimizer
 
 
 class StepModel(keras_private.Model):
@@ -105,7 +104,7 @@ class StepModel(keras_private.Model):
     def update(
         self, loss: tf.Tensor, gradients: Sequence, moving_state: Sequence = ()
     ) -> tf.Tensor:
-        """Applies one step of the optimizer if the loss and all gradients are finite.
+        """Applies a step of the optimizer if loss, gradients and learning rate are finite.
 
         Args:
             loss: scalar tensor, this replica's part of the loss.
@@ -117,7 +116,8 @@ class StepModel(keras_private.Model):
             bool scalar tensor, equal on all replicas: True if the step was applied.
         """
         loss, *gradients = replicas.sum_over_replicas([loss, *gradients])
-        finite = _all_finite([loss, *gradients])
+        rate = tf.convert_to_tensor(self.optimizer.learning_rate)
+        finite = _all_finite([loss, *gradients, rate])
         if self.global_clipnorm is not None:
             # Sums repeated rows of an embedding, before the norm is computed.
             gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
@@ -125,7 +125,7 @@ class StepModel(keras_private.Model):
             limit = self.optimizer.scale_loss(self.global_clipnorm)
             gradients, _ = tf.clip_by_global_norm(gradients, limit)
         variables = self.trainable_variables
-        if self.jit_compile and not isinstance(self.optimizer, _LOSS_SCALING):
+        if self.jit_compile and not isinstance(self.optimizer, LOSS_SCALING):
             # XLA fuses a choice between old and new values into the loop that computes
             # them, so it is free. A conditional would copy all weights.
             changed = [*variables, *self.optimizer.variables]
@@ -143,6 +143,22 @@ class StepModel(keras_private.Model):
         count = self.distribute_strategy.num_replicas_in_sync
         self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / count)
         return finite
+
+    def check_weights(self) -> None:
+        """Raises a RuntimeError if a trainable weight is NaN or infinite.
+
+        It takes one pass over the weights, too long for each step.
+        """
+        weights = self.trainable_variables
+        flags = [tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(w))) for w in weights]
+        wrong = [w.path for w, flag in zip(weights, flags, strict=True) if not flag]
+        if wrong:
+            raise RuntimeError(
+                f"{len(wrong)} of {len(weights)} weights are NaN or infinite after step "
+                f"{int(self.step.numpy())}, such as {wrong[0]}. Load former weights, or "
+                "build the model again. Check the optimizer: its learning rate, and "
+                "arguments such as `weight_decay`, `epsilon` and `clipnorm`."
+            )
 
     # Metrics.
 
@@ -236,83 +252,6 @@ class _RowCount(keras.metrics.Metric):
 
     def result(self):
         return tf.convert_to_tensor(self.rows)
-
-
-class _Guard(keras.callbacks.Callback):
-    """Counts the epochs that have begun, and stops a `fit` that skips every step.
-
-    It is the first callback, and removes `skipped_steps` from the logs of all others until
-    a step is skipped.
-    """
-
-    async_safe = True  # reads one weight, in any thread
-
-    def on_train_begin(self, logs=None):
-        self.first_step = int(self.model.step.numpy())
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.epochs_begun.assign_add(1)
-        self.checked = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        drop_no_skips(logs)
-        # Not at each batch: reading a weight waits for the device.
-        if batch + 1 - self.checked >= self.model.max_skipped:
-            self.checked = batch + 1
-            self.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.check()
-        history = self.model.history
-        if "skipped_steps" not in history.history:
-            drop_no_skips(logs)
-            if logs and "skipped_steps" in logs and history.epoch:
-                # One value for each epoch, as in the other columns.
-                history.history["skipped_steps"] = [0.0] * len(history.epoch)
-
-    def on_train_end(self, logs=None):
-        steps = int(self.model.step.numpy()) - self.first_step
-        # The first steps of loss scaling overflow, until the scale is small enough.
-        # `EarlyStopping` may have restored the weights of an earlier step.
-        if steps > 0 and not isinstance(self.model.optimizer, _LOSS_SCALING):
-            self.check(steps)
-
-    def check(self, limit=math.inf):
-        skipped = int(self.model.skipped_in_a_row.numpy())
-        if skipped >= min(limit, self.model.max_skipped):
-            raise RuntimeError(
-                f"{skipped} training steps in a row were skipped, because the loss or a "
-                "gradient was NaN or infinite. The weights are those before the first "
-                "skipped step. Check, in this order: the data (NaN, infinite, or outside "
-                f"the support of the likelihood; {self.model.values_seen}), a learning "
-                "rate that is too high, and a scale that shrinks towards its floor."
-            )
-
-
-def drop_no_skips(logs: Any) -> None:
-    """Removes `skipped_steps` from logs, a dict, if no step was skipped."""
-    if isinstance(logs, dict) and not logs.get("skipped_steps"):
-        logs.pop("skipped_steps", None)
-
-
-def guarded_callbacks(callbacks: Any, model: StepModel) -> Any:
-    """Returns the callbacks of a `fit`: the guard first, History and backups last."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        if not any(isinstance(c, _Guard) for c in callbacks.callbacks):
-            guard = _Guard()
-            guard.set_model(model)
-            callbacks.callbacks.insert(0, guard)
-        callbacks.callbacks.sort(key=_rank)
-        return callbacks
-    callbacks = tf.nest.flatten(callbacks) if callbacks else []
-    if not any(isinstance(c, keras.callbacks.History) for c in callbacks):
-        callbacks.append(keras.callbacks.History())  # Keras would add it at the end
-    return sorted([_Guard(), *callbacks], key=_rank)
-
-
-def _rank(callback):
-    history = isinstance(callback, keras.callbacks.History)
-    return 2 * hasattr(callback, "around_fit") + history
 
 
 def _all_finite(tensors):

@@ -6,9 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.ops import gen_summary_ops
 
 import keras_vae as kv
 from keras_vae.callbacks import ImageGrids, PosteriorCollapse, image_grid
+from keras_vae.runs.train import TensorBoard
 
 X = np.random.default_rng(0).random((24, 6, 5, 1)).astype(np.float32)
 
@@ -116,3 +118,24 @@ def test_active_units_cause_no_warning():
 def test_posterior_collapse_refuses_wrong_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         PosteriorCollapse(X, **arguments)
+
+
+def test_training_continues_if_tensorboard_cannot_write(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        text = f"{tmp_path}/events; No space left on device\n\tCould not flush"
+        raise tf.errors.ResourceExhaustedError(None, None, text)
+
+    monkeypatch.setattr(gen_summary_ops, "flush_summary_writer", fail)
+    callbacks = [
+        TensorBoard(str(tmp_path), write_graph=False),
+        ImageGrids(tmp_path / "images", X[:4], num_samples=6),
+    ]
+    with pytest.warns(UserWarning, match="Training continues") as caught:
+        history = build().fit(
+            X, epochs=3, verbose=0, validation_data=X[:8], callbacks=callbacks
+        )
+    assert history.epoch == [0, 1, 2]
+    words = [str(w.message).split(", ")[0] for w in caught]
+    assert sorted(words) == [
+        f"Training continues without {name}" for name in ("ImageGrids", "TensorBoard")
+    ]

@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import keras_vae as kv
 from tests.citizenship.common import (
+    BATCH,
     EPS,
     Gradients,
     X,
@@ -94,3 +97,61 @@ def test_fit_stops_after_max_skipped_steps_in_a_row():
         fit(model, with_nan(1, 2), epochs=4)
     assert int(model.step) == 3
     fit(compiled(max_skipped=3), with_nan(1, 2), epochs=2)  # never three in a row
+
+
+class NotFinite(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that is NaN from the second step on."""
+
+    def __call__(self, step):
+        return tf.where(tf.cast(step, tf.int32) < 1, 0.1, np.nan)
+
+
+@pytest.mark.parametrize(
+    "optimizer, skipped, eager",
+    [
+        (lambda: keras.optimizers.SGD(np.nan), 2, True),
+        (lambda: keras.optimizers.Adam(-np.inf), 2, False),
+        (
+            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(np.inf)),
+            2,
+            True,
+        ),
+        (lambda: keras.optimizers.Adam(NotFinite()), 1, True),
+    ],
+)
+def test_steps_with_a_learning_rate_that_is_not_finite_are_skipped(
+    optimizer, skipped, eager
+):
+    model = compiled(optimizer(), run_eagerly=eager)
+    with pytest.raises(RuntimeError, match=f"{skipped} training steps in a row"):
+        fit(model)
+    assert all(np.isfinite(w).all() for w in trainable_weights(model))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.AdamW(0.1, weight_decay=np.inf),
+        lambda: keras.optimizers.SGD(0.1, weight_decay=np.inf),
+    ],
+)
+def test_weights_that_are_not_finite_are_an_error(optimizer, tmp_path):
+    model = compiled(optimizer())
+    backup = kv.callbacks.Backup(tmp_path)
+    with pytest.raises(RuntimeError, match=r"weights are NaN or infinite after step 1\b"):
+        fit(model, X[:BATCH])
+    with pytest.raises(RuntimeError, match="weights are NaN or infinite"):
+        fit(compiled(optimizer()), X[:BATCH], callbacks=[backup])
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000000"]
+
+
+@keras.saving.register_keras_serializable("citizenship")
+def finite_at_first(terms, step):
+    return (terms.kl - terms.reconstruction) * (1.0 if step < 2 else np.nan)
+
+
+def test_fit_warns_if_the_last_epoch_was_skipped():
+    model = compiled(objective=finite_at_first)
+    with pytest.warns(UserWarning, match="2 training steps in a row"):
+        history = fit(model, epochs=2)
+    assert history["skipped_steps"] == [0.0, 2.0]
