@@ -24,7 +24,6 @@ import platform
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 import yaml
 
@@ -35,6 +34,7 @@ from keras_vae.datasets import NAMED, Dataset, Scaler
 from keras_vae.models import VAE
 from keras_vae.runs.data import load_data
 from keras_vae.runs.options import Options
+from keras_vae.training.saving import load_model
 
 FORMAT = 1  # version of run.json and the other files
 
@@ -326,9 +326,9 @@ class Run:
                 f"--resume`. Received: {self.folder}, stopped during its first epoch"
             )
         try:
-            model = keras.saving.load_model(path)
+            model = load_model(path)
         except Exception as error:  # of zipfile, json, h5py and Keras
-            raise self.unreadable("model.keras", error) from error
+            raise self.unreadable("model.keras", _cause(error)) from error
         if not isinstance(model, VAE):
             raise self.unreadable("model.keras", f"a {type(model).__name__}, not a VAE")
         return model
@@ -395,6 +395,12 @@ class Run:
                     f"{self.folder}, with {done} epochs and no backup"
                 )
         return done
+
+
+def _cause(error):
+    """Returns the last cause in a message of Keras, without the configs that it shows."""
+    text = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
+    return ". ".join(text.split(". ")[:2])[:400]
 
 
 def _is_finite(value):
