@@ -127,17 +127,32 @@ def verify(
     folder: Folder,
     rows: Annotated[int, count(None, "Number of rows and seeds.", "-n", high=10**6)] = 1000,
     data: Moved = None,
+    safe_mode: Annotated[
+        bool,
+        typer.Option(
+            "--safe-mode/--no-safe-mode",
+            help="Refuse an artefact with operators that exports do not use. An artefact "
+            "is a program: without the safe mode it can read and write your files, so use "
+            "--no-safe-mode only if you trust its author.",
+        ),
+    ] = True,
+    timeout: Annotated[
+        int, count(None, "Time limit of the process, in seconds.", high=10**6)
+    ] = 600,
 ) -> None:
     """Compare an exported artefact with the model of its run, in a separate process.
 
     Each signature must return the same values as the model, within the rounding errors of
     float32. If the artefact is quantised, only the z of sample must be equal; other
-    differences are printed.
+    differences are printed. The artefact must have the files and signatures of its model
+    card, and no others.
     """
     run = open_run(folder)
+    from keras_vae.exporting.signatures import build_signatures
     from keras_vae.exporting.verify import verify as compare
 
-    differences = compare(run.model(), path, run.data(data).x_test, rows)
+    model, x = run.model(), run.data(data).x_test
+    differences = compare(model, path, x, rows, safe_mode, timeout)
     _print_differences(differences)
     verdicts = [difference.agrees for difference in differences]
     if False in verdicts:
@@ -150,6 +165,10 @@ def verify(
     if None in verdicts:
         result = "draws the same z as the model; other outputs are quantised"
     out.print(f"\n{path} {result}. {rows:,} rows and seeds were compared.")
+    compared = {difference.signature for difference in differences}
+    missing = [name for name in build_signatures(model) if name not in compared]
+    if missing:
+        out.print(f"Not in the artefact, so not compared: {', '.join(missing)}.")
 
 
 _EXPLANATION = """\

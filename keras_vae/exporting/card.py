@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 import platform
+import re
 from typing import Any
 
 import keras
@@ -22,6 +23,8 @@ OWN = (
     "card_format", "format", "warmup", "batch_size", "quantize", "num_samples",
     "serving_default", "signatures", "omitted", "model", "versions", "files",
 )  # fmt: skip
+# What has a meaning in a line of Markdown; not `_` within a word, nor `[` without a link.
+_MARKUP = re.compile(r"[\\`*<>&|~$]|_(?![^\W_])|(?<![^\W_])_|\](?=[(\[])")
 INPUTS = {
     "x": "data in the units of the likelihood, after preprocessing; a row with a value "
     "without a density returns NaN",
@@ -163,7 +166,7 @@ def write(card: dict[str, Any], part: pathlib.Path, path: pathlib.Path) -> None:
     files = sorted(p for p in part.rglob("*") if p.is_file()) if part.is_dir() else [part]
     root = part if part.is_dir() else part.parent
     card["files"] = {
-        str(file.relative_to(root)): {
+        file.relative_to(root).as_posix(): {
             "bytes": file.stat().st_size,
             "sha256": checksum(file),
         }
@@ -186,34 +189,39 @@ def _plain(value):
 
 
 def _markdown(card, path):
-    lines = [f"# {card['model']['class_name']} `{path.name}`", ""]
-    for key, value in card.items():
-        if key in ("card_format", "signatures", "files") or value is None:
-            continue
-        if isinstance(value, dict):
-            lines += [f"## {key.capitalize()}", "", "| | |", "|---|---|"]
-            lines += [f"| {k} | {_short(v)} |" for k, v in value.items()] + [""]
-        else:
-            lines += [f"{key}: {value}", ""]
+    listed = ("card_format", "signatures", "files")
+    entries = {k: v for k, v in card.items() if k not in listed and v is not None}
+    sections = {k: v for k, v in entries.items() if isinstance(v, dict)}
+    lines = [f"# {_text(card['model']['class_name'])} {_text(path.name)}", ""]
+    lines += _table(((k, v) for k, v in entries.items() if k not in sections))
+    for key, section in sections.items():
+        lines += [f"## {_text(key.capitalize())}", "", *_table(section.items())]
     lines += ["## Signatures", ""]
     for name, signature in card["signatures"].items():
-        lines += [f"### {name}", "", f"{signature['meaning']}", ""]
-        lines += ["| | name | dtype | shape | meaning |", "|---|---|---|---|---|"]
-        for side in ("inputs", "outputs"):
-            for key, tensor in signature[side].items():
-                shape = ["batch" if d is None else d for d in tensor["shape"]]
-                shown = ", ".join(map(str, shape))
-                lines.append(
-                    f"| {side[:-1]} | {key} | {tensor['dtype']} | [{shown}] | "
-                    f"{_short(tensor['meaning'])} |"
-                )
-        lines.append("")
-    lines += ["## Files", "", "| file | bytes | sha256 |", "|---|---|---|"]
-    for name, file in card["files"].items():
-        lines.append(f"| {name} | {file['bytes']:,} | {file['sha256']} |")
-    return "\n".join(lines) + "\n"
+        rows = [
+            (side[:-1], key, tensor["dtype"], _shape(tensor), tensor["meaning"])
+            for side in ("inputs", "outputs")
+            for key, tensor in signature[side].items()
+        ]
+        lines += [f"### {_text(name)}", "", _text(signature["meaning"]), ""]
+        lines += _table(rows, ("", "name", "dtype", "shape", "meaning"))
+    files = ((k, f"{v['bytes']:,}", v["sha256"]) for k, v in card["files"].items())
+    lines += ["## Files", "", *_table(files, ("file", "bytes", "sha256"))]
+    return "\n".join(lines)
 
 
-def _short(value):
-    text = json.dumps(value, default=_plain) if isinstance(value, (dict, list)) else value
-    return str(text).replace("|", "\\|")
+def _shape(tensor):
+    return f"[{', '.join('batch' if d is None else str(d) for d in tensor['shape'])}]"
+
+
+def _table(rows, header=("", "")):
+    lines = [header, ["---"] * len(header), *(map(_text, row) for row in rows)]
+    return [*(f"| {' | '.join(cells)} |" for cells in lines), ""]
+
+
+def _text(value):
+    """Returns a value as text in Markdown: no markup, no HTML, one line."""
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value, default=_plain)
+    shown = (c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    return _MARKUP.sub(r"\\\g<0>", "".join(shown))

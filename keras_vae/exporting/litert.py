@@ -155,12 +155,13 @@ def operators(content: bytes) -> set[str]:
     """Returns the operators of a .tflite file (bytes); `CUSTOM ...` if not builtin."""
     from tensorflow.lite.python import schema_py_generated as schema
 
-    codes = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)).operatorCodes
+    model = schema.Model.GetRootAsModel(content, 0)
+    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
     kinds = vars(schema.BuiltinOperator).items()
     names = {code: name for name, code in kinds if isinstance(code, int)}
     return {
-        names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        + (f" {code.customCode.decode()}" if code.customCode else "")
+        names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        + (f" {custom.decode()}" if (custom := code.CustomCode()) else "")
         for code in codes
     }
 

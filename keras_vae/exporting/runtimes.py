@@ -1,6 +1,6 @@
 """A script that runs exported signatures in a separate process.
 
-    python runtimes.py JOBS.json
+    python runtimes.py JOBS.json [--end-with-stdin]
 
 It imports nothing from keras_vae, only the runtime of the artefact: TensorFlow, LiteRT's
 interpreter or ONNX Runtime. JOBS.json is a list of dicts with the keys
@@ -13,13 +13,15 @@ interpreter or ONNX Runtime. JOBS.json is a list of dicts with the keys
 
 The times are printed as one line of JSON: a list of dicts in the order of the jobs, with
 the keys "import", "load" and, if calls are timed, each signature with "first" and
-"call", in milliseconds.
+"call", in milliseconds. With --end-with-stdin the process ends when its standard
+input does, which happens when the process that started it ends.
 """
 
 import json
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -151,6 +153,18 @@ def main(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return times
 
 
+def end_with_stdin() -> None:
+    """Ends this process when its standard input ends."""
+
+    def watch():
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    if "--end-with-stdin" in sys.argv:
+        end_with_stdin()
     with open(sys.argv[1], encoding="utf-8") as file:
         print(json.dumps(main(json.load(file))))

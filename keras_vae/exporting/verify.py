@@ -6,22 +6,25 @@ with the effect of rounding the model's weights.
 """
 
 import contextlib
-import json
 import os
-import pathlib
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_vae import checks, disks
+from keras_vae import checks
 from keras_vae.exporting import card as cards
-from keras_vae.exporting import formats, runtimes, signatures
+from keras_vae.exporting import runtimes, signatures
+from keras_vae.exporting.inspection import check_graphs, read_card
 from keras_vae.exporting.precision import in_float32
+from keras_vae.exporting.process import SCRIPT, run
 from keras_vae.exporting.runtimes import Arrays
 from keras_vae.models import VAE
+
+__all__ = ["SCRIPT", "Difference", "compare", "expected", "read_card", "run", "verify"]
+
+TIMEOUT = 600.0  # seconds
+DEFAULT = "serving_default"  # the signature that a server runs for requests without a name
 
 # The tolerance of the root mean square of relative differences: 84 roundings of float32,
 # and a multiple of the effect of a rounding of each weight. Good exports differ by about
@@ -54,26 +57,40 @@ class Difference(NamedTuple):
 
 
 def verify(
-    model: VAE, path: str | os.PathLike, x: Any, rows: int = 1000
+    model: VAE,
+    path: str | os.PathLike,
+    x: Any,
+    rows: int = 1000,
+    safe_mode: bool = True,
+    timeout: float = TIMEOUT,
 ) -> list[Difference]:
     """Runs all signatures of an artefact in a new process and compares them with the model.
+
+    Before that, the files of the artefact are compared with its model card, and its
+    operators with those of exports of this package, which only compute numbers.
 
     Args:
         model: `keras_vae.VAE` that was exported.
         path: path of a SavedModel (folder), a .tflite file, or a folder of .onnx files.
         x: array of data, `[n, *event]`.
         rows: int, number of rows and seeds.
+        safe_mode: bool. If false, other operators run, too: they can read and write files
+            and open connections, with the rights of the user.
+        timeout: float, seconds after which the process is killed.
 
     Returns:
         List of `Difference`, one for each output.
 
     Raises:
         ValueError: for a path that is not an artefact, an artefact of another model or one
-            that its runtime cannot run, and for data that the model does not accept.
+            that its runtime cannot run in time, for other files, signatures or operators
+            than those of an export, and for data that the model does not accept.
     """
     artefact_path, model = checks.path(path, "artefact"), in_float32(model)
+    timeout = checks.positive(timeout, "timeout")
     card = read_card(artefact_path)
-    quantized = card.get("quantize") is not None
+    check_graphs(artefact_path, card, safe_mode)
+    quantized = card["format"] == "litert" and card.get("quantize") is not None
     if quantized and card["model"]["weights"] != cards.fingerprint(model):
         # Otherwise all differences would be attributed to the quantisation.
         raise ValueError(
@@ -81,58 +98,23 @@ def verify(
             f"{path}, which was exported from other weights"
         )
     feeds, outputs = expected(model, card, x, rows)
-    job = {"runtime": card["format"], "artefact": artefact_path, "feeds": feeds}
-    ((results, _),) = run([job])
+    name = card.get(DEFAULT)
+    feeds_of_default = _of(feeds, name, DEFAULT)
+    job = {"runtime": card["format"], "artefact": artefact_path}
+    ((results, _),) = run([{**job, "feeds": feeds | feeds_of_default}], timeout=timeout)
     with _rounded_weights(model):
         rounded = _outputs(model, card, feeds)
-    return compare(outputs, rounded, results, quantized)
+    default = _of(results, DEFAULT, name)
+    named = {key: results[key] for key in results if not key.startswith(f"{DEFAULT}/")}
+    differences = compare(outputs, rounded, named, quantized)
+    same = compare(_of(outputs, name), _of(rounded, name), default, quantized)
+    return differences + [d._replace(signature=DEFAULT) for d in same]
 
 
-def read_card(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the model card of an artefact, and compares the checksums of its files.
-
-    Raises:
-        ValueError: if the card is missing or damaged, or a file has changed.
-    """
-    card_path, _ = cards.paths(path)
-    if not path.exists() or not card_path.is_file():
-        raise ValueError(
-            "`artefact` must be written by `keras-vae export`: a folder of a SavedModel "
-            f"or of .onnx files, or a .tflite file, with its model card. Received: {path}, "
-            + (f"without {card_path}" if path.exists() else "which does not exist")
-        )
-    try:
-        card = json.loads(card_path.read_text())
-        _check_card(card)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"`artefact` must have a readable model card. Received: {card_path}: "
-            f"{type(error).__name__} {error}"
-        ) from error
-    root = path if path.is_dir() else path.parent
-    for name, file in card["files"].items():
-        file_path = root / name
-        if not file_path.is_file() or cards.checksum(file_path) != file["sha256"]:
-            fault = "has another checksum" if file_path.is_file() else "is missing"
-            raise ValueError(
-                "`artefact` must have all files of its model card, unchanged. Received: "
-                f"{path}, where {name} {fault}"
-            )
-    return card
-
-
-def _check_card(card):
-    """Raises an error of any kind unless the card has the entries that are used here."""
-    is_format = card["format"] in formats.FORMATS
-    checks.require(is_format, "format", f"one of {list(formats.FORMATS)}", card["format"])
-    checks.positive_ints_or_none(num_samples=card["num_samples"])
-    for name in ("signatures", "files"):
-        checks.require(card[name], name, "a dict with entries", card[name])
-    for signature in card["signatures"].values():
-        for tensor in signature["inputs"].values():
-            np.dtype(tensor["dtype"]), list(tensor["shape"])
-    [file["sha256"] for file in card["files"].values()]
-    card["model"]["weights"]
+def _of(arrays, signature, new=None):
+    """Returns the arrays of a signature, by the name `new` of the signature."""
+    parts = [(*key.split("/", 1), value) for key, value in arrays.items()]
+    return {f"{new or old}/{k}": value for old, k, value in parts if old == signature}
 
 
 def _check_model(model_signatures, card):
@@ -228,89 +210,44 @@ def _rounded_weights(model: VAE) -> Iterator[None]:
         model.set_weights(weights)
 
 
-SCRIPT = pathlib.Path(__file__).with_name("runtimes.py")
-
-
-def run(
-    jobs: Sequence[dict[str, Any]], repeat: int = 0, script: str | os.PathLike = SCRIPT
-) -> list[tuple[Arrays, dict[str, Any]]]:
-    """Runs artefacts in one new process.
-
-    Args:
-        jobs: list of dicts with the keys `"runtime"`, `"artefact"` and `"feeds"`, arrays by
-            "signature/input": see `runtimes.py`.
-        repeat: int, calls to time.
-        script: path of the program that runs the jobs.
-
-    Returns:
-        List of (results, times) in the order of the jobs.
-
-    Raises:
-        ValueError: if the process fails.
-        ImportError: if the runtime is not installed.
-    """
-    with disks.temporary_folder() as folder:
-        tasks = []
-        for i, job in enumerate(jobs):
-            paths = {key: str(folder / f"{key}-{i}.npz") for key in ("feeds", "results")}
-            np.savez(paths["feeds"], **job["feeds"])
-            artefact_path = str(job["artefact"])
-            tasks.append({**job, **paths, "artefact": artefact_path, "repeat": repeat})
-        (folder / "jobs.json").write_text(json.dumps(tasks))
-        # -P: otherwise `import onnx` would find this package's onnx.py, next to the script.
-        process = subprocess.run(
-            [sys.executable, "-P", str(script), str(folder / "jobs.json")],
-            capture_output=True,
-            text=True,
-        )
-        if process.returncode:
-            lines = process.stderr.strip().splitlines() or [str(process.returncode)]
-            if lines[-1].startswith("ModuleNotFoundError"):
-                raise ImportError(
-                    f"running a {jobs[0]['runtime']} artefact needs a package: pip install "
-                    f'"keras-vae[export]". Received: {lines[-1]}'
-                )
-            raise ValueError(
-                f"`artefact` must run with {jobs[0]['runtime']}. Received: "
-                f"{jobs[0]['artefact']}: {lines[-1]}"
-            )
-        times = json.loads(process.stdout.splitlines()[-1])
-        results = [dict(np.load(job["results"])) for job in tasks]
-    return list(zip(results, times, strict=True))
-
-
 def compare(
     outputs: Arrays, rounded: Arrays, results: Arrays, quantized: bool = False
 ) -> list[Difference]:
     """Compares outputs by name.
 
     Args:
-        outputs: dict of arrays by "signature/output", of the model.
+        outputs: dict of arrays by "signature/output", of the model. Those that one side
+            lacks, or that have another shape or dtype, differ.
         rounded: the same outputs of the model after one rounding of each weight.
         results: dict of arrays by "signature/output", of the artefact.
         quantized: bool. If true, only `agrees` of the z of `sample` is set: quantisation
             does not change the noise.
     """
     differences = []
-    for key, output in outputs.items():
-        signature, name = key.split("/")
-        result = results.get(key)
-        if result is None or result.shape != output.shape:
+    kinds = [{k: (v.shape, v.dtype) for k, v in a.items()} for a in (outputs, results)]
+    alike = {key for key, _ in kinds[0].items() & kinds[1].items()}
+    for key in [*outputs, *sorted(results.keys() - outputs.keys())]:
+        signature, name = key.split("/", 1)
+        if key not in alike:
             numbers = np.inf, np.inf, ROUNDINGS
-        elif key == "sample/x" and np.array_equal(output, np.round(output)):
+        elif key == "sample/x" and "sample/mean" in alike and _whole(outputs[key]):
             means = outputs["sample/mean"], results["sample/mean"]
-            numbers = _draws_that_differ(output, result, *means)
+            numbers = _draws_that_differ(outputs[key], results[key], *means)
         else:
-            numbers = _rounding_errors(signature, output, rounded[key], result)
+            numbers = _rounding_errors(signature, outputs[key], rounded[key], results[key])
         typical, largest, tolerance = map(float, numbers)
         # False for NaN, too: such a model should not be deployed.
         agrees = typical <= tolerance and largest <= LARGEST * tolerance
-        exact = not quantized or key == "sample/z"
+        exact = not quantized or key == "sample/z" or key not in alike
         verdict = agrees if exact else None
         differences.append(
             Difference(signature, name, typical, largest, tolerance, verdict)
         )
     return differences
+
+
+def _whole(array):
+    return np.array_equal(array, np.round(array))
 
 
 def _draws_that_differ(output, result, mean, result_mean):

@@ -25,7 +25,6 @@ import warnings
 import zipfile
 from typing import Any
 
-import keras
 import numpy as np
 import yaml
 
@@ -37,6 +36,7 @@ from keras_vae.models import VAE
 from keras_vae.runs import contents
 from keras_vae.runs.data import load_data
 from keras_vae.runs.options import Options
+from keras_vae.training.saving import load_model
 
 
 class Run:
@@ -326,9 +326,9 @@ class Run:
             with typed_files.open_regular(path) as file:
                 if not zipfile.is_zipfile(file):
                     raise ValueError("not a .keras file")
-            model = keras.saving.load_model(path)
+            model = load_model(path)
         except Exception as error:  # of zipfile, json, h5py and Keras
-            raise contents.unreadable(path, error) from error
+            raise contents.unreadable(path, _cause(error)) from error
         if not isinstance(model, VAE):
             raise contents.unreadable(path, f"a {type(model).__name__}, not a VAE")
         return model
@@ -389,6 +389,12 @@ class Run:
                     f"{self.folder}, with {done} epochs and no backup"
                 )
         return done
+
+
+def _cause(error):
+    """Returns the last cause in a message of Keras, without the configs that it shows."""
+    text = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
+    return ". ".join(text.split(". ")[:2])[:400]
 
 
 def _is_finite(value):

@@ -1,8 +1,11 @@
 """Saving and loading that resume exactly: atomic files, state of seed generators."""
 
+import json
 import os
 import pathlib
 import warnings
+import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -26,6 +29,57 @@ def check_checkpoints(callbacks: Any) -> None:
     for callback in callbacks:
         if not getattr(callback, "save_weights_only", True):
             check_format(callback.filepath)
+
+
+# Keras' modules of layers and their parts; `builtins` stands for functions of these.
+_MODULES = {"builtins", "keras"} | {
+    f"keras.{name}"
+    for name in (
+        "activations", "constraints", "dtype_policies", "initializers", "layers", "losses",
+        "metrics", "models", "ops", "optimizers", "optimizers.schedules", "random",
+        "regularizers",
+    )
+}  # fmt: skip
+_MAX_CONFIG_BYTES = 2**26
+
+
+def load_model(path: str | os.PathLike) -> Any:
+    """Loads a .keras file that somebody else may have written.
+
+    Keras' safe mode refuses code in the file. But a Lambda layer can still call every
+    function that Keras exports, with arguments from the file, such as a function that
+    writes a picture to a path. So only layers and their parts are allowed here, classes of
+    this package and registered classes and functions.
+
+    Raises:
+        ValueError: for a file with other classes or functions.
+    """
+    with zipfile.ZipFile(path) as file:
+        size = file.getinfo("config.json").file_size
+        if size > _MAX_CONFIG_BYTES:
+            raise ValueError(f"config.json has {size:,} bytes")
+        config = json.loads(file.read("config.json"))
+    for part in _parts(config):
+        module, name = str(part["module"]), part.get("registered_name")
+        if (
+            module not in _MODULES
+            and not module.startswith(("keras.src.", "keras_vae."))
+            and not (name and keras.saving.get_registered_object(str(name)))
+        ):
+            raise ValueError(
+                f"it uses {part['class_name']!r} of {module!r}, which is no layer or part "
+                "of a layer"
+            )
+    return keras.saving.load_model(path)
+
+
+def _parts(config) -> Iterator[dict]:
+    """Yields the configs of all objects in a config."""
+    if isinstance(config, dict) and {"module", "class_name"} <= config.keys():
+        yield config
+    if isinstance(config, (dict, list)):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from _parts(value)
 
 
 class ExactSaving(keras.Model):

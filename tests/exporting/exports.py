@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_vae.exporting import signatures, verify
+from keras_vae.exporting import inspection, signatures, verify
 from tests.zoo import ZOO
 
 # The objective is not exported: rows that differ only in it count as one model.
@@ -88,6 +88,7 @@ class Exports:
                 names = [n for n in names if n in short]
             kwargs = {"names": names, "num_samples": 3, **options}
             self.models[name].export(path, format, **kwargs)
+            inspection.check_graphs(path, inspection.read_card(path))
         return path
 
     def expected(self, name, path):
