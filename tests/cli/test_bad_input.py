@@ -337,7 +337,7 @@ def test_a_missing_chief_is_a_timeout(monkeypatch):
 def test_a_chief_with_other_options_is_refused(monkeypatch):
     cluster, recorded = set_worker_1(monkeypatch), []
 
-    def record_facts(cluster, index, facts, timeout):
+    def record_facts(cluster, index, facts, timeout, token):
         recorded.append(facts)
         raise TimeoutError
 

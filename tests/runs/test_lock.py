@@ -21,11 +21,13 @@ from keras_vae.runs import lock
 
 with lock.hold(pathlib.Path(folder), "out"):
     if children == "fork" and not os.fork():
+        print("held", flush=True)
         time.sleep(60)
         os._exit(0)
     if children == "program":
         subprocess.Popen(["sleep", "60"], close_fds=False)
-    print("held", flush=True)
+    if children != "fork":
+        print("held", flush=True)
     sys.stdin.read()
 """
 # Four processes take the lock in turn; in it, each makes and removes the same file.
