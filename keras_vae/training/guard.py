@@ -61,7 +61,7 @@ class _Guard(keras.callbacks.Callback):
         skipped = int(self.model.skipped_in_a_row.numpy())
         if not skipped:
             return
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
         if isinstance(self.model.optimizer, LOSS_SCALING):
             fit = math.inf  # the first steps overflow, until the scale is small enough
         stop = skipped >= min(fit, self.model.max_skipped) or not math.isfinite(rate)
