@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae import atomic, checks
+from keras_vae import atomic, checks, typed_files
 from keras_vae.callbacks import snapshot
 from keras_vae.escapes import visible
 from keras_vae.training import identity, replicas
@@ -311,7 +311,13 @@ class Backup(keras.callbacks.Callback):
             )
 
     def _restore_state(self, folder, state):
-        self.model.load_weights(folder / "model.keras")
+        try:
+            self.model.load_weights(folder / "model.keras")
+        except Exception as error:  # of Keras, zipfile and h5py
+            reason = typed_files.reason(error)
+            raise ValueError(
+                f"`folder` must hold intact backups. Received: {folder}: {reason}"
+            ) from error
         self.newest, self.facts = folder, state["facts"]
         history = self.model.history
         saved_history = state["history"]

@@ -9,6 +9,8 @@ import pathlib
 import re
 from typing import Any
 
+import numpy as np
+
 from keras_vae import checks
 from keras_vae.exporting import card as cards
 from keras_vae.exporting import formats, graphs
@@ -98,6 +100,10 @@ def _check_card(card):
     checks.require(samples <= MAX_SAMPLES, "num_samples", expected, samples)
     for name in ("signatures", "files"):
         checks.require(card[name], name, "a dict with entries", card[name])
+    for signature in card["signatures"].values():
+        for tensor in signature["inputs"].values():
+            is_dtype = tensor["dtype"] in np.sctypeDict
+            checks.require(is_dtype, "dtype", "the name of a dtype", tensor["dtype"])
 
 
 def _check_types(value, kinds, name):

@@ -21,6 +21,7 @@ __all__ = [
     "CALLBACK_STATE",
     "DataAdapter",
     "Model",
+    "PRIVATE_MODULES",
     "check_slots",
     "flatten_layers",
     "has_sublayers",
@@ -32,6 +33,10 @@ __all__ = [
     "untrack",
     "without_tracing_warnings",
 ]
+
+# The modules of classes without a public name, in the configs of saved models. Keras loads
+# only classes that can be saved from them.
+PRIVATE_MODULES = "keras.src."
 
 # Attributes that hold the state of Keras' callbacks at the end of an epoch. Keras has no
 # method that returns this state.

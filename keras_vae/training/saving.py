@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_vae import atomic, checks
+from keras_vae.training.keras_private import PRIVATE_MODULES
 
 
 def check_format(filepath: Any) -> None:
@@ -63,7 +64,7 @@ def load_model(path: str | os.PathLike) -> Any:
         module, name = str(part["module"]), part.get("registered_name")
         if (
             module not in _MODULES
-            and not module.startswith(("keras.src.", "keras_vae."))
+            and not module.startswith((PRIVATE_MODULES, "keras_vae."))
             and not (name and keras.saving.get_registered_object(str(name)))
         ):
             raise ValueError(
