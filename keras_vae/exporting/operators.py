@@ -19,10 +19,9 @@ _SAVED_MODEL = frozenset(
     Pow Prod Range ReadVariableOp RealDiv Reciprocal Relu Relu6 Reshape ResizeBicubic
     ResizeBilinear ResizeNearestNeighbor ReverseV2 RightShift Roll Round Rsqrt SelectV2
     Selu Shape Sigmoid Sign Sin Sinh Softmax Softplus Softsign SpaceToBatchND Split Sqrt
-    Square SquaredDifference Squeeze StatefulPartitionedCall StopGradient StridedSlice
-    Sub Sum Tan Tanh TensorListFromTensor TensorListGetItem TensorListReserve
-    TensorListSetItem TensorListStack Tile TopKV2 Transpose Unpack VarHandleOp While
-    ZerosLike
+    Square SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tan Tanh
+    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
+    TensorListStack Tile TopKV2 Transpose Unpack VarHandleOp ZerosLike
     """.split()
 )
 
@@ -36,8 +35,8 @@ _LITERT = frozenset(
     LOGICAL_OR LOGISTIC LOG_SOFTMAX MAXIMUM MAX_POOL_2D MEAN MINIMUM MIRROR_PAD MUL NEG
     NOT_EQUAL ONE_HOT PACK PAD POW PRELU QUANTIZE REDUCE_ALL REDUCE_ANY REDUCE_MAX
     REDUCE_MIN REDUCE_PROD RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR
-    RESIZE_NEAREST_NEIGHBOR REVERSE_V2 RIGHT_SHIFT ROUND RSQRT SELECT_V2 SHAPE SIGN SIN
-    SOFTMAX SPACE_TO_BATCH_ND SPLIT SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM
+    RESIZE_NEAREST_NEIGHBOR REVERSE_V2 RIGHT_SHIFT ROUND RSQRT SELECT SELECT_V2 SHAPE SIGN
+    SIN SOFTMAX SPACE_TO_BATCH_ND SPLIT SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM
     TANH TILE TOPK_V2 TRANSPOSE TRANSPOSE_CONV UNPACK ZEROS_LIKE
     """.split()
 )
@@ -47,7 +46,7 @@ _ONNX = frozenset(
     Abs Acos Acosh Add And Asin Asinh Atan Atanh AveragePool BitShift BitwiseXor Cast
     Ceil Clip Concat ConstantOfShape Conv ConvTranspose Cos Cosh CumSum Div Elu Equal
     Erf Exp Expand Floor Gather GatherND Greater GreaterOrEqual Identity IsInf IsNaN
-    LSTM LeakyRelu Less LessOrEqual Log LogSoftmax Loop MatMul Max MaxPool Min Mod Mul
+    LSTM LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max MaxPool Min Mod Mul
     Neg Not OneHot Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd
     ReduceSum Relu Reshape Resize ReverseSequence Round Selu Shape Sigmoid Sign Sin Sinh
     Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Tan Tanh Tile TopK Transpose
@@ -55,7 +54,23 @@ _ONNX = frozenset(
     """.split()
 )
 
-OPERATORS = {"tf_saved_model": _SAVED_MODEL, "litert": _LITERT, "onnx": _ONNX}
+# Calls, conditionals and loops, which custom layers may have. The graphs that they refer to
+# are in the same file, and are compared, too.
+CALLS = {
+    "tf_saved_model": frozenset(
+        """
+    Case If PartitionedCall StatefulPartitionedCall StatelessCase StatelessIf
+    StatelessWhile While
+        """.split()
+    ),
+    "litert": frozenset({"IF", "WHILE"}),
+    "onnx": frozenset({"If", "Loop", "Scan"}),
+}
+OPERATORS = {
+    "tf_saved_model": _SAVED_MODEL | CALLS["tf_saved_model"],
+    "litert": _LITERT | CALLS["litert"],
+    "onnx": _ONNX | CALLS["onnx"],
+}
 
 # The operators of TensorFlow's saver, which every SavedModel contains: only its two
 # functions may use them.

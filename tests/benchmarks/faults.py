@@ -72,7 +72,7 @@ def newest(folder):
 
 
 def committing(folder):
-    return any(folder.glob("backup/.epoch-*"))
+    return any(folder.glob("backup/.keras-vae-*"))
 
 
 def ended(child):
