@@ -29,8 +29,9 @@ from keras_vae.escapes import visible
 REFUSED, GONE, PREEMPTED, INTERRUPTED = 2, 69, 75, 130  # exit codes of a worker
 GRACE = 10.0  # seconds from a signal until a worker is killed
 SILENCE = 60.0  # seconds without a heartbeat until a worker counts as dead
-_BEAT = 1.0  # seconds between two heartbeats
-# Environment variable: process id of the launcher, pipe of heartbeats, index of the worker.
+_BEATS = 60  # heartbeats in that time
+# Environment variable: process id of the launcher, pipe of heartbeats, index of the worker,
+# seconds between two heartbeats.
 _LAUNCHER = "KERAS_VAE_LAUNCHER"
 _ROOT = str(pathlib.Path(__file__).parent.parent.parent)
 # Like the console script `keras-vae`.
@@ -110,7 +111,8 @@ def _run(command, workers, grace, silence, received):
     try:
         cluster = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
         for index in range(workers):
-            started.append(_Worker(command, cluster, index, token, beats[1]))
+            heartbeats = f"{beats[1]} {index} {silence / _BEATS}"
+            started.append(_Worker(command, cluster, index, token, heartbeats))
         now = time.monotonic()
         while not (failed := _find_failed(started, silence)) and not received:
             if all(worker.process.returncode == 0 for worker in started):
@@ -143,7 +145,7 @@ def _find_failed(workers, silence):
     gone = [worker for worker, code in codes if code == GONE]
     # Workers that ended because they lost another one are not the cause. TensorFlow
     # notices a frozen one after 10 s.
-    limit = min(silence, 5 * _BEAT) if gone else silence
+    limit = 5 * silence / _BEATS if gone else silence
     failed = [worker for worker, code in codes if code not in (None, 0, GONE)]
     frozen = [worker for worker, code in codes if code is None and worker.silent > limit]
     for worker in frozen:
@@ -189,12 +191,12 @@ class _Worker:
     `silent` is the number of seconds since its last heartbeat, below 0 before the first.
     """
 
-    def __init__(self, command, cluster, index, token, beat):
+    def __init__(self, command, cluster, index, token, heartbeats):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": cluster}, "task": task}
         variables = {
             "TF_CONFIG": json.dumps(config),
-            _LAUNCHER: f"{os.getpid()} {beat} {index}",
+            _LAUNCHER: f"{os.getpid()} {heartbeats}",
             messages.TOKEN: token,
         }
         self.index, self.prefix = index, f"[worker {index}] " if index else ""
@@ -209,7 +211,7 @@ class _Worker:
             else None,  # the chief's progress bar needs the terminal
             stderr=subprocess.STDOUT if index else subprocess.PIPE,
             process_group=0,  # Ctrl-C reaches only the launcher, which forwards it
-            pass_fds=[beat],
+            pass_fds=[int(heartbeats.split()[0])],
         )
         pipe = self.process.stdout or self.process.stderr
         self.reader = threading.Thread(target=self._read, args=[pipe], daemon=True)
@@ -252,14 +254,15 @@ def end_with_launcher() -> None:
     text = os.environ.pop(_LAUNCHER, None)  # not for child processes
     if text is None:
         return
-    launcher, beat, index = map(int, text.split())
+    *numbers, seconds = text.split()
+    launcher, beat, index = map(int, numbers)
     os.set_inheritable(beat, False)
 
     def watch():
         while os.getppid() == launcher:
             with contextlib.suppress(OSError):
                 os.write(beat, array.array("H", [index]))
-            time.sleep(_BEAT)
+            time.sleep(float(seconds))
         os.kill(os.getpid(), signal.SIGKILL)
 
     # On Linux the kernel does this (PR_SET_PDEATHSIG), even while Python's GIL is held.

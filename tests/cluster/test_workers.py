@@ -497,9 +497,9 @@ def test_some_exit_codes_cause_no_restart(tmp_path, code):
 @pytest.mark.parametrize(
     ("frozen", "other", "silence"),
     [
-        ("True", "", 3),
-        ("index == 1", "time.sleep(60)", 3),
-        ("index == 0", "sys.exit(69)", 60),
+        ("True", "", 1.5),
+        ("index == 1", "time.sleep(60)", 1.5),
+        ("index == 0", "sys.exit(69)", 18),
     ],
     ids=["both", "one", "noticed"],
 )
@@ -507,10 +507,10 @@ def test_all_workers_restart_when_one_is_stopped(tmp_path, frozen, other, silenc
     script = f"""
 wait_for_all()
 if start == 0:
-    time.sleep(1)  # one heartbeat
+    time.sleep({silence} / 60)  # one heartbeat
     if {frozen}:
         os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(6)
+    time.sleep(2)
     {other}
 """
     _, err = Job(tmp_path, script, silence=silence).assert_ends(0)
@@ -520,10 +520,10 @@ if start == 0:
 
 
 def test_a_stopped_launcher_restarts_no_worker(tmp_path):
-    job = Job(tmp_path, "wait_for_all()\ntime.sleep(4)", silence=2)
+    job = Job(tmp_path, "wait_for_all()\ntime.sleep(3)", silence=1)
     job.wait_until(lambda: len(job.starts()) == 2)
     job.process.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(2)
     job.process.send_signal(signal.SIGCONT)
     _, err = job.assert_ends(0)
     assert "restarting" not in err
