@@ -28,10 +28,17 @@ import keras_vae as kv  # its classes are those in the models
 
 TRAIN = (
     "train digits --out {run} --network mlp --hidden 32 --latent 2 --epochs 12 --no-xla "
-    "--num-samples 2 --nll-rows 20 --baselines none"
+    "--num-samples 2 --nll-rows 20 --baselines"
 ).split()
-# Files at whose appearance the disk is filled, while `train` runs.
-POINTS = ("run.json", "backup/epoch-000000", "model.keras", "evaluation.json")
+# Files at whose appearance the disk is filled, while `train` runs. The report is followed
+# by baselines.json.
+POINTS = (
+    "run.json",
+    "backup/epoch-000000",
+    "model.keras",
+    "evaluation.json",
+    "report.html",
+)
 # Commands on a finished run, on a full disk.
 COMMANDS = {
     "evaluate": "evaluate {run} --num-samples 2 --nll-rows 20",
@@ -126,15 +133,15 @@ def print_row(point, code, lines, wrong, agrees):
     return bool(wrong) or agrees != "yes"
 
 
-def train_on(disk, point, reference, fill):
+def train_on(disk, point, reference, fill, baselines="none"):
     """Trains, calls `fill(run)` meanwhile, frees the disk, resumes; prints a row."""
-    run = disk.folder / "run"
-    process = start(TRAIN, run)
+    run, train = disk.folder / "run", [*TRAIN, baselines]
+    process = start(train, run)
     fill(run, process)
     code, lines = finish(process)
     wrong = list(faults(run, code, lines)) if run.exists() else []
     disk.free()
-    for command in ([*TRAIN, "--resume"], COMMANDS["report"].split())[: 1 + (code == 0)]:
+    for command in ([*train, "--resume"], COMMANDS["report"].split())[: 1 + (code == 0)]:
         again, more = finish(start(command, run))
         wrong += [f"does not resume: {more[-1]}"] * bool(again)
     agrees = "yes" if not again and same(result(run), reference) else "NO"
@@ -195,7 +202,7 @@ def measure(root, disk, steps):
     print("| the disk is full | exit code | message, or fault | then as undisturbed |")
     print("|---|---|---|---|", flush=True)
     finished = disk.folder / "run"  # the same path, which run.json contains
-    code, lines = finish(start(TRAIN, finished))
+    code, lines = finish(start([*TRAIN, "none"], finished))
     if code:
         raise SystemExit(lines[-1])
     reference = result(finished)
@@ -203,7 +210,8 @@ def measure(root, disk, steps):
     shutil.move(finished, root / "finished")
     wrong = 0
     for name in POINTS:
-        wrong += train_on(disk, f"train: at {name}", reference, fill_at(disk, name))
+        point, baselines = f"train: at {name}", "2" if name == "report.html" else "none"
+        wrong += train_on(disk, point, reference, fill_at(disk, name), baselines)
     for free in np.linspace(0, size, steps, endpoint=False, dtype=int).tolist():
         disk.fill(free)
         point = f"train: {free / 1024:,.0f} KB are free"
