@@ -80,8 +80,8 @@ def train(
         pathlib.Path | None,
         option(
             "Training",
-            "File with a secret of 16 bytes or more, the same for all workers on several "
-            "hosts, which ignore others when they connect. Default: none.",
+            "File with a secret of 16 bytes or more, the same on all hosts: workers ignore "
+            "connections of others. Default: none.",
             metavar="FILE",
         ),
     ] = None,
