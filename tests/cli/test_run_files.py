@@ -101,7 +101,7 @@ def time_limit(seconds):
 def assert_handled(command, source):
     """Asserts exit code 0, or 2 with one line, and that no file outside has changed."""
     outside = tree("outside"), tree(source)
-    with time_limit(100):
+    with time_limit(400):
         result = run_command(command)
     lines = [text for text in result.stderr.splitlines() if "Warning" not in text]
     assert result.exit_code in (0, 2), result.output
