@@ -241,7 +241,7 @@ def _open_or_new(folder, options, changes, data):
     if data is not None:
         return Run(folder, build.resolve(options, data)), data
     run = Run.open(folder)
-    run.check_links()
+    run.check_links("out")
     run.resume(changes)
     data = run.data(unchanged=True)
     run.options = build.resolve(run.options, data)  # raises errors for options of others

@@ -14,6 +14,7 @@ import tensorflow_probability as tfp
 
 import keras_vae
 from keras_vae import checks
+from keras_vae.escapes import visible
 from keras_vae.exporting.signatures import Shapes, Signature
 from keras_vae.models import VAE
 
@@ -223,5 +224,4 @@ def _text(value):
     """Returns a value as text in Markdown: no markup, no HTML, one line."""
     if isinstance(value, (dict, list)):
         value = json.dumps(value, default=_plain)
-    shown = (c if c.isprintable() else repr(c)[1:-1] for c in str(value))
-    return _MARKUP.sub(r"\\\g<0>", "".join(shown))
+    return _MARKUP.sub(r"\\\g<0>", visible(str(value)))

@@ -84,11 +84,14 @@ class Run:
         run.info, run.options = info, Options.from_dict(info["options"])
         return run
 
-    def check_links(self) -> None:
+    def check_links(self, argument: str = "run") -> None:
         """Checks the folder before a command writes into it, so that it stays inside.
 
         A link to a file does no harm: files are replaced by a rename, and not written
         through the link.
+
+        Args:
+            argument: name of the argument with the folder, for the error.
 
         Raises:
             ValueError: for a link in the folder that does not lead to a file.
@@ -97,7 +100,7 @@ class Run:
             for path in (os.path.join(top, name) for name in (*folders, *files)):
                 if os.path.islink(path) and not os.path.isfile(path):
                     raise ValueError(
-                        "`run` must not have links inside it, except to files. "
+                        f"`{argument}` must not have links inside it, except to files. "
                         f"Received: {path}, a link to {os.readlink(path)}"
                     )
 

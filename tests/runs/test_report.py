@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from keras_vae import cli, evaluation
+from keras_vae.escapes import visible
 from keras_vae.runs import report
 from keras_vae.runs.folder import Run
 from keras_vae.runs.report import numbers
@@ -101,6 +102,23 @@ def test_the_report_is_written_before_the_baselines_are_trained(run, capsys):
     assert "PCA 2" in page.read_text("utf-8")
     page.write_bytes(complete)
     assert "PCA 2" in capsys.readouterr().out
+
+
+def test_text_from_outside_has_no_control_characters(run):
+    opened, page = Run.open(run), run / "report.html"
+    complete, data = page.read_bytes(), opened.data()
+    name = "a\x1b[31m\x9b\u202e\u2028\udc80"
+    data = data._replace(name=name, notes=[name])
+    opened.info["command"] = name
+    opened.info["versions"][name] = name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw", lambda *_: [])
+        cli.train.write_report(opened, data, 5, 80, [])
+    text = page.read_text("utf-8")
+    page.write_bytes(complete)
+    assert visible(text, keep="\n") == text
+    # The title, the heading, the command, the note, and a version with its name.
+    assert text.count(r"a\x1b[31m\x9b\u202e\u2028\udc80") >= 6
 
 
 def test_baselines_that_would_take_too_long_are_left_out(run):

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from keras_vae.datasets import Dataset
+from keras_vae.escapes import visible
 from keras_vae.models import VAE
 from keras_vae.runs.folder import Run
 from keras_vae.runs.report.findings import caveats, findings, is_bound
@@ -78,9 +79,7 @@ def write(
         left_out=left_out,
         best=_best(table),
     )
-    # Names of files may have bytes that are not text.
-    page = page.encode("utf-8", "backslashreplace").decode()
-    run.write("report.html", page)
+    run.write("report.html", visible(page, keep="\n"))
     return run.path("report.html")
 
 
