@@ -1,6 +1,10 @@
 """Text from outside on a terminal: names, paths, labels, messages of other libraries."""
 
+import re
 import unicodedata
+
+_NOT_ASCII = re.compile("[^ -~]")
+_JOINERS = "\u200c\u200d"  # parts of Persian words and of emoji
 
 
 class Lines(str):
@@ -11,8 +15,8 @@ def visible(text: str, keep: str = "") -> str:
     r"""Replaces the characters that change how other text is shown, as `repr` does.
 
     They are control characters, such as the escape codes of terminals, the characters
-    that reorder text, those without width, and line separators. Letters of all scripts
-    and spaces stay as they are.
+    that reorder text, most of those without width, and line separators. Letters of all
+    scripts and spaces stay as they are.
 
     Args:
         text: str from outside, such as a file name.
@@ -23,10 +27,16 @@ def visible(text: str, keep: str = "") -> str:
     >>> print(visible("图.csv\x1b[31m"))
     图.csv\x1b[31m
     """
-    if text.isprintable():
-        return text
-    return "".join(c if _is_shown(c) or c in keep else repr(c)[1:-1] for c in text)
+
+    def shown(match):
+        character = match[0]
+        if character in keep or _is_shown(character):
+            return character
+        return repr(character)[1:-1]
+
+    return _NOT_ASCII.sub(shown, text)
 
 
 def _is_shown(character):
-    return character.isprintable() or unicodedata.category(character) == "Zs"
+    is_space = unicodedata.category(character) == "Zs"
+    return character.isprintable() or is_space or character in _JOINERS

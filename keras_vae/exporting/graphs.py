@@ -17,10 +17,12 @@ class Graphs(NamedTuple):
     Attributes:
         operators: set of str, the names of all operators.
         signatures: set of str.
+        quantized: bool, whether some tensors have fewer than 32 bits.
     """
 
     operators: set[str]
     signatures: set[str]
+    quantized: bool = False
 
 
 def read(path: pathlib.Path, format: str) -> Graphs:
@@ -105,7 +107,7 @@ def _litert(path):
     model = schema.Model.GetRootAsModel(content, 0)
     keys = map(model.SignatureDefs, range(model.SignatureDefsLength()))
     names = {key.SignatureKey().decode() for key in keys}
-    return Graphs(litert.operators(content), names)
+    return Graphs(litert.operators(content), names, litert.is_quantized(content))
 
 
 def _onnx(path):

@@ -31,6 +31,7 @@ FILES = {
 # The types of the entries of a card that are read here; str stands for any key.
 _TENSORS = {str: {"dtype": str, "shape": list}}
 _ENTRIES = {
+    "card_format": int,
     "format": str,
     "num_samples": (int, type(None)),
     "signatures": {str: {"inputs": _TENSORS, "outputs": _TENSORS}},
@@ -92,6 +93,9 @@ def _files(path):
 def _check_card(card):
     """Raises a ValueError unless the card has the entries that are used here."""
     _check_types(card, _ENTRIES, "card")
+    number = card["card_format"]
+    expected = f"at most {cards.FORMAT}: update keras_vae"
+    checks.require(number <= cards.FORMAT, "card_format", expected, number)
     is_format = card["format"] in formats.FORMATS
     checks.require(is_format, "format", f"one of {list(formats.FORMATS)}", card["format"])
     checks.positive_ints_or_none(num_samples=card["num_samples"])
@@ -147,13 +151,18 @@ def _check_files(path, card, found):
         )
 
 
-def check_graphs(path: pathlib.Path, card: dict[str, Any], safe_mode: bool = True) -> None:
+def check_graphs(
+    path: pathlib.Path, card: dict[str, Any], safe_mode: bool = True
+) -> graphs.Graphs:
     """Compares the operators and signatures of an artefact with what exports have.
 
     Args:
         path: of the artefact.
         card: the result of `read_card`.
         safe_mode: bool, whether to refuse operators that exports do not use.
+
+    Returns:
+        `graphs.Graphs`, what was found.
 
     Raises:
         ValueError: for other operators, and for other signatures than those of the card.
@@ -179,3 +188,4 @@ def check_graphs(path: pathlib.Path, card: dict[str, Any], safe_mode: bool = Tru
             f"Received: {path} with {_shown(sorted(found.signatures))}, and a card with "
             f"{_shown(sorted(names))}, where serving_default is {_shown(default)}"
         )
+    return found

@@ -166,6 +166,20 @@ def operators(content: bytes) -> set[str]:
     }
 
 
+def is_quantized(content: bytes) -> bool:
+    """Returns True if a .tflite file (bytes) has tensors of float16 or small integers."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model, kinds = schema.Model.GetRootAsModel(content, 0), schema.TensorType
+    small = {kinds.FLOAT16, kinds.INT8, kinds.UINT8, kinds.INT16, kinds.INT4}
+    graphs = map(model.Subgraphs, range(model.SubgraphsLength()))
+    return any(
+        graph.Tensors(i).Type() in small
+        for graph in graphs
+        for i in range(graph.TensorsLength())
+    )
+
+
 def _int8(converter, rows):
     """Calibrates the ranges of all tensors, then quantises some operators."""
     from tensorflow.lite.python.convert import mlir_quantize

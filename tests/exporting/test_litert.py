@@ -1,12 +1,14 @@
 """LiteRT returns the same outputs as the model: float32, half precision, quantised."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.exporting import card as cards
 from keras_vae.exporting import verify
 from tests.exporting.exports import (
     COVERED,
@@ -60,6 +62,29 @@ def test_verify_finds_changed_weights(exports, tmp_path):
     wrong = {d.signature for d in verify.verify(model, path, x, rows=50) if not d.agrees}
     kernel.assign(before)
     assert wrong == {"decode", "sample", "reconstruct", "score"}
+
+
+def test_a_card_that_names_a_quantisation_hides_no_differences(exports, tmp_path):
+    model, x = exports.models["shared_scale"], exports.x["shared_scale"]
+    source, path = exports.path("shared_scale", "litert"), tmp_path / "m.tflite"
+    shutil.copy(source, path)
+    card = json.loads(cards.paths(source)[0].read_text()) | {"quantize": "int8"}
+    card["files"] = {path.name: card["files"][source.name]}
+    cards.paths(path)[0].write_text(json.dumps(card))
+    kernel = model.decoder.weights[0]
+    before = kernel.numpy()
+    kernel.assign(before * 1.001)
+    wrong = {d.signature for d in verify.verify(model, path, x, rows=50) if not d.agrees}
+    kernel.assign(before)
+    assert wrong == {"decode", "sample", "reconstruct", "score"}
+
+
+@pytest.mark.parametrize("factor, agrees", [(1.2, None), (2.5, False), (np.nan, False)])
+def test_quantised_outputs_may_differ_by_less_than_their_size(factor, agrees):
+    one = {"decode/mean": np.ones((4, 3), np.float32)}
+    other = {"decode/mean": one["decode/mean"] * np.float32(factor)}
+    (difference,) = verify.compare(one, one, other, quantized=True)
+    assert difference.agrees is agrees
 
 
 # Mixed float16 differs from mixed bfloat16 in the dtype alone.

@@ -67,7 +67,9 @@ def test_training_that_stopped_early_or_fell_has_not_ended_too_early():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_do_not_end_in_an_error(value):
-    found(dict.fromkeys(GOOD, value) | {"active_units": 0, "latent_units": 4})
+    numbers = dict.fromkeys(GOOD, value) | {"active_units": 0, "latent_units": 4}
+    (finding,) = found(numbers)
+    assert "diverged" in finding and "below 0.001" in finding
     found(metrics={"val_elbo": [value] * EPOCHS})
 
 

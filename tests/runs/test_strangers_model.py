@@ -122,6 +122,13 @@ LAYERS = {
         output_shape=[3],
         function=keras_object("keras.visualization", "plot_image_gallery", {}),
     ),
+    "a function under a registered name": lambda: layer(
+        "Lambda",
+        output_shape=[3],
+        function=keras_object(
+            "keras.visualization", "function", "plot_image_gallery", "keras_vae>VAE"
+        ),
+    ),
     "a network with weights from the web": lambda: layer(
         "Lambda", output_shape=[3], function=function("keras.applications", "VGG16")
     ),

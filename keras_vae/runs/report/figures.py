@@ -205,7 +205,8 @@ def latent_map(
     folder: pathlib.Path, means: np.ndarray, labels: np.ndarray | None
 ) -> Figure:
     """Plots posterior means `[rows, latent]`, projected by PCA if latent > 2."""
-    means = np.nan_to_num(means)
+    # A diverged model has means of NaN, infinity or near the limit of float32.
+    means = np.nan_to_num(means.astype(np.float64), posinf=0.0, neginf=0.0)
     names = ("unit 0", "unit 1")
     if means.shape[1] == 1:
         means, names = np.concatenate([means, np.zeros_like(means)], 1), ("unit 0", "")

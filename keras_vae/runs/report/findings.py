@@ -30,6 +30,9 @@ def findings(
         metrics: the columns of metrics.csv, by name.
         options: `Options` of the run.
     """
+    error = numbers["reconstruction_error"]
+    if not math.isfinite(error):  # the other numbers say nothing then
+        return [_diverged(error, options)]
     found = [
         _collapse(numbers, options),
         _useless(numbers),
@@ -37,6 +40,16 @@ def findings(
         _unfinished(metrics, options),
     ]
     return [finding for finding in found if finding is not None]
+
+
+def _diverged(error, options):
+    """Reports reconstructions of NaN or infinity."""
+    return Finding(
+        "Training diverged.",
+        f"The reconstruction error of the test rows is {error}. Do not use this model. Try "
+        f"a --learning-rate below {options.learning_rate:g}, and check the data for values "
+        "that are far from all others.",
+    )
 
 
 def _collapse(numbers, options):
