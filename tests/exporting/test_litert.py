@@ -91,7 +91,11 @@ def test_quantised_outputs_may_differ_by_less_than_their_size(factor, agrees):
 # Mixed float16 differs from mixed bfloat16 in the dtype alone.
 @pytest.mark.parametrize(
     "policy",
-    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow), "bfloat16"],
+    [
+        "mixed_bfloat16",
+        pytest.param("mixed_float16", marks=pytest.mark.slow),
+        pytest.param("bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_half_precision_is_exported_in_float32(tmp_path, policy):
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(50, 6)).astype(np.float32)
