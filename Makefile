@@ -66,7 +66,9 @@ bench-gpu: setup ## on a host with GPUs: describe and test them, measure through
 	$(BIN)/python tests/benchmarks/gpu.py $(ARGS)
 
 bench-faults: setup ## kill training, run two commands on one run, fill the disk; 40 minutes
-	@set -e; for script in $(FAULTS); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
+	$(BIN)/python tests/benchmarks/faults.py $(ARGS)
+	$(BIN)/python tests/benchmarks/races.py
+	$(BIN)/python tests/benchmarks/full_disk.py
 
 bench-cvae: setup ## train conditional models on MNIST, write docs/conditional.md; an hour
 	@mkdir -p build && echo "# Conditional models on MNIST (\`make bench-cvae\`)" >build/cvae.md

@@ -144,8 +144,8 @@ def verify(
 
     Each signature must return the same values as the model, within the rounding errors of
     float32. If the artefact is quantised, only the z of sample must be equal; other
-    differences are printed. The artefact must have the files and signatures of its model
-    card, and no others.
+    differences are printed, and must be smaller than the outputs themselves. The artefact
+    must have the files and signatures of its model card, and no others.
     """
     run = open_run(folder)
     from keras_vae.exporting.signatures import build_signatures

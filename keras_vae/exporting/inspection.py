@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_vae import checks
+from keras_vae.escapes import visible
 from keras_vae.exporting import card as cards
 from keras_vae.exporting import formats, graphs
 from keras_vae.exporting.operators import OPERATORS
@@ -127,7 +128,7 @@ def _check_types(value, kinds, name):
 
 def _shown(text):
     """Returns a text from an artefact as one short line."""
-    return checks.short(repr(text)[1:-1])
+    return checks.short(visible(str(text)))
 
 
 def _check_files(path, card, found):

@@ -47,7 +47,8 @@ class Difference(NamedTuple):
             of the output. For draws of whole numbers, the share of draws that differ.
         largest: float, the largest relative difference; for whole numbers as `typical`.
         tolerance: float, the limit of `typical`; that of `largest` is 100 times higher.
-        agrees: bool, or None for an output that quantisation may change.
+        agrees: bool, or None for an output that quantisation may change, if `typical` is at
+            most `QUANTIZED`.
     """
 
     signature: str

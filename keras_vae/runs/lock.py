@@ -17,6 +17,8 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from keras_vae.escapes import visible
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -119,7 +121,7 @@ def _write_owner(descriptor):
 def _read_owner(descriptor):
     """Reads the owner, as one short line: the file may have any content."""
     text = os.pread(descriptor, 250, 0).decode(errors="replace")
-    return "".join(c if c.isprintable() else "?" for c in text) or "another process"
+    return visible(text) or "another process"
 
 
 def _release(descriptor, path):
