@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_vae import checks, random
 from keras_vae.training import keras_private, replicas
+from keras_vae.training.gate import gate_writes
 
 LOSS_SCALING = keras.optimizers.LossScaleOptimizer
 
@@ -126,11 +127,10 @@ class StepModel(keras_private.Model):
             gradients, _ = tf.clip_by_global_norm(gradients, limit)
         variables = self.trainable_variables
         if self.jit_compile and not isinstance(self.optimizer, LOSS_SCALING):
-            # XLA fuses a choice between old and new values into the loop that computes
-            # them, so it is free. A conditional would copy all weights.
-            changed = [*variables, *self.optimizer.variables]
-            moving_state = [*moving_state, *((v, tf.identity(v)) for v in changed)]
-            self.optimizer.apply(gradients, variables)
+            # A conditional would copy all weights in XLA.
+            written = [v.value for v in (*variables, *self.optimizer.variables)]
+            with gate_writes(written, finite):
+                self.optimizer.apply(gradients, variables)
         else:
             replicas.apply_if(finite, self.optimizer, gradients, variables)
         for variable, before in moving_state:

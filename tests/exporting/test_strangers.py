@@ -367,7 +367,8 @@ def test_names_that_leave_the_folder_are_refused(vae, copy, name):
     name = name.format(folder=copy.parent)
     changed = card["files"] | {name: {"sha256": "0"}}
     (copy / "model_card.json").write_text(json.dumps(card | {"files": changed}))
-    refused(vae, copy, name[-8:], "is missing")
+    # Long paths are cut in the middle.
+    refused(vae, copy, name[:40], "is missing")
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "variables", "model_card.json", "more"])
