@@ -37,7 +37,12 @@ def gate_writes(variables: Sequence[tf.Variable], flag: tf.Tensor) -> Iterator[N
 
 
 def _write_if(
-    flag: tf.Tensor, variable: tf.Variable, write: Callable, value: Any, *args: Any, **kwargs: Any
+    flag: tf.Tensor,
+    variable: tf.Variable,
+    write: Callable,
+    value: Any,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     name = write.__name__
     sparse = isinstance(value, tf.IndexedSlices)

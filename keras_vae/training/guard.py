@@ -61,19 +61,22 @@ class _Guard(keras.callbacks.Callback):
         skipped = int(self.model.skipped_in_a_row.numpy())
         if not skipped:
             return
-        rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        rates = [float(rate) for rate in self.model.learning_rates()]
         if isinstance(self.model.optimizer, LOSS_SCALING):
             fit = math.inf  # the first steps overflow, until the scale is small enough
-        stop = skipped >= min(fit, self.model.max_skipped) or not math.isfinite(rate)
+        stop = skipped >= min(fit, self.model.max_skipped) or not all(
+            map(math.isfinite, rates)
+        )
         if not stop and skipped < epoch:
             return
         self.model.check_weights()  # its message is another one
+        shown = ", ".join(f"{rate:g}" for rate in rates)
         message = (
             f"{skipped} training steps in a row were skipped, because the loss, a gradient "
             "or the learning rate was NaN or infinite. The weights are those before the "
             "first skipped step. Check, in this order: the data (NaN, infinite, or outside "
             f"the support of the likelihood; {self.model.values_seen}), a learning rate "
-            f"that is too high ({rate:g} now), and a scale that shrinks towards its floor."
+            f"that is too high ({shown} now), and a scale that shrinks towards its floor."
         )
         if stop:
             raise RuntimeError(message)

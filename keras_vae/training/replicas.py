@@ -6,6 +6,8 @@ with empty shares, except for layers with batch statistics, such as BatchNormali
 one replica these functions have no overhead.
 """
 
+import contextlib
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Sequence
@@ -40,7 +42,6 @@ def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: A
     )
     if strategy.num_replicas_in_sync == 1:
         return
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
     clip = "compile(global_clipnorm=...) clips the summed gradient; Keras clips each share"
     alternatives = {
         "clipnorm": clip,
@@ -49,9 +50,9 @@ def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: A
         "gradient_accumulation_steps": "a larger batch on more replicas does the same",
         "ema_overwrite_frequency": "`use_ema` alone applies the average at the end",
     }
-    for name, alternative in alternatives.items():
+    for inner, name in itertools.product(each_optimizer(optimizer), alternatives):
         value = getattr(inner, name, None)
-        expected = f"None in an optimizer under several replicas ({alternative})"
+        expected = f"None in an optimizer under several replicas ({alternatives[name]})"
         checks.require(value is None, name, expected, value)
     checks.require(
         not getattr(objective, "compares_rows", False),
@@ -59,6 +60,12 @@ def check_options(strategy: tf.distribute.Strategy, optimizer: Any, objective: A
         "one that does not compare rows: each replica has only its own rows",
         objective,
     )
+
+
+def each_optimizer(optimizer: Any) -> list:
+    """Returns the optimizers inside wrappers such as `MultiOptimizer`, or the optimizer."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(getattr(optimizer, "optimizers", [optimizer]))
 
 
 def steps_per_execution(strategy: tf.distribute.Strategy, steps: int) -> int:
@@ -196,8 +203,7 @@ def apply_if(
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         # With NaN this optimizer skips the step itself, and lowers the loss scale.
         gradients = [g if g is None else tf.where(flag, g, math.nan) for g in gradients]
-        with keras_private.summed_gradients(optimizer.inner_optimizer):
-            optimizer.apply(gradients, variables)
+        _apply(optimizer, gradients, variables)
     elif context.num_replicas_in_sync == 1:
         tf.cond(flag, lambda: _apply(optimizer, gradients, variables), lambda: False)
     else:
@@ -215,7 +221,9 @@ def apply_if(
 
 
 def _apply(optimizer, gradients, variables):
-    with keras_private.summed_gradients(optimizer):
+    with contextlib.ExitStack() as stack:
+        for inner in each_optimizer(optimizer):
+            stack.enter_context(keras_private.summed_gradients(inner))
         optimizer.apply(gradients, variables)
     return True
 

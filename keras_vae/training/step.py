@@ -117,8 +117,7 @@ class StepModel(keras_private.Model):
             bool scalar tensor, equal on all replicas: True if the step was applied.
         """
         loss, *gradients = replicas.sum_over_replicas([loss, *gradients])
-        rate = tf.convert_to_tensor(self.optimizer.learning_rate)
-        finite = _all_finite([loss, *gradients, rate])
+        finite = _all_finite([loss, *gradients, *self.learning_rates()])
         if self.global_clipnorm is not None:
             # Sums repeated rows of an embedding, before the norm is computed.
             gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
@@ -143,6 +142,11 @@ class StepModel(keras_private.Model):
         count = self.distribute_strategy.num_replicas_in_sync
         self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / count)
         return finite
+
+    def learning_rates(self) -> list[tf.Tensor]:
+        """Returns the learning rate, a scalar, of each optimizer in the compiled one."""
+        optimizers = replicas.each_optimizer(self.optimizer)
+        return [tf.convert_to_tensor(o.learning_rate) for o in optimizers]
 
     def check_weights(self) -> None:
         """Raises a RuntimeError if a trainable weight is NaN or infinite.

@@ -32,6 +32,9 @@ OPTIMIZERS = {
     "global_clipnorm": lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.1),
     "EMA": lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5),
     "accumulation": lambda: keras.optimizers.Adam(0.1, gradient_accumulation_steps=2),
+    "MultiOptimizer": lambda: keras.optimizers.MultiOptimizer(
+        lambda variable: keras.optimizers.SGD(0.1 if "bias" in variable.path else 0.2)
+    ),
 }
 
 
