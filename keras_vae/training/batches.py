@@ -18,9 +18,6 @@ from keras_vae.datasets.rows import RowsOnDisk
 from keras_vae.training.arrays import map_arrays
 from keras_vae.training.augmentation import augment
 
-# Larger arrays, in bytes, stay in the memory of the host.
-ON_DEVICE = 2**31
-
 
 def batches(
     data: Any,
@@ -154,14 +151,12 @@ def steps_per_epoch(steps: int | None, count: int, epoch: Callable | None) -> in
     return steps or count
 
 
-def row_gatherer(data: Any) -> Callable:
-    """Makes a function: int64 row numbers `[n]` -> these rows of an array, as a tensor."""
+def row_gatherer(data: Any, device: str = "CPU") -> Callable:
+    """Makes a function: row numbers `[n]` -> these rows of an array, on a device."""
     if isinstance(data, RowsOnDisk):
         return data.gather
     # Gathered outside the step: XLA takes minutes to compile a function with a constant
     # of the size of the data.
-    large = np.asarray(data).nbytes > ON_DEVICE
-    device = "CPU" if large else None  # None: the default device
     with tf.device(device):
         tensor = tf.convert_to_tensor(data)
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import random
-from keras_vae.training import keras_private, replicas
+from keras_vae.training import devices, keras_private, replicas
 from keras_vae.training.arrays import map_arrays
 from keras_vae.training.batches import row_gatherer, steps_per_epoch
 
@@ -30,6 +30,12 @@ SHORTEST, LONGEST = 0.1, 0.4
 # Largest size of a chunk in bytes: small compared with a model, but large enough that the
 # steps of the chunk take longer than gathering it.
 CHUNK_BYTES = 2**22
+# On a GPU, the largest shares of its free memory: for the data, which stay in the memory of
+# the host if they are larger, and for a chunk, of which up to three exist at a time.
+DATA_SHARE, CHUNK_SHARE = 1 / 4, 1 / 64
+# On a GPU, the number of steps in a loop of constant length. After each step of a loop of
+# unknown length, XLA waits until the host has read whether there is another one.
+BLOCK = 32
 # Errors that XLA raises for operations that it cannot compile.
 NOT_COMPILED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
@@ -113,6 +119,7 @@ class Chunks(keras_private.DataAdapter):
     Args:
         pace: `Pace`, whose `most` limits the batches of a chunk.
         data, batch_size, steps, seed, shuffle, epoch: see `batches`.
+        device: str, the device that trains.
     """
 
     def __init__(
@@ -124,6 +131,7 @@ class Chunks(keras_private.DataAdapter):
         seed: int = 0,
         shuffle: bool = False,
         epoch: Callable | None = None,
+        device: str = "CPU",
     ):
         self.pace = pace
         arrays = tf.nest.flatten(data)
@@ -132,12 +140,18 @@ class Chunks(keras_private.DataAdapter):
         self.steps = steps_per_epoch(steps, self.count, epoch)
         self.seed, self.shuffle = seed, shuffle
         self.epoch = (lambda: 0) if epoch is None else epoch
+        self.device, home, chunk_bytes = device, "CPU", CHUNK_BYTES
         row_bytes = sum(a.dtype.itemsize * math.prod(a.shape[1:]) for a in arrays)
+        if devices.is_gpu(device):
+            free = devices.free_memory(device)
+            home = device if self.rows * row_bytes <= free * DATA_SHARE else "CPU"
+            chunk_bytes = max(chunk_bytes, int(free * CHUNK_SHARE))
         full = max(1, min(self.rows // batch_size, self.steps))
-        limit = max(1, min(pace.most, full, CHUNK_BYTES // (batch_size * row_bytes or 1)))
+        limit = max(1, min(pace.most, full, chunk_bytes // (batch_size * row_bytes or 1)))
         self.chunk_steps = -(-full // -(-full // limit))  # chunks of nearly equal sizes
-        self.gatherers = map_arrays(row_gatherer, data)
+        self.gatherers = map_arrays(lambda a: row_gatherer(a, home), data)
         self.order = functools.lru_cache(maxsize=2)(self._order)
+        self.pool = concurrent.futures.ThreadPoolExecutor(1)
 
     @property
     def num_batches(self) -> int:
@@ -148,17 +162,19 @@ class Chunks(keras_private.DataAdapter):
 
     def __iter__(self) -> Iterator[Chunk]:
         ahead: collections.deque = collections.deque()
-        pool = concurrent.futures.ThreadPoolExecutor(1)
         try:
             for number, begin, end, steps in self._plan():
-                gathered = pool.submit(self._gather, number, begin, end)
+                gathered = self.pool.submit(self._gather, number, begin, end)
                 ahead.append((gathered, steps, end - begin < self.size))
                 if len(ahead) > 2:
                     yield self._next(ahead)
+            if self.shuffle:  # the next epoch would wait for it
+                self.pool.submit(self.order, number + 1)
             while ahead:
                 yield self._next(ahead)
         finally:
-            pool.shutdown(cancel_futures=True)
+            for gathered, *_ in ahead:
+                gathered.cancel()
 
     @staticmethod
     def _next(ahead):
@@ -188,10 +204,13 @@ class Chunks(keras_private.DataAdapter):
         steps = self.chunk_steps if batch == self.size else 1
         # XLA compiles each shape separately. Gathering unused rows is cheaper.
         rows = np.pad(rows, (0, steps * batch - len(rows)))
+        with tf.device("CPU"):
+            rows = tf.constant(rows, tf.int64)
 
         def gather(gatherer):
-            gathered = gatherer(tf.constant(rows, tf.int64))
-            return tf.reshape(gathered, (steps, batch, *gathered.shape[1:]))
+            gathered = gatherer(rows)
+            with tf.device(self.device):  # copies it there, if it is in the host's memory
+                return tf.reshape(gathered, (steps, batch, *gathered.shape[1:]))
 
         return map_arrays(gather, self.gatherers)
 
@@ -226,7 +245,8 @@ def execution_function(model: keras_private.Model, step: Callable) -> Callable:
 
     @functools.cache
     def part_function(jit_compile):
-        return loop(step, jit_compile, model.run_eagerly)
+        block = BLOCK if devices.is_gpu(model.device) else 1
+        return loop(step, jit_compile, model.run_eagerly, block)
 
     def function(data):
         if not isinstance(data, Part):
@@ -236,20 +256,23 @@ def execution_function(model: keras_private.Model, step: Callable) -> Callable:
     return function
 
 
-def loop(step: Callable, jit_compile: bool, eager: bool = False) -> Callable:
+def loop(
+    step: Callable, jit_compile: bool, eager: bool = False, block: int = 1
+) -> Callable:
     """Makes a function of a `Part` that runs a step for each of its batches.
 
     Args:
         step: function of a batch that returns a dict of scalars.
         jit_compile: bool, whether XLA compiles the loop.
         eager: bool, whether to run without a graph.
+        block: int, the number of steps in an inner loop of constant length.
 
     Returns:
         Function of a `Part` that returns the result of the last step.
     """
     if eager:
         return functools.partial(_eager_loop, step)
-    compiled = _compiled_loop(step, jit_compile)
+    compiled = _compiled_loop(step, jit_compile, block)
     return lambda part: compiled(
         part.batches, tf.constant(part.first), tf.constant(part.steps)
     )
@@ -265,20 +288,34 @@ def _batch(batches, i):
     return tf.nest.map_structure(lambda a: tf.gather(a, i), batches)
 
 
-def _compiled_loop(step, jit_compile):
+def _compiled_loop(step, jit_compile, block):
     # `partial`: TensorFlow counts the traces of a function over all models, and warns.
     step = functools.partial(step)
-    step = tf.function(step, autograph=False)  # traced once for the two uses below
+    step = tf.function(step, autograph=False)  # traced once for all uses below
+
+    def run(batches, first, count, outputs):
+        return tf.while_loop(
+            lambda i, _: i < count,
+            lambda i, _: (i + 1, step(_batch(batches, first + i))),
+            (0, outputs),
+        )[1]
+
+    def run_blocks(batches, first, count, outputs):
+        return tf.while_loop(
+            lambda i, _: i < count,
+            lambda i, outputs: (i + 1, run(batches, first + i * block, block, outputs)),
+            (0, outputs),
+        )[1]
 
     def loop(batches, first, count):
         spec = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), batches)
         outputs = step.get_concrete_function(spec).structured_outputs
         outputs = tf.nest.map_structure(lambda a: tf.zeros(a.shape, a.dtype), outputs)
-        return tf.while_loop(
-            lambda i, _: i < first + count,
-            lambda i, _: (i + 1, step(_batch(batches, i))),
-            (first, outputs),
-        )[1]
+        if block > 1:
+            blocks = count // block
+            outputs = run_blocks(batches, first, blocks, outputs)
+            first, count = first + blocks * block, count - blocks * block
+        return run(batches, first, count, outputs)
 
     return tf.function(functools.partial(loop), jit_compile=jit_compile, autograph=False)
 

@@ -128,7 +128,7 @@ class DataModel(StepModel):
         distributed = self.made_under_strategy or tf.distribute.has_strategy()
         if not (layers or class_weight or has_none or distributed):
             pace = chunks.Pace(self._requested["steps_per_execution"], callbacks)
-            return chunks.Chunks(pace, **options), None
+            return chunks.Chunks(pace, **options, device=self.device), None
         options["augmentation"] = layers
         if not replicas.several_workers(strategy):
             return batches(**options), None

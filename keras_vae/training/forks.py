@@ -12,8 +12,8 @@ _state = {"threads_lost": False}
 
 
 def _after_fork():
-    # The only private names of TensorFlow in this package. TensorFlow has no public
-    # function that tells whether its runtime has started.
+    # Private names: TensorFlow has no public function that tells whether its runtime has
+    # started.
     running = context.context_safe()
     _state["threads_lost"] |= getattr(running, "_context_handle", None) is not None
 

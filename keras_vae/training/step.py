@@ -45,6 +45,11 @@ class StepModel(keras_private.Model):
         self._rows_seen = _RowCount(name="rows_seen")
         self._evaluating = False
 
+    @property
+    def device(self) -> str:
+        """The name of the device that holds the weights and trains."""
+        return self.step.value.device
+
     def _add_counter(self, name):
         return self.add_weight(
             name=name,

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.training import batches, chunks
+from keras_vae.training import batches, chunks, devices
 from keras_vae.training.model import ResumableModel
 
 X = np.random.default_rng(0).random((50, 6)).astype("float32")
@@ -111,6 +111,29 @@ def test_chunks_have_a_maximal_size_and_few_shapes():
     assert len(set(shapes)) == 2  # full batches, and the last batch of 40 rows
 
 
+@pytest.mark.parametrize("free, home", [(2**20, "GPU"), (2**13, "CPU")])
+def test_a_gpu_holds_data_that_fit_and_gets_larger_chunks(monkeypatch, free, home):
+    homes = []
+    monkeypatch.setattr(devices, "free_memory", lambda device: free)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 2**8)
+    monkeypatch.setattr(chunks, "row_gatherer", lambda data, device: homes.append(device))
+    data = np.zeros((1000, 4), "uint8")  # of 4000 bytes
+    gpu = "/job:localhost/replica:0/task:0/device:GPU:0"
+    adapter = chunks.Chunks(chunks.Pace("auto"), data, 16, device=gpu)
+    assert tf.DeviceSpec.from_string(homes[0]).device_type == home
+    assert adapter.chunk_steps == (62 if home == "GPU" else 4)
+
+
+def test_the_order_of_the_next_epoch_is_drawn_ahead():
+    epoch = 0
+    data = np.arange(50)
+    adapter = chunks.Chunks(chunks.Pace("auto"), data, 8, shuffle=True, epoch=lambda: epoch)
+    for epoch in range(3):  # noqa: B007
+        list(adapter)
+    adapter.pool.submit(lambda: None).result()  # the last one is drawn, too
+    assert adapter.order.cache_info().misses == 4
+
+
 def test_closing_the_iterator_stops_reading():
     data = np.zeros((1000, 4), "uint8")
     iterator = iter(chunks.Chunks(chunks.Pace(1), data, 1))
@@ -133,6 +156,18 @@ def test_training_is_the_same_with_and_without_xla():
     # 20 steps of Adam at 0.01; the sums of two compilers differ by some 1e-7.
     np.testing.assert_allclose(trained[True][0], trained[False][0], rtol=0, atol=2e-5)
     np.testing.assert_allclose(trained[True][1], trained[False][1], rtol=1e-4)
+
+
+def test_an_inner_loop_of_constant_length_gives_the_same_weights(monkeypatch):
+    trained = []
+    for gpu in (False, True):
+        monkeypatch.setattr(devices, "is_gpu", lambda device, gpu=gpu: gpu)
+        monkeypatch.setattr(devices, "free_memory", lambda device: 2**30)
+        monkeypatch.setattr(chunks, "BLOCK", 3)
+        vae = model(jit_compile=True, steps_per_execution=7)
+        vae.fit(X, batch_size=4, epochs=2, verbose=0)  # executions of 6 = 2 * 3, and rests
+        trained.append(weights(vae))
+    np.testing.assert_array_equal(*trained)
 
 
 @pytest.mark.parametrize("jit", [True, False])
