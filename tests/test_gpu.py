@@ -67,9 +67,7 @@ def test_several_gpus_and_one_train_the_same():
     )
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_data_on_the_gpu_and_in_chunks_train_the_same(monkeypatch, policy):
-    keras.config.set_dtype_policy(policy)
+def test_data_on_the_gpu_and_in_chunks_train_the_same(monkeypatch):
     x = np.random.default_rng(0).integers(0, 256, (2100, 16), np.uint8)
     trained = []
     for share in (chunks.DATA_SHARE, 0):  # on the GPU; in the memory of the host
@@ -77,11 +75,10 @@ def test_data_on_the_gpu_and_in_chunks_train_the_same(monkeypatch, policy):
         keras.utils.set_random_seed(0)
         networks = kv.nets.MLP([32]), kv.nets.MLP([32])
         vae = kv.VAE(*networks, kv.distributions.IndependentNormal((16,)), 2, seed=0)
-        vae.compile(keras.optimizers.Adam(0.01))
+        vae.compile(keras.optimizers.SGD(1e-3))
         vae.fit(x, batch_size=32, epochs=3, verbose=0)
-        trained.append(vae.get_weights())
-    for a, b in zip(*trained, strict=True):
-        np.testing.assert_array_equal(a, b)
+        trained.append(vae)
+    assert_same_weights(*trained)
 
 
 def test_xla_and_plain_graphs_train_the_same():

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks
+from keras_vae.training.arrays import map_arrays
 
 # Blocks of samples per call of a compiled function. Ctrl-C cannot interrupt a call, so it
 # should take about half a second.
@@ -83,11 +84,14 @@ def importance_weighted(
 
     log_sums, rows = [], 1
     for first, part, labels in model.parts(x, condition, batch_size):
-        rows = max(rows, len(part))  # equal for all parts, except for a smaller last one
+        size, rows = len(part), max(rows, len(part))
+        if size < rows:  # the last part is smaller: XLA would compile again
+            part, labels = map_arrays(functools.partial(_repeat_rows, rows), (part, labels))
         sums = functools.partial(
             _log_sums, first, part, labels, num_samples, batch_size // rows, progress
         )
-        log_sums.append(model.try_xla(lambda xla, sums=sums: sums(*steps(xla))))
+        found = model.try_xla(lambda xla, sums=sums: sums(*steps(xla)))
+        log_sums.append(found[:, :size])
     log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
     size = np.exp(2 * log_sum - log_sum_of_squares)
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN for one sample
@@ -97,6 +101,10 @@ def importance_weighted(
         standard_error=np.sqrt(np.maximum(variance, 0)).astype(np.float32),
         effective_sample_size=size.astype(np.float32),
     )
+
+
+def _repeat_rows(rows: int, array: Any) -> np.ndarray:
+    return np.resize(array, (rows, *array.shape[1:]))
 
 
 def _log_sums(
@@ -110,19 +118,15 @@ def _log_sums(
     add: Callable[..., tf.Tensor],
 ) -> tf.Tensor:
     """Computes the logarithms of the sums of w and of w**2 of rows: `[2, rows]`."""
-    at_once = min(num_samples, at_once)
+    at_once = -(-num_samples // -(-num_samples // at_once))  # blocks of nearly equal sizes
     position = start + tf.range(len(x))
     prepared = prepare(tf.constant(x), condition, position)
     # float64: a running sum in float32 stops growing if |log w| is large.
     sums = tf.fill((2, len(x)), tf.constant(-np.inf, tf.float64))
     for first in range(0, num_samples, _BLOCKS_PER_CALL * at_once):
         last = min(first + _BLOCKS_PER_CALL * at_once, num_samples)
-        remainder = last - (last - first) % at_once  # start of the incomplete block
-        for begin, end in ((first, remainder), (remainder, last)):
-            if begin < end:
-                samples = min(at_once, end - begin)
-                bounds = tf.constant(begin), tf.constant(end)
-                sums = add(*prepared, position, *bounds, samples, sums)
+        bounds = tf.constant(first), tf.constant(last)
+        sums = add(*prepared, position, *bounds, at_once, sums)
         progress(last, num_samples)
     return sums
 
@@ -150,14 +154,18 @@ def _make_steps(
             if proposal == "prior":
                 terms = terms.from_prior
             log_weight = tf.cast(terms.log_weight, tf.float64)
+            # The last block has fewer samples, in a program of the same shape.
+            used = first + tf.range(samples) < last
+            log_weight = tf.where(used[:, None], log_weight, -np.inf)
             powers = tf.stack([log_weight, 2 * log_weight])  # [2, samples, rows]
             powers = tf.concat([powers, log_sums[:, None]], 1)
             return first + samples, tf.reduce_logsumexp(powers, axis=1)
 
         return tf.while_loop(lambda i, _: i < last, block, (first, log_sums))[1]
 
-    return tuple(
-        # `partial`: TensorFlow counts the traces of a function over all models, and warns.
-        tf.function(functools.partial(step), reduce_retracing=True, jit_compile=jit_compile)
-        for step in (prepare, add)
+    # `partial`: TensorFlow counts the traces of a function over all models, and warns.
+    compile_ = functools.partial(tf.function, reduce_retracing=True, autograph=False)
+    # `prepare` runs once for a part: XLA would take longer to compile it.
+    return compile_(functools.partial(prepare)), compile_(
+        functools.partial(add), jit_compile=jit_compile
     )

@@ -342,7 +342,9 @@ def sample_rows(
         draw = model.compiled_once(
             ("sample", name, guidance, jit_compile),
             # `partial`: TensorFlow counts the traces of a function over all models.
-            lambda: tf.function(functools.partial(draw_block), jit_compile=jit_compile),
+            lambda: tf.function(
+                functools.partial(draw_block), jit_compile=jit_compile, autograph=False
+            ),
         )
         blocks = [select_rows((seeds, condition), block) for block in rows]
         return tf.concat([draw(*block) for block in blocks], 0)

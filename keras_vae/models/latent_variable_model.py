@@ -120,7 +120,8 @@ class LatentVariableModel(ResumableModel):
         if tf.is_symbolic_tensor(x):
             yield 0, (x, condition)
             return
-        size = size or self.rows_at_once()
+        count = -(-len(x) // (size or self.rows_at_once()))
+        size = -(-len(x) // count)  # of nearly equal sizes, so that XLA compiles once
         for i in range(0, len(x), size):
             yield i, select_rows((x, condition), slice(i, i + size))
 

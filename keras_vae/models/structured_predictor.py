@@ -140,6 +140,7 @@ class StructuredPredictor(ConditionalVAE):
             lambda: tf.function(
                 functools.partial(self._mean_prediction, num_samples=num_samples),
                 reduce_retracing=True,
+                autograph=False,
             ),
         )
         if not isinstance(callbacks, keras.callbacks.CallbackList):

@@ -244,7 +244,8 @@ class TrainedRun:
             return terms.reconstruction, terms.kl
 
         compiled = model.compiled_once(
-            "terms of rows", lambda: tf.function(terms, reduce_retracing=True)
+            "terms of rows",
+            lambda: tf.function(terms, reduce_retracing=True, autograph=False),
         )
         positions = start + tf.range(len(x))
         draws = [

@@ -151,7 +151,8 @@ class ResumableModel(ExactSaving, DataModel):
         """Compiles a part of a step with XLA, if XLA cannot compile the whole step."""
         if not self._nested_xla:
             return function
-        return tf.function(functools.partial(function), jit_compile=True)
+        function = functools.partial(function)
+        return tf.function(function, jit_compile=True, autograph=False)
 
     def try_xla(self, run: Callable[[bool], Any]) -> Any:
         """Calls `run(jit_compile)`; retries without XLA, unless `jit_compile=True`."""
