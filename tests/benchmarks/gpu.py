@@ -216,8 +216,9 @@ def step_times(contestants, columns, device, steps, rounds, left):
     versions = {}
     for process in processes.values():
         versions |= process.versions
-    yield f"\nMicroseconds per step; {steps} steps per epoch, best of {rounds}."
-    yield ", ".join(f"{name} {version}" for name, version in versions.items()) + ".\n"
+    words = [f"\nMicroseconds per step; {steps} steps per epoch, best of {rounds}"]
+    words += [f"{name} {version}" for name, version in versions.items()]
+    yield ", ".join(words) + ".\n"
     reasons = {}
     for title, column in results.items():
         if any("rounds" in result for result in column.values()):
@@ -226,7 +227,8 @@ def step_times(contestants, columns, device, steps, rounds, left):
             if "failed" in result:
                 reasons.setdefault((label, result["failed"]), []).append(title)
     for (label, reason), titles in reasons.items():
-        yield f"- {label}: {reason} ({'; '.join(titles)})"
+        where = "" if len(titles) == len(columns) else f" ({'; '.join(titles)})"
+        yield f"- {label}: {reason}{where}"
 
 
 def pythons():
