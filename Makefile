@@ -62,7 +62,7 @@ bench: setup ## compare speeds, write docs/speed.md; an hour (ARGS=--quick: 9 mi
 bench-more: setup ## measure replicas and workers, memory, exported models, Frey Face
 	@set -e; for script in $(MORE); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
 
-bench-gpu: setup ## on a host with GPUs: describe and test them, measure throughput
+bench-gpu: setup ## on a host with GPUs: test them, compare speeds; 8 minutes
 	$(BIN)/python tests/benchmarks/gpu.py $(ARGS)
 
 bench-faults: setup ## kill training, run two commands on one run, fill the disk; 40 minutes

@@ -1,5 +1,7 @@
-"""tests/benchmarks/speed.py: its protocol and arithmetic, with made-up contestants."""
+"""tests/benchmarks/speed.py and gpu.py: protocol and arithmetic, made-up contestants."""
 
+import ast
+import itertools
 import json
 import pathlib
 import sys
@@ -33,6 +35,13 @@ def speed(monkeypatch):
     import speed
 
     return speed
+
+
+@pytest.fixture
+def gpu(speed):
+    import gpu
+
+    return gpu
 
 
 @pytest.fixture
@@ -104,6 +113,34 @@ def test_a_different_loss_is_reported_as_another_training(speed):
     assert speed.agreement(results).endswith("1.0% apart at most.")
     results["c"] = {"rounds": [{"loss": 120.0}]}
     assert "not the same training" in speed.agreement(results)
+
+
+def test_the_shortest_times_give_the_microseconds_of_a_step(gpu):
+    # Seconds of 1 and of 1 + TIMES epochs, the best ones in different rounds.
+    rounds = [(0.5, 2.2), (0.6, 2.1)]
+    answers = [
+        {"seconds": (long - short) / gpu.TIMES, "start": short - (long - short) / gpu.TIMES}
+        for short, long in rounds
+    ]
+    assert gpu.microseconds(answers, 100) == pytest.approx(1e6 * 1.6 / gpu.TIMES / 100)
+
+
+def test_every_contestant_has_a_function_that_takes_its_options(speed, gpu):
+    quick = (True, False)
+    groups = [group.contestants for q in quick for group in speed.groups(q).values()]
+    curves = [points for q in quick for points in speed.growth(q).values()]
+    groups += itertools.chain.from_iterable(points.values() for points in curves)
+    found = {(c.side, c.name, *c.options) for group in groups for c in group.values()}
+    for contestants, columns in (gpu.dense("GPU", 2), gpu.conv("GPU", 2)):
+        for row, size in itertools.product(contestants.values(), columns.values()):
+            found.add((*row[:2], "rows", "times", *row[2], *size))
+    for side, name, *options in sorted(found):
+        script = BENCHMARKS / "contestants" / f"with_{side}.py"
+        *body, served = ast.parse(script.read_text()).body
+        function = next(f for f in body if getattr(f, "name", None) == name)
+        names = {argument.arg for argument in function.args.args}
+        assert function.args.kwarg or names >= set(options), (side, name, options)
+        assert name in {node.id for node in ast.walk(served) if hasattr(node, "id")}
 
 
 def test_speed_md_has_a_marker_for_each_table(speed):

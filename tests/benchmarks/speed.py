@@ -2,14 +2,15 @@
 
 Each contestant is a separate process (contestants/), which prepares and then waits. They
 work in turn, one at a time, so that other load slows all of them. Ratios are computed for
-each round, and their medians are reported. PyTorch and pythae are installed into
-build/peers on first use. Everything runs on the CPU.
+each round, and their medians are reported. PyTorch, pythae and JAX are installed
+into build/peers on first use. Everything runs on the CPU.
 
     python tests/benchmarks/speed.py [--quick] [--rounds 5] [--out docs/speed.md]
 
 With --out the tables replace the text in FILE between the lines `<!-- name -->` and
 `<!-- /name -->`, and the figure is written next to it. All measurements, and the output of
-the contestants, are kept in build/bench.
+the contestants, are kept in build/bench. `--only dense,conv` measures and prints only some
+of the tables.
 """
 
 import argparse
@@ -42,12 +43,12 @@ class Contestant(NamedTuple):
     side: str
     name: str
     options: dict
-    environment: dict = {}
+    environment: dict = NO_GPU
 
 
 # PyTorch's threads spin while they wait for each other, and lose nearly all speed as soon
 # as another program uses a core. Sleeping threads do not, but are slower if it is idle.
-SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
+SLEEPING = {**NO_GPU, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Promise(NamedTuple):
@@ -88,7 +89,7 @@ def groups(quick):
 def dense(size, grey):
     ours, loop = "keras_vae, `fit`", "hand-written XLA loop"
     compiled, eager = "PyTorch, `torch.compile`", "PyTorch, eager"
-    sleeping = f"{compiled}, sleeping threads"
+    sleeping, scan = f"{compiled}, sleeping threads", "JAX, `scan`"
     torch = {**size, "grey": grey}
     contestants = {
         ours: Contestant("tensorflow", "fit", {**size, "grey": grey}),
@@ -102,7 +103,9 @@ def dense(size, grey):
         pythae, recipe = "pythae, its trainer", "Keras, the common recipe"
         contestants[pythae] = Contestant("torch", "trainer", size)
         contestants[recipe] = Contestant("tensorflow", "recipe", size)
-        targets = {loop: 0.95, pythae: 2.2, compiled: 1.6, eager: None, recipe: 3.0}
+        contestants[scan] = Contestant("jax", "loop", size)
+        targets = {loop: 1.0, scan: 0.95, pythae: 2.2, compiled: 1.6, eager: None}
+        targets[recipe] = 3.0
     what = "dense" if grey == "soft" else "dense, binarised pixels"
     promises = [
         Promise(what, ours, [other, sleeping] if other == compiled else [other], target)
@@ -113,7 +116,7 @@ def dense(size, grey):
 
 def conv(size):
     size = {**size, "network": "conv"}
-    half = {**size, "policy": "mixed_bfloat16"}
+    half = {**size, "bfloat16": True}
     ours, ours_half = "keras_vae, `fit`", "keras_vae, `fit`, mixed_bfloat16"
     contestants = {
         ours: Contestant("tensorflow", "fit", size),
@@ -137,11 +140,10 @@ def conv(size):
 
 def xla(size):
     """The measurements that justify `jit_compile="auto"`."""
-    half = {"policy": "mixed_bfloat16"}
     networks = {
         "dense": {"hidden": 400},
         "dense, 2,048 hidden units": {"hidden": 2_048},
-        "dense, mixed_bfloat16": {"hidden": 400, **half},
+        "dense, mixed_bfloat16": {"hidden": 400, "bfloat16": True},
         "convolutional": {"network": "conv", "rows": 2 * BATCH},
         "recurrent": {"network": "recurrent"},
     }
@@ -260,17 +262,18 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                env={**os.environ, **NO_GPU, **dict(environment)},
+                env={**os.environ, **dict(environment)},
             )
 
-    def ask(self, order):
+    def ask(self, order, limit=LIMIT):
         """Sends an order; returns the answer, a dict, or None after a failure."""
         if self.failed:
             return None
         try:
             print(json.dumps(order), file=self.process.stdin, flush=True)
-            if not select.select([self.process.stdout], [], [], LIMIT)[0]:
-                raise TimeoutError(f"no answer in {LIMIT} s")
+            if not select.select([self.process.stdout], [], [], limit)[0]:
+                self.process.kill()
+                raise TimeoutError(f"no answer in {limit:.0f} s")
             line = self.process.stdout.readline()
             if not line:
                 raise EOFError(f"ended with status {self.process.wait()}")
@@ -282,18 +285,21 @@ class Process:
         self.versions |= answer.get("versions", {})
         return answer
 
+    def alive(self):
+        return hasattr(self, "process") and self.process.poll() is None
+
     def end(self):
         if hasattr(self, "process"):
             self.process.kill()
             self.process.communicate()  # closes the pipes
 
 
-def play(contestants, peers, rounds, processes=None):
+def play(contestants, pythons, rounds, processes=None):
     """Measures the contestants in turn.
 
     Args:
         contestants: dict, label -> `Contestant`.
-        peers: path of the Python with PyTorch, or the exception if it is missing.
+        pythons: dict, side -> path of its Python, or the exception if it is missing.
         rounds: int.
         processes: dict, label -> `Process`, which are not ended. Default: new ones.
 
@@ -301,7 +307,7 @@ def play(contestants, peers, rounds, processes=None):
         dict: label -> `{"rounds": [answer], "versions", "idle", "others"}`, or
         `{"failed": reason}`.
     """
-    started = processes or start(contestants, peers)
+    started = processes or start(contestants, pythons)
     try:
         for label, contestant in contestants.items():
             order = {"prepare": contestant.name, "options": contestant.options}
@@ -342,11 +348,11 @@ def busy_cores():
     return sum((user, nice, system, *interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
-def start(contestants, peers):
-    python = {"tensorflow": sys.executable, "torch": peers}
+def start(contestants, pythons):
+    LOGS.mkdir(parents=True, exist_ok=True)
     processes = {}
     for label, contestant in contestants.items():
-        command = python[contestant.side]
+        command = pythons[contestant.side]
         if not isinstance(command, Exception):
             script = HERE / "contestants" / f"with_{contestant.side}.py"
             command = [str(command), str(script)]
@@ -361,7 +367,7 @@ def environment():
     wanted, stamp = HERE / "peers.txt", PEERS / "installed"
     python = PEERS / "bin" / "python"
     if not stamp.exists() or stamp.read_text() != wanted.read_text():
-        print("Installing PyTorch and pythae into build/peers ...", flush=True)
+        print("Installing PyTorch, pythae and JAX into build/peers ...", flush=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         try:
             subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
@@ -372,20 +378,27 @@ def environment():
     return python
 
 
-def measure(quick, rounds):
-    """Runs all measurements; returns the results in a form for JSON."""
+def measure(tables, curves, rounds):
+    """Runs all measurements; returns the results in a form for JSON.
+
+    Args:
+        tables: dict, name -> `Group`.
+        curves: as returned by `growth`.
+        rounds: int.
+    """
     peers = environment()
+    pythons = {"tensorflow": sys.executable, "torch": peers, "jax": peers}
     found = {"groups": {}, "growth": {}, "load": os.getloadavg()[0]}
     rates = {"rates": Contestant("tensorflow", "rates", {})}
-    found["rates"] = said("rates", play(rates, peers, rounds))["rates"]
-    for name, group in groups(quick).items():
+    found["rates"] = said("rates", play(rates, pythons, rounds))["rates"]
+    for name, group in tables.items():
         few = min(rounds, 3) if name in ("conv", "xla", "time") else rounds
-        found["groups"][name] = said(name, play(group.contestants, peers, few))
-    for name, points in growth(quick).items():
+        found["groups"][name] = said(name, play(group.contestants, pythons, few))
+    for name, points in curves.items():
         found["growth"][name] = {}
-        processes = start(next(iter(points.values())), peers)
+        processes = start(next(iter(points.values())), pythons)
         for value, contestants in points.items():
-            results = play(contestants, peers, min(rounds, 3), processes)
+            results = play(contestants, pythons, min(rounds, 3), processes)
             found["growth"][name][value] = said(f"{name} {value}", results)
         for process in processes.values():
             process.end()
@@ -428,10 +441,10 @@ def ratios(promise, results):
     return best, [mine / theirs for mine, theirs in pairs]
 
 
-def promised(found, quick):
+def promised(found, tables):
     """Lines of the table of all ratios."""
     yield from scaling.header("", "compared with", "ratio", "target", "")
-    for name, group in groups(quick).items():
+    for name, group in tables.items():
         for promise in group.promises:
             other, values = ratios(promise, found["groups"][name])
             target = "" if promise.target is None else f"{promise.target:g}"
@@ -441,7 +454,7 @@ def promised(found, quick):
                 value = statistics.median(values)
                 cells = scaling.spread(values), target, met(promise.target, value)
             yield scaling.row(promise.what, other, *cells)
-    ours = found["groups"]["dense"]["keras_vae, `fit`"]
+    ours = found["groups"].get("dense", {}).get("keras_vae, `fit`", {})
     if "rounds" in ours:
         values = [a["start"] / a["seconds"] for a in ours["rounds"]]
         verdict = met(-0.1, -statistics.median(values))
@@ -508,7 +521,7 @@ def hardware(found):
         return
     rates = rates_of(found)
     operations = found["rates"]["rounds"][0]["operations"]
-    dense, conv = found["groups"]["dense"], found["groups"]["conv"]
+    dense, conv = (found["groups"].get(name, {}) for name in ("dense", "conv"))
     fit, half = "keras_vae, `fit`", "keras_vae, `fit`, mixed_bfloat16"
     loop = "hand-written XLA loop"
     yield from scaling.header(
@@ -521,12 +534,12 @@ def hardware(found):
         "only the products of a dense step, batch 128": step,
     }
     for words, result, kind in (
-        ("dense, hand-written loop", dense[loop], "dense"),
-        ("dense, `fit`", dense[fit], "dense"),
-        ("convolutional, `fit`, float32", conv[fit], "conv"),
-        ("convolutional, `fit`, mixed_bfloat16", conv[half], "conv"),
+        ("dense, hand-written loop", dense.get(loop), "dense"),
+        ("dense, `fit`", dense.get(fit), "dense"),
+        ("convolutional, `fit`, float32", conv.get(fit), "conv"),
+        ("convolutional, `fit`, mixed_bfloat16", conv.get(half), "conv"),
     ):
-        if "rounds" in result:
+        if result and "rounds" in result:
             speed = statistics.median(speeds(result))
             rows[words] = speed * operations[kind] / 1e9
     for words, rate in rows.items():
@@ -585,18 +598,18 @@ def processor():
     return names[0] if names else platform.processor()
 
 
-def report(found, rounds, quick):
+def report(found, tables, rounds, quick):
     """Returns the tables by name, in Markdown."""
-    tables = {"machine": machine(found, rounds, quick), "ratios": promised(found, quick)}
-    for name, group in groups(quick).items():
-        tables[name] = listed(name, group, found["groups"][name])
+    texts = {"machine": machine(found, rounds, quick), "ratios": promised(found, tables)}
+    for name, group in tables.items():
+        texts[name] = listed(name, group, found["groups"][name])
     curves = (["", *grown(name, points)] for name, points in found["growth"].items())
-    tables["growth"] = itertools.chain.from_iterable(curves)
-    tables["hardware"] = hardware(found)
-    return {name: "\n".join(lines).strip() for name, lines in tables.items()}
+    texts["growth"] = itertools.chain.from_iterable(curves)
+    texts["hardware"] = hardware(found)
+    return {name: "\n".join(lines).strip() for name, lines in texts.items()}
 
 
-def draw(found, quick, path):
+def draw(found, tables, path):
     """Draws the ratios as bars with their targets, and the three curves below."""
     import matplotlib
 
@@ -604,7 +617,7 @@ def draw(found, quick, path):
     import matplotlib.pyplot as plt
 
     bars = []
-    for name, group in groups(quick).items():
+    for name, group in tables.items():
         for promise in group.promises:
             other, values = ratios(promise, found["groups"][name])
             if not isinstance(values, str):
@@ -662,19 +675,33 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="trial with one round")
     parser.add_argument("--out", type=pathlib.Path, help="Markdown file to update")
+    parser.add_argument("--only", help="tables to measure, instead of all: dense,conv")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
-    print(f"This takes about {9 if args.quick else 60} minutes.", flush=True)
-    LOGS.mkdir(parents=True, exist_ok=True)
-    found = measure(args.quick, rounds)
+    tables, curves = groups(args.quick), growth(args.quick)
+    if args.only:
+        if args.out:
+            parser.error("--out needs all tables, measured in one run, without --only")
+        tables, curves = chosen(tables, args.only), {}
+    else:
+        print(f"This takes about {9 if args.quick else 60} minutes.", flush=True)
+    found = measure(tables, curves, rounds)
     # Reads the JSON again: the values of the curves become strings.
     text = json.dumps(found, indent=1)
     (LOGS / "results.json").write_text(text)
-    tables = report(json.loads(text), rounds, args.quick)
-    print("\n" + "\n\n".join(tables.values()))
+    texts = report(json.loads(text), tables, rounds, args.quick)
+    print("\n" + "\n\n".join(filter(None, texts.values())))
     if args.out:
-        scaling.replace(args.out, tables)
-        draw(json.loads(text), args.quick, args.out.with_suffix(".png"))
+        scaling.replace(args.out, texts)
+        draw(json.loads(text), tables, args.out.with_suffix(".png"))
+
+
+def chosen(tables, only):
+    """Returns those items of a dict that `only` names, separated by commas."""
+    names = only.split(",")
+    if set(names) - set(tables):
+        raise SystemExit(f"--only takes {','.join(tables)}. Received: {only}")
+    return {name: tables[name] for name in names}
 
 
 if __name__ == "__main__":

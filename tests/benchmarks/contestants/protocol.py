@@ -1,4 +1,4 @@
-"""Shared by all contestants of ../speed.py: the line protocol, the data, the clock.
+"""Shared by the contestants of ../speed.py and ../gpu.py: protocol, data, clock.
 
 A contestant's process reads orders from stdin and writes an answer to each on stdout, both
 as lines of JSON:
@@ -10,9 +10,11 @@ An answer has the results of the repetition, at least `seconds` and `units`, or 
 of a failure, `failed`. It also has the CPU seconds of the repetition, `cpu`, and those used
 between the previous answer and the order, `idle`.
 
-Needs only NumPy, because the environments of both TensorFlow and PyTorch import it.
+Needs only NumPy, because the environments of TensorFlow, PyTorch and JAX import it.
 """
 
+import contextlib
+import itertools
 import json
 import math
 import os
@@ -34,7 +36,8 @@ def serve(contestants, packages):
     Args:
         contestants: dict, name -> function of the options that returns a repetition: a
             function without arguments that returns a dict.
-        packages: names of packages whose versions the answer to `prepare` holds.
+        packages: names of packages whose versions the answer to `prepare` holds, if they
+            are installed.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the output of libraries must not mix with answers
@@ -47,7 +50,7 @@ def serve(contestants, packages):
             if "prepare" in order:
                 repetition = None  # frees the previous one
                 repetition = contestants[order["prepare"]](**order["options"])
-                answer = {"versions": {name: metadata.version(name) for name in packages}}
+                answer = {"versions": versions(packages)}
             else:
                 answer = repetition()
         except Exception as error:
@@ -57,6 +60,22 @@ def serve(contestants, packages):
         answer |= {"idle": woken - slept, "cpu": time.process_time() - woken}
         slept = time.process_time()
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def versions(packages):
+    """Returns the versions of those packages that are installed, by name."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def layers(hidden=400, depth=1, latent=20, pixels=784):
+    """The matrices `[(fan in, fan out)]` of the dense model: encoder, then decoder."""
+    inner = [hidden] * depth
+    halves = [pixels, *inner, 2 * latent], [latent, *inner, pixels]
+    return [pair for half in halves for pair in itertools.pairwise(half)]
 
 
 def images(rows, shape=(784,), part="x_train"):
@@ -75,10 +94,13 @@ def binary_test_images(rows):
     return (np.random.default_rng(0).random(grey.shape) < grey).astype(np.float32)
 
 
-def glorot(rng, fan_in, fan_out):
-    """Uniform weights `[fan_in, fan_out]` (Glorot and Bengio, 2010, equation 16)."""
-    limit = math.sqrt(6 / (fan_in + fan_out))
-    return rng.uniform(-limit, limit, (fan_in, fan_out)).astype(np.float32)
+def glorot(rng, *shape):
+    """Uniform weights `[..., channels in, channels out]`.
+
+    Glorot and Bengio (2010), equation 16; the leading axes are those of a convolution.
+    """
+    limit = math.sqrt(6 / (math.prod(shape[:-2]) * sum(shape[-2:])))
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
 
 
 def seconds(function, *args):

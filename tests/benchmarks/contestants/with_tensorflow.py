@@ -51,15 +51,16 @@ def fit(
     times,
     network="dense",
     batch=BATCH,
-    policy="float32",
+    bfloat16=False,
     jit_compile="auto",
+    steps_per_execution="auto",
     **options,
 ):
-    """`fit` on an array of uint8, compiled with the defaults."""
-    keras.config.set_dtype_policy(policy)
+    """`fit` on an array of uint8; `options` are those of the model."""
+    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
     networks = {"dense": dense, "conv": conv, "recurrent": recurrent}
     vae = networks[network](**options)
-    vae.compile("adam", jit_compile=jit_compile)
+    vae.compile("adam", jit_compile=jit_compile, steps_per_execution=steps_per_execution)
     x = protocol.images(rows, vae.likelihood.event_shape)
 
     def train(epochs):
@@ -70,20 +71,24 @@ def fit(
     return protocol.long_less_short(train, len(x), times)
 
 
-def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
-    """The limit: hand-written code, optimised only for speed.
-
-    Plain variables, Adam written out, a step compiled by XLA, a loop in the graph.
-    """
+def by_hand(grey, batch, hidden, depth):
+    """Returns a train step of plain variables with Adam written out, and its total loss."""
     rng = np.random.default_rng(0)
     weights = []
-    for fan_in, fan_out in layers(hidden):
+    for fan_in, fan_out in protocol.layers(hidden, depth):
         kernel = protocol.glorot(rng, fan_in, fan_out)
         weights += [tf.Variable(kernel), tf.Variable(tf.zeros(fan_out))]
+    half = len(weights) // 2
     first = [tf.Variable(tf.zeros_like(w)) for w in weights]
     second = [tf.Variable(tf.zeros_like(w)) for w in weights]
     step = tf.Variable(0, dtype=tf.int64)
     total = tf.Variable(0.0)
+
+    def network(x, weights):
+        *inner, (w, b) = zip(weights[::2], weights[1::2], strict=True)
+        for inner_w, inner_b in inner:
+            x = tf.nn.relu(x @ inner_w + inner_b)
+        return x @ w + b
 
     @tf.function(jit_compile=True)
     def train_step(x):
@@ -94,12 +99,10 @@ def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
             u = tf.random.stateless_uniform(tf.shape(x), seed + 2**40, alg="philox")
             x = tf.cast(u < x, tf.float32)
         with tf.GradientTape() as tape:
-            w1, b1, w2, b2, w3, b3, w4, b4 = weights
-            features = tf.nn.relu(x @ w1 + b1)
-            loc, raw = tf.split(features @ w2 + b2, 2, axis=1)
+            loc, raw = tf.split(network(x, weights[:half]), 2, axis=1)
             scale = tf.nn.softplus(raw + protocol.UNIT_SCALE)
             noise = tf.random.stateless_normal(tf.shape(loc), seed, alg="philox")
-            logits = tf.nn.relu((loc + scale * noise) @ w3 + b3) @ w4 + b4
+            logits = network(loc + scale * noise, weights[half:])
             entropy = tf.nn.sigmoid_cross_entropy_with_logits(x, logits)
             kl = 0.5 * (scale**2 + loc**2 - 1.0) - tf.math.log(scale)
             loss = (tf.reduce_sum(entropy) + tf.reduce_sum(kl)) / batch
@@ -112,6 +115,15 @@ def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
             w.assign_sub(rate * m / (tf.sqrt(v) + 1e-7))
         total.assign_add(loss)
 
+    return train_step, total
+
+
+def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
+    """The limit on a CPU: hand-written code, optimised only for speed.
+
+    A step is compiled by XLA, and a loop in the graph reads batches that are prefetched.
+    """
+    train_step, total = by_hand(grey, batch, hidden, depth=1)
     data = tf.constant(protocol.images(rows))
     steps = len(data) // batch
 
@@ -136,6 +148,38 @@ def loop(rows, times, grey="soft", batch=BATCH, hidden=HIDDEN):
             total.assign(0.0)
             in_graph(dataset)
         return float(total) / steps
+
+    train(1)
+    return protocol.long_less_short(train, steps * batch, times)
+
+
+def loop_on_device(rows, times, whole, batch=BATCH, hidden=HIDDEN, depth=1):
+    """The limit on a GPU: hand-written code that gathers batches from the GPU's memory.
+
+    Either a `whole` epoch is one XLA program, with a constant number of steps, or each step
+    is one, called by a loop in the graph.
+    """
+    train_step, total = by_hand("soft", batch, hidden, depth)
+    data = tf.constant(protocol.images(rows))
+    steps = rows // batch
+
+    @tf.function(jit_compile=True)
+    def shuffled(epoch):
+        seed = tf.stack([tf.constant(1, tf.int64), epoch])
+        u = tf.random.stateless_uniform((steps * batch,), seed, alg="philox")
+        # int64: TensorFlow keeps int32 in the memory of the host.
+        return tf.reshape(tf.cast(tf.argsort(u), tf.int64), (steps, batch))
+
+    @tf.function(jit_compile=whole)
+    def in_order(data, order):
+        for i in tf.range(steps):
+            train_step(tf.gather(data, order[i]))
+
+    def train(epochs):
+        for number in range(epochs):
+            total.assign(0.0)
+            in_order(data, shuffled(tf.constant(number, tf.int64)))
+        return float(total) / steps  # waits for the GPU
 
     train(1)
     return protocol.long_less_short(train, steps * batch, times)
@@ -216,7 +260,7 @@ def nll(rows, samples):
 
 def products():
     """Only the decoder's matrix products, at the best batch size, with or without XLA."""
-    w, v = (tf.random.normal(layer) for layer in layers()[2:])
+    w, v = (tf.random.normal(layer) for layer in protocol.layers()[2:])
     return in_rows(lambda z: (z @ w) @ v)
 
 
@@ -284,7 +328,8 @@ def rates(size=2048):
     kinds = {"float32": tf.float32, "bfloat16": tf.bfloat16}
     squares = {name: tf.ones((size, size), kind) for name, kind in kinds.items()}
     step = [
-        (tf.ones((BATCH, n)), tf.ones((n, m)), tf.ones((BATCH, m))) for n, m in layers()
+        (tf.ones((BATCH, n)), tf.ones((n, m)), tf.ones((BATCH, m)))
+        for n, m in protocol.layers()
     ]
 
     def of_step():
@@ -296,7 +341,7 @@ def rates(size=2048):
         return products
 
     operations = {
-        "dense": of_training([n * m for n, m in layers()]),
+        "dense": of_training([n * m for n, m in protocol.layers()]),
         "conv": of_training(conv_products()),
     }
     works = {name: (lambda a=a: a @ a, 2 * size**3) for name, a in squares.items()}
@@ -323,11 +368,6 @@ def of_training(products):
     return 2 * (3 * sum(products) - products[0])
 
 
-def layers(hidden=HIDDEN):
-    """The matrices of the dense model, [(fan in, fan out)]."""
-    return [(PIXELS, hidden), (hidden, 2 * LATENT), (LATENT, hidden), (hidden, PIXELS)]
-
-
 def conv_products(size=28):
     """The multiplications of each layer of the convolutional model, per image.
 
@@ -343,7 +383,7 @@ def conv_products(size=28):
 
 if __name__ == "__main__":
     contestants = [
-        *(fit, loop, recipe, nll, products, decode, sample, sample_means),
-        *(time_to_nll, rates),
+        *(fit, loop, loop_on_device, recipe, nll, products, decode, sample),
+        *(sample_means, time_to_nll, rates),
     ]
     protocol.serve({f.__name__: f for f in contestants}, ("tensorflow", "keras"))

@@ -54,11 +54,11 @@ def conv():
 class VAE(nn.Module):
     """uint8 images -> the loss, the mean of the negative bound in nats."""
 
-    def __init__(self, encoder, decoder, grey="soft", bfloat16=False):
+    def __init__(self, encoder, decoder, grey="soft", bfloat16=False, device="cpu"):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.grey, self.bfloat16 = grey, bfloat16
-        self.reset()
+        self.grey, self.bfloat16, self.device = grey, bfloat16, device
+        self.to(device).reset()
 
     def reset(self):
         """Initialises the weights as in Keras."""
@@ -69,12 +69,12 @@ class VAE(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def posterior(self, x):
-        with torch.autocast("cpu", torch.bfloat16, self.bfloat16):
+        with torch.autocast(self.device, torch.bfloat16, self.bfloat16):
             loc, raw = self.encoder(x).chunk(2, 1)
         return loc.float(), functional.softplus(raw.float() + protocol.UNIT_SCALE)
 
     def logits(self, z):
-        with torch.autocast("cpu", torch.bfloat16, self.bfloat16):
+        with torch.autocast(self.device, torch.bfloat16, self.bfloat16):
             return self.decoder(z).float()
 
     def forward(self, x):
@@ -89,38 +89,89 @@ class VAE(nn.Module):
 
 
 class Training:
-    """A loop over a permuted index, without DataLoader; reads no value in an epoch."""
+    """A loop over a permuted index, without DataLoader; reads no value in an epoch.
 
-    def __init__(self, model, x, batch, compiled=False, channels_last=False):
+    With `graph`, the operations of a step are captured in a CUDA graph and launched
+    together.
+    """
+
+    def __init__(self, model, x, batch, compiled=False, channels_last=False, graph=False):
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.format)
         self.loss = torch.compile(model) if compiled else model
-        self.x, self.batch = x, batch
+        self.x, self.batch, self.graph = x, batch, graph
+        self.total = torch.zeros((), device=x.device)
         self.reset()
+        if graph:
+            self.step = self.captured()
 
     def reset(self):
         self.model.reset()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=1e-3, fused=True, capturable=self.graph
+        )
+
+    def step(self, index):
+        loss = self.loss(self.x[index].contiguous(memory_format=self.format))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.total += loss.detach()
+
+    def captured(self):
+        """Returns the step as a CUDA graph, which always reads the same index tensor."""
+        if self.x.device.type != "cuda":
+            raise ValueError("CUDA graphs need a GPU")
+        fixed = torch.arange(self.batch, device=self.x.device)
+        # Steps on another stream first: they create what may not be captured, such as the
+        # state of the optimizer.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step(fixed)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step(fixed)
+
+        def replay(index):
+            fixed.copy_(index)
+            graph.replay()
+
+        return replay
 
     def __call__(self, epochs):
         for _ in range(epochs):
-            total = torch.zeros(())
-            indices = torch.randperm(len(self.x)).split(self.batch)
+            self.total.zero_()
+            order = torch.randperm(len(self.x), device=self.x.device)
+            indices = order.split(self.batch)
             for index in indices:
-                loss = self.loss(self.x[index].contiguous(memory_format=self.format))
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self.optimizer.step()
-                total += loss.detach()
-        return float(total) / len(indices)
+                self.step(index)
+        return float(self.total) / len(indices)  # waits for the GPU
 
 
-def loop(rows, times, network="dense", grey="soft", bfloat16=False, **options):
+def loop(
+    rows,
+    times,
+    network="dense",
+    grey="soft",
+    bfloat16=False,
+    device="cpu",
+    batch=BATCH,
+    hidden=HIDDEN,
+    depth=1,
+    **options,
+):
     """The loop with fused Adam; `options` are those of `Training`."""
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, the default of the others
+    networks = dense(hidden, depth=depth) if network == "dense" else conv()
     shape = {"dense": (PIXELS,), "conv": (1, 28, 28)}[network]
-    model = VAE(*{"dense": dense, "conv": conv}[network](), grey, bfloat16)
-    x = torch.from_numpy(protocol.images(rows, shape))
-    train = Training(model, x, BATCH, **options)
+    model = VAE(*networks, grey, bfloat16, device)
+    x = torch.from_numpy(protocol.images(rows, shape)).to(device)
+    train = Training(model, x, batch, **options)
     train(1)
     return protocol.long_less_short(train, rows, times)
 
