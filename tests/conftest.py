@@ -1,5 +1,6 @@
 """Fixtures for all tests: one seed, no XLA by default, new processes."""
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -18,8 +19,19 @@ collect_ignore = ["benchmarks/contestants"]
 
 def pytest_collection_modifyitems(items):
     # The files that take longest first, so that both processes of `make test` end together.
+    # Without --no-loadscope-reorder, xdist would start with the files of most tests.
     slowest = ("test_replicas.py", "test_launch.py", "test_run.py", "test_litert.py")
+    slowest += ("test_notebooks.py", "test_resume.py")
     items.sort(key=lambda item: item.path.name not in slowest)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap():
+    # Garbage collections visit neither the half a million objects of TensorFlow nor those
+    # that earlier files left: this took 7 % of the time of training and conversions.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)
