@@ -1,4 +1,7 @@
-"""Fixtures for all tests: one seed, no XLA by default, new processes."""
+"""Fixtures for all tests: one seed, no XLA by default, new processes.
+
+Fixtures import TensorFlow, so that xdist starts its processes without waiting for it.
+"""
 
 import gc
 import os
@@ -8,10 +11,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import pytest
-
-from keras_vae.training.model import ResumableModel
 
 # Some of these import PyTorch, which is installed in another environment.
 collect_ignore = ["benchmarks/contestants"]
@@ -36,12 +36,16 @@ def frozen_heap():
 
 @pytest.fixture(autouse=True)
 def global_seed():
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_xla_by_default():
     # XLA would compile longer than a short fit takes. Tests of XLA turn it on.
+    from keras_vae.training.model import ResumableModel
+
     resolve = ResumableModel.default_jit_compile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ResumableModel, "default_jit_compile", lambda self: False)
