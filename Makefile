@@ -51,7 +51,7 @@ web: setup ## explore the latent space of a run in the browser (RUN=DIR PORT=800
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory export/web/dist
 
 test: setup ## run all fast tests and the docstring examples
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## run the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -75,6 +75,7 @@ def test_a_run_stops_early_and_keeps_the_weights_of_the_best_epoch(tmp_path):
     command = [
         "train", path, "--out", folder, "--epochs", 300, "--patience", 3, "--hidden", 64,
         "--learning-rate", 0.01, "--beta-steps", 2, "--num-samples", 2, "--latent", 4,
+        "--baselines", "none",
     ]  # fmt: skip
     output = invoke(*command)
     with open(folder / "metrics.csv") as file:

@@ -1,22 +1,29 @@
-"""Trains the same cases on one device, on two replicas or on two workers; prints JSON.
+"""Trains the same cases on one device, on two replicas or on two workers.
 
-    python -m tests.training.replicas one|mirrored|workers FOLDER CASE ...
+    python -m tests.training.replicas FOLDER MODE:CASE,CASE ...
 
-It runs in a new process for each mode: logical devices are configured before TensorFlow
-starts, a worker is a process, and after an error in a collective operation all later ones
-fail. FOLDER has the files that `write` creates.
+MODE is one, mirrored, chief or other. Each mode has a process: logical devices are
+configured before TensorFlow starts, a worker is a process, and after an error in a
+collective operation all later ones fail. The processes are forks of this one, which has
+imported everything and run nothing. FOLDER has the files that `write` creates, and gets the
+reports, MODE.json.
 """
 
 import json
 import os
 import pathlib
+import socket
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability  # noqa: F401 (before the forks)
+
+import keras_vae as kv
 
 BATCH = 64
+WORKERS = ("chief", "other")
 
 
 def write(folder):
@@ -33,7 +40,7 @@ def write(folder):
     np.save(folder / "bad.npy", bad)
 
 
-def cases(kv, folder):
+def cases(folder):
     """Returns a dict from names to (compile options, data, fit options)."""
     x, bad = np.load(folder / "x.npy"), np.load(folder / "bad.npy")
     sgd, adam = (lambda: keras.optimizers.SGD(0.05)), (lambda: keras.optimizers.Adam(0.01))
@@ -81,7 +88,7 @@ def cases(kv, folder):
     }
 
 
-def model(kv, name="sgd"):
+def model(name="sgd"):
     keras.utils.set_random_seed(2)
     kind, condition = kv.VAE, {}
     if name == "conditional":
@@ -97,12 +104,12 @@ def model(kv, name="sgd"):
     )
 
 
-def train(kv, strategy, folder, name):
+def train(strategy, folder, name):
     policy = "mixed_float16" if name == "float16" else "float32"
     keras.mixed_precision.set_dtype_policy(policy)
     with strategy.scope():
-        options, data, fit = cases(kv, folder)[name]
-        vae = model(kv, name)
+        options, data, fit = cases(folder)[name]
+        vae = model(name)
         # Only the case "xla" uses XLA: compiling takes longer than the few steps.
         vae.compile(**{"jit_compile": False, **options})
     if name == "different_weights" and "ROWS" in os.environ:
@@ -132,25 +139,46 @@ def flatten(values):
     return np.concatenate([np.ravel(np.asarray(v)) for v in values]).astype(float).tolist()
 
 
-def main(mode, folder, *names):
+def run(mode, folder, names):
     strategy = tf.distribute.get_strategy()
     if mode == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
         devices = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, devices)
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    elif mode == "workers":
+    elif mode in WORKERS:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    import keras_vae as kv
-
     report = {}
     for name in names:
         if mode == "mirrored" and name == "in_a_loop":
             one = tf.distribute.ReductionToOneDevice()
             devices = ["CPU:0", "CPU:1"]
             strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=one)
-        report[name] = train(kv, strategy, pathlib.Path(folder), name)
-    print(json.dumps(report))
+        report[name] = train(strategy, folder, name)
+    (folder / f"{mode}.json").write_text(json.dumps(report))
+
+
+def worker_environment(index, addresses):
+    task = {"type": "worker", "index": index}
+    cluster = json.dumps({"cluster": {"worker": addresses}, "task": task})
+    return {"TF_CONFIG": cluster, "ROWS": str(257 - index)}  # in the case "different_data"
+
+
+def main(folder, *jobs):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in WORKERS]
+    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    children = []
+    for mode, names in (job.split(":") for job in jobs):
+        children.append(os.fork())
+        if not children[-1]:
+            if mode in WORKERS:
+                os.environ |= worker_environment(WORKERS.index(mode), addresses)
+            run(mode, pathlib.Path(folder), names.split(","))
+            os._exit(0)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    sys.exit(any(codes))
 
 
 if __name__ == "__main__":

@@ -1,41 +1,24 @@
 """Two replicas and two workers train as one device does, with the same noise."""
 
-import concurrent.futures
 import json
-import socket
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_vae as kv
 from keras_vae.training import replicas
 from tests.training import replicas as script
 
 COMMON_CASES = ["sgd", "conditional", "all_at_once", "bad"]
 MIRRORED_CASES = [*COMMON_CASES, "xla", "in_a_loop"]
-MODES = {
+WORKER_CASES = [*COMMON_CASES, "all_bad", "different_data", "different_weights"]
+CASES = {
     "one": MIRRORED_CASES,
     "mirrored": [*MIRRORED_CASES, "all_bad"],
-    "workers": [*COMMON_CASES, "all_bad", "different_data", "different_weights"],
+    "chief": WORKER_CASES,
+    "other": WORKER_CASES,
 }
-
-
-def free_ports(n):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def clusters(n):
-    """Yields the TF_CONFIG of each of n workers on this machine."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(n)]
-    for i in range(n):
-        task = {"type": "worker", "index": i}
-        yield json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +28,16 @@ def data(tmp_path_factory):
     return folder
 
 
+def run(run_module, folder, cases):
+    """Returns {mode: {case: report}} for a dict of the same modes and cases."""
+    jobs = [f"{mode}:{','.join(names)}" for mode, names in cases.items()]
+    run_module("tests.training.replicas", folder, *jobs)
+    return {mode: json.loads((folder / f"{mode}.json").read_text()) for mode in cases}
+
+
 @pytest.fixture(scope="module")
 def reports(run_module, data):
-    """Reports of the processes "one" and "mirrored" and the workers "chief" and "other"."""
-
-    def run(mode, **environment):
-        output = run_module(
-            "tests.training.replicas", mode, data, *MODES[mode], **environment
-        )
-        return json.loads(output.splitlines()[-1])
-
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        rows = ("257", "256")  # in the case "different_data"
-        jobs = [
-            pool.submit(run, "workers", TF_CONFIG=cluster, ROWS=n)
-            for cluster, n in zip(clusters(2), rows, strict=True)
-        ]
-        jobs += [pool.submit(run, "one"), pool.submit(run, "mirrored")]
-        chief, other, one, mirrored = (job.result() for job in jobs)
-    return {"one": one, "mirrored": mirrored, "chief": chief, "other": other}
+    return run(run_module, data, CASES)
 
 
 def difference(a, b):
@@ -95,14 +69,14 @@ def test_replicas_train_as_one_device_does(reports, mode, case):
 
 def test_training_changes_the_weights(reports):
     """Otherwise all modes would be equal without training."""
-    for case in MODES["one"]:
-        start = script.flatten(script.model(kv, case).trainable_weights)
+    for case in CASES["one"]:
+        start = script.flatten(script.model(case).trainable_weights)
         assert difference(reports["one"][case]["weights"], start) > 0.005
 
 
 def test_batches_with_nan_only_advance_the_step_counter(reports, data):
     x = np.load(data / "bad.npy")
-    vae = script.model(kv)
+    vae = script.model()
     vae.compile(keras.optimizers.Adam(0.01))
     for batch in [*np.split(x, 20)] * 2:
         if np.isfinite(batch).all():
@@ -116,7 +90,7 @@ def test_batches_with_nan_only_advance_the_step_counter(reports, data):
 
 
 def test_repeated_batches_with_nan_stop_all_workers(reports):
-    start = script.flatten(script.model(kv).trainable_weights)
+    start = script.flatten(script.model().trainable_weights)
     for mode in ("mirrored", "chief", "other"):
         report = reports[mode]["all_bad"]
         # After the good batch; the count is read every 7 steps.
@@ -188,7 +162,7 @@ def test_global_clipnorm_clips_all_gradients_together(data):
     moved = {}
     for name, options, norm in (("ours", {"global_clipnorm": 0.05}, None),
                                 ("keras", {}, 0.05), ("free", {}, None)):  # fmt: skip
-        vae = script.model(kv)
+        vae = script.model()
         sgd = keras.optimizers.SGD(0.05, global_clipnorm=norm)
         vae.compile(sgd, run_eagerly=True, **options)
         vae.fit(x, epochs=1, verbose=0)
@@ -210,9 +184,7 @@ def test_global_clipnorm_clips_all_gradients_together(data):
     ],
 )
 def test_further_cases_on_two_replicas(run_module, data, case, atol):
-    one, two = (
-        json.loads(run_module("tests.training.replicas", mode, data, case).splitlines()[-1])
-        for mode in ("one", "mirrored")
-    )
+    reports = run(run_module, data, {"one": [case], "mirrored": [case]})
+    one, two = reports["one"], reports["mirrored"]
     assert difference(one[case]["weights"], two[case]["weights"]) < atol
     assert np.isfinite(two[case]["weights"]).all()
