@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae import checks, random
-from keras_vae.training import keras_private, replicas
+from keras_vae.training import devices, keras_private, replicas
 from keras_vae.training.gate import gate_writes
 
 LOSS_SCALING = keras.optimizers.LossScaleOptimizer
@@ -122,7 +122,8 @@ class StepModel(keras_private.Model):
             bool scalar tensor, equal on all replicas: True if the step was applied.
         """
         loss, *gradients = replicas.sum_over_replicas([loss, *gradients])
-        finite = _all_finite([loss, *gradients, *self.learning_rates()])
+        scalars = [loss, *self.learning_rates()]
+        finite = _all_finite([*scalars, *gradients], devices.is_gpu(self.device))
         if self.global_clipnorm is not None:
             # Sums repeated rows of an embedding, before the norm is computed.
             gradients = [g if g is None else tf.convert_to_tensor(g) for g in gradients]
@@ -193,13 +194,15 @@ class StepModel(keras_private.Model):
         """
         training = finite is not None
         finite = tf.convert_to_tensor(finite if training else True)
-        count = tf.cast(tf.fill(tf.shape(losses), finite), losses.dtype)
-        self._means["loss"].update_state(tf.where(finite, losses, 0.0), count)
-        if weight is not None:
-            count *= tf.cast(weight, count.dtype)
-        for name in self.reported:
-            value = tf.where(finite, terms[name], 0.0)
-            self._means[name].update_state(value, count)
+        count = tf.cast(tf.fill(tf.shape(losses), finite), tf.float64)
+        weights = count if weight is None else count * tf.cast(weight, count.dtype)
+        pairs = [(losses, count), *((terms[name], weights) for name in self.reported)]
+        values = [tf.cast(tf.where(finite, v, 0.0), tf.float64) * w for v, w in pairs]
+        together = devices.is_gpu(self.device)
+        totals, counts = (_sums(v, together) for v in (values, [w for _, w in pairs]))
+        for mean, total, rows in zip(self._means.values(), totals, counts, strict=True):
+            mean.total.assign_add(total)
+            mean.count.assign_add(rows)
         logs = {name: metric.result() for name, metric in self._means.items()}
         if (metrics := self.user_metrics) is not None:
             # Not a conditional, which replicas cannot synchronise.
@@ -263,9 +266,22 @@ class _RowCount(keras.metrics.Metric):
         return tf.convert_to_tensor(self.rows)
 
 
-def _all_finite(tensors):
+# A GPU starts a kernel for each reduction, so `together` there reduces several tensors at
+# once. On a CPU it would cost a copy.
+
+
+def _sums(vectors, together):
+    if together:
+        return tf.unstack(tf.reduce_sum(tf.stack(vectors), axis=1))
+    return [tf.reduce_sum(vector) for vector in vectors]
+
+
+def _all_finite(tensors, together):
+    tensors = [getattr(t, "values", t) for t in tensors if t is not None]
+    if together:
+        flat = [tf.reshape(tf.cast(t, tf.float64), [-1]) for t in tensors]
+        return tf.reduce_all(tf.math.is_finite(tf.concat(flat, 0)))
     # Checks the sum, which is NaN or infinite if any element is: one pass over each tensor.
     # Sums over the first axis first: XLA vectorises the sum only in this order.
-    tensors = [getattr(t, "values", t) for t in tensors if t is not None]
     sums = [tf.reduce_sum(tf.reduce_sum(t, 0) if t.shape.rank else t) for t in tensors]
     return tf.math.is_finite(tf.add_n([tf.cast(s, tf.float64) for s in sums]))

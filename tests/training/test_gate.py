@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_vae.training.gate import WRITES, gate_writes
+from keras_vae.training.step import _all_finite
 
 CLASSES = {
     name: value
@@ -88,3 +89,12 @@ def test_a_false_flag_keeps_every_bit_and_a_true_one_changes_nothing_else(name):
     _, gated = trained(make, True, [True, False, True])
     assert all(np.isfinite(value).all() for value in plain)
     assert bits(plain) == bits(gated)
+
+
+@pytest.mark.parametrize("together", [True, False])  # as on a GPU, and as on a CPU
+def test_one_value_that_is_not_finite_is_found_in_any_tensor(together):
+    tensors = [tf.ones(()), None, *gradients(1.0)]
+    assert _all_finite(tensors, together)
+    for i, bad in {0: np.nan, 2: np.inf, 3: -np.inf, 4: np.nan}.items():
+        wrong = [tf.constant(bad), None, *gradients(bad)]
+        assert not _all_finite([*tensors[:i], wrong[i], *tensors[i + 1 :]], together)
