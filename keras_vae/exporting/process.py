@@ -63,7 +63,10 @@ def run(
                 )
             raise _failed(jobs, lines[-1] if code > 0 else f"killed by signal {-code}")
         times = json.loads(output.splitlines()[-1])
-        results = [dict(np.load(job["results"])) for job in tasks]
+        results = []
+        for job in tasks:
+            with np.load(job["results"]) as file:
+                results.append(dict(file))
     return list(zip(results, times, strict=True))
 
 

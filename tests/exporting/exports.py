@@ -33,7 +33,6 @@ COVERED_BY_LITERT = {
 COVERED_IN_ONNX = {
     **COVERED,
     "shared_scale": "per_element_scale",
-    "autoencoder": "per_element_scale",  # which has the same layers
     "structured": "conditions",
     "semi_supervised": "conditions",
     "volumes": "conv",  # convolutions of two axes

@@ -226,7 +226,8 @@ class Outcomes:
         for case, error, later_error in (line for line in lines if len(line) == 3):
             self.results[case], self.later_errors[case] = error, later_error
             if error is None:
-                self.results[case] = dict(np.load(self.folder / f"{case}.npz"))
+                with np.load(self.folder / f"{case}.npz") as file:
+                    self.results[case] = dict(file)
         if process.returncode == 0:
             return []
         assert lines and len(lines[-1]) == 1, failure  # outside of the cases

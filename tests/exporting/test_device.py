@@ -49,7 +49,8 @@ def test_seeds_give_the_same_samples_as_in_python(model, folder, name):
     out = folder / f"{name}.npz"
     process = run_script(folder / f"{name}.tflite", "--seeds", *SEEDS, "--out", out)
     assert process.returncode == 0, process.stderr
-    actual = np.load(out)
+    with np.load(out) as file:
+        actual = dict(file)
     np.testing.assert_array_equal(actual["seed"], SEEDS)
     np.testing.assert_array_equal(actual["x"], model.sample(seeds=SEEDS))
     mean = model.sample(seeds=SEEDS, mean=True)

@@ -342,7 +342,8 @@ def test_the_command_line_of_the_client(server, model, tmp_path, capsys, way):
     printed = capsys.readouterr().out
     assert "z float32 [3, 16]" in printed and "x float32 [3, 8, 8, 1]" in printed
     values = {"seed": np.array([1, -2, 3])}
-    assert_same(dict(np.load(out)), expected_outputs(model, "sample", values))
+    with np.load(out) as file:
+        assert_same(dict(file), expected_outputs(model, "sample", values))
     np.save(tmp_path / "x.npy", inputs("score", 2)["x"])
     data = ["--input", str(tmp_path / "x.npy")]
     client.main(["score", "--seeds", "1", "2", *host, *data])

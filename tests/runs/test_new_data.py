@@ -21,6 +21,12 @@ X = np.random.default_rng(0).normal(size=(40, 3)) * [1, 100, 0.01] + [0, 1000, -
 NAMES = ["cat", "dog"] * 20
 
 
+def load_arrays(path):
+    """Returns the arrays of an .npz file, which is closed."""
+    with np.load(path) as file:
+        return dict(file)
+
+
 def make_run(folder, path, **options):
     """Makes a run with an untrained model: the identities hold for any weights."""
     options = Options(str(path), hidden=[8], latent=2, epochs=1, network="mlp", **options)
@@ -116,7 +122,7 @@ def test_columns_are_found_by_name(home, work):
     expected = runs.load(home / "table").encode_file(home / "t.csv")["mean"]
     out = assert_succeeds(f"encode {home}/table n.csv --out o.npz").output
     assert "ignored: note" in out
-    np.testing.assert_array_equal(np.load("o.npz")["mean"], expected)
+    np.testing.assert_array_equal(load_arrays("o.npz")["mean"], expected)
 
 
 def test_missing_columns_are_named_at_once(home, work):
@@ -172,7 +178,7 @@ def test_the_runs_own_rows_have_their_row_numbers_in_the_file(home):
     assert_succeeds(f"encode {home}/table --out test.npz")
     assert_succeeds(f"encode {home}/table --part train --out train.npz")
     expected = runs.load(home / "table").encode_file(home / "t.csv")["mean"]
-    test, train = np.load("test.npz"), np.load("train.npz")
+    test, train = load_arrays("test.npz"), load_arrays("train.npz")
     assert len(test["row"]) == 8 and not {*test["row"]} & {*train["row"]}
     for part in (test, train):
         np.testing.assert_allclose(part["mean"], expected[part["row"]], atol=1e-6)
@@ -181,9 +187,9 @@ def test_the_runs_own_rows_have_their_row_numbers_in_the_file(home):
 def test_all_rows_of_the_run_are_in_the_order_of_the_file(home, work):
     assert_succeeds(f"encode {home}/table --part all --out all.npz")
     expected = runs.load(home / "table").encode_file(home / "t.csv")
-    for key, values in np.load("all.npz").items():
+    for key, values in load_arrays("all.npz").items():
         np.testing.assert_allclose(values, expected[key], atol=1e-6)
-    images = np.load(home / "x.npz")["x"]
+    images = load_arrays(home / "x.npz")["x"]
     np.savez("n.npz", x_train=images[:20], x_test=images[20:])
     make_run(work / "split", work / "n.npz", likelihood="normal")
     split = runs.load(work / "split")
@@ -215,7 +221,7 @@ def test_fewer_rows_than_asked_are_announced(home):
 
 def test_arrays_have_their_own_range(home):
     run = runs.load(home / "arrays")
-    images = np.load(home / "x.npz")["x"]
+    images = load_arrays(home / "x.npz")["x"]
     originals = run.reconstruct_file(home / "x.npz")["originals"]
     np.testing.assert_allclose(originals[..., 0], images, atol=1e-3)
     levels = np.load(home / "levels.npy")
@@ -231,7 +237,7 @@ def test_arrays_have_their_own_range(home):
 
 def test_the_dtype_of_new_images_does_not_change_the_latents(home, work):
     run = runs.load(home / "arrays")
-    images = np.load(home / "x.npz")["x"]
+    images = load_arrays(home / "x.npz")["x"]
     expected = run.encode_file(home / "x.npz")["mean"]
     for dtype in ("uint8", "float32", "int64"):
         np.save("n.npy", images.astype(dtype))
@@ -242,7 +248,7 @@ def test_the_dtype_of_new_images_does_not_change_the_latents(home, work):
 
 
 def test_values_in_other_units_are_refused(home, work):
-    images = np.load(home / "x.npz")["x"] / 255
+    images = load_arrays(home / "x.npz")["x"] / 255
     np.save("n.npy", images)
     read = runs.load(home / "arrays").read
     assert_refused(lambda: read("n.npy"), "`file`", "0 to 255", received="up to 1")
@@ -252,7 +258,7 @@ def test_values_in_other_units_are_refused(home, work):
 
 
 def test_an_archive_with_a_test_split_is_read_in_order(home, work):
-    images = np.load(home / "x.npz")["x"]
+    images = load_arrays(home / "x.npz")["x"]
     np.savez("n.npz", x_train=images[:20], x_test=images[20:])
     run = runs.load(home / "arrays")
     expected = run.encode_file(home / "x.npz")

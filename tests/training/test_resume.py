@@ -41,9 +41,9 @@ def runs(tmp_path_factory, run_module):
 def test_a_resumed_fit_equals_the_uninterrupted_one(runs, kind):
     folder, ends = runs
     history, end = ends[kind]
-    resumed = np.load(folder / f"{kind}.npz")
-    assert len(end) == len(resumed.files)
-    for (variable, value), name in zip(end, resumed.files, strict=True):
-        np.testing.assert_array_equal(value, resumed[name], err_msg=variable.path)
+    with np.load(folder / f"{kind}.npz") as resumed:
+        assert len(end) == len(resumed.files)
+        for (variable, value), name in zip(end, resumed.files, strict=True):
+            np.testing.assert_array_equal(value, resumed[name], err_msg=variable.path)
     rest = json.loads((folder / f"{kind}.json").read_text())
     assert {key: values[2:] for key, values in history.items()} == rest
