@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-tfd = tfp.distributions
+from keras_vae.distributions.tfd import tfd
 
 
 class Terms:

@@ -129,3 +129,9 @@ def test_public_functions_are_annotated():
 def _is_private(node):
     name = getattr(node, "name", "_")
     return name.startswith("_") and name != "__init__"
+
+
+def test_one_module_imports_tensorflow_probability():
+    pattern = re.compile(r"^\s*(import|from) tensorflow_probability", re.MULTILINE)
+    found = [path for path in ROOT.rglob("*.py") if pattern.search(path.read_text())]
+    assert found == [ROOT / "distributions" / "tfd.py"]

@@ -4,11 +4,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_vae.distributions.base import Head
-
-tfd = tfp.distributions
+from keras_vae.distributions.tfd import tfd
 
 
 @keras.saving.register_keras_serializable("keras_vae")

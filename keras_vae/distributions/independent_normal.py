@@ -7,12 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_vae import checks
 from keras_vae.distributions.base import Head, Prior
-
-tfd = tfp.distributions
+from keras_vae.distributions.tfd import tfd
 
 
 @keras.saving.register_keras_serializable("keras_vae")

@@ -3,9 +3,9 @@
 from typing import Any, Self
 
 import numpy as np
-import tensorflow_probability as tfp
 
 from keras_vae import checks
+from keras_vae.distributions.tfd import tfd
 from keras_vae.training.arrays import select_rows
 
 
@@ -50,11 +50,11 @@ class PCA:
         return np.asarray(x)
 
     def encode(self, x: Any, batch_size: int | None = None) -> Any:
-        """Computes the codes `[rows, latent_dim]` as `tfp.distributions.Deterministic`."""
+        """Computes the codes `[rows, latent_dim]` as `tfd.Deterministic`."""
         if not hasattr(self, "pca"):
             raise ValueError("PCA has no components yet: call `fit` first.")
         codes = self.pca.transform(_as_float(x).reshape(len(x), -1))
-        return tfp.distributions.Deterministic(codes)
+        return tfd.Deterministic(codes)
 
     def reconstruct(self, x: Any) -> np.ndarray:
         """Encodes and decodes x: `[rows, *event]`."""

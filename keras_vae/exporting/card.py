@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 import keras_vae
 from keras_vae import checks
+from keras_vae.distributions import tfd
 from keras_vae.escapes import visible
 from keras_vae.exporting.signatures import Shapes, Signature
 from keras_vae.models import VAE
@@ -117,7 +117,7 @@ def describe(
             "python": platform.python_version(),
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
-            "tensorflow-probability": tfp.__version__,
+            "tensorflow-probability": tfd.version,
         },
     }
 
