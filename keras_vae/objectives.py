@@ -13,17 +13,18 @@ works with every posterior, prior, likelihood and network. Three attributes are 
 
 import inspect
 import math
-from typing import Any, Self
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_vae import checks, schedules
+from keras_vae.configured import Configured
 from keras_vae.terms import Terms
 
 
-class Objective:
+class Objective(Configured):
     """Base class of the objectives: checks and stores the number of samples.
 
     Args:
@@ -43,13 +44,6 @@ class Objective:
             step: int64 scalar tensor, the training step.
         """
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        return {"num_samples": self.num_samples}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**keras.saving.deserialize_keras_object(config))
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -116,15 +110,6 @@ class ELBO(Objective):
         units = tf.maximum(terms.kl_per_unit, self.free_bits)
         return tf.reduce_sum(units, tf.range(1, units.shape.rank))
 
-    def get_config(self) -> dict[str, Any]:
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "beta": serialize(self.beta),
-            "free_bits": self.free_bits,
-            "capacity": serialize(self.capacity),
-        }
-
 
 @keras.saving.register_keras_serializable("keras_vae")
 class IWAE(Objective):
@@ -173,9 +158,6 @@ class Hybrid(Objective):
     def __call__(self, terms: Terms, step: tf.Tensor) -> tf.Tensor:
         predicted = terms.from_prior.reconstruction
         return (1.0 - self.alpha) * predicted - self.alpha * terms.elbo
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "alpha": self.alpha}
 
 
 @keras.saving.register_keras_serializable("keras_vae")

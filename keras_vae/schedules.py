@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule as Schedule
 
 from keras_vae import checks
+from keras_vae.configured import Configured
 
 
 def get(value: float | Schedule, name: str) -> Schedule:
@@ -37,7 +38,7 @@ def get(value: float | Schedule, name: str) -> Schedule:
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class Constant(Schedule):
+class Constant(Configured, Schedule):
     """The same value at every step."""
 
     def __init__(self, value: float):
@@ -47,11 +48,8 @@ class Constant(Schedule):
     def __call__(self, step: Any) -> tf.Tensor:
         return tf.constant(self.value)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"value": self.value}
 
-
-class _Ramp(Schedule):
+class _Ramp(Configured, Schedule):
     """Base of schedules that change from `start` to `end` in `steps` steps, then stay.
 
     A subclass computes the shape of the curve in `_shape`.
@@ -66,9 +64,6 @@ class _Ramp(Schedule):
     def __call__(self, step: Any) -> tf.Tensor:
         progress = tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
         return self.start + (self.end - self.start) * self._shape(progress)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"start": self.start, "end": self.end, "steps": self.steps}
 
     def _shape(self, progress: tf.Tensor) -> tf.Tensor:
         """Maps the progress, from 0 to 1, to the weight of `end`, from 0 to 1."""
@@ -117,7 +112,7 @@ class Cosine(_Ramp):
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class Cyclical(Schedule):
+class Cyclical(Configured, Schedule):
     """Linear ramps that repeat: from `start` to `end`, then `end` until the period ends.
 
     Fu et al. (2019), "Cyclical Annealing Schedule", equations 6 and 7, with a linear ramp;
@@ -149,11 +144,3 @@ class Cyclical(Schedule):
         phase = tf.cast(tf.cast(step, tf.int64) % self.period, tf.float32)
         progress = tf.minimum(phase / (self.ramp * self.period), 1.0)
         return self.start + (self.end - self.start) * progress
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "start": self.start,
-            "end": self.end,
-            "period": self.period,
-            "ramp": self.ramp,
-        }

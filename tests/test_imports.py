@@ -15,6 +15,7 @@ LAYERS = [
     "disks",
     "atomic",
     "typed_files",
+    "configured",
     "ciphers",
     "random",
     "schedules",

@@ -9,16 +9,17 @@ parameters of a family.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks, random
+from keras_vae.configured import Configured
 
 
-class Head(keras.layers.Layer):
+class Head(Configured, keras.layers.Layer):
     """Turns a network's features into a distribution over an event.
 
     `head(features)` returns a dict of parameter tensors `[batch, *event_shape]` (or
@@ -225,18 +226,6 @@ class Head(keras.layers.Layer):
         dense = keras.layers.Dense(math.prod(self.event_shape), **options)
         return keras.Sequential([flat, dense])
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "event_shape": self.event_shape,
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "projection": keras.saving.serialize_keras_object(self.projection),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**keras.saving.deserialize_keras_object(config))
-
 
 def _remedy(shape: tf.TensorShape, event: tuple[int, ...]) -> str:
     """Returns the code that gives x of a usual wrong shape the right shape, or ''."""
@@ -252,7 +241,7 @@ def _remedy(shape: tf.TensorShape, event: tuple[int, ...]) -> str:
     return ""
 
 
-class Prior(keras.layers.Layer):
+class Prior(Configured, keras.layers.Layer):
     """The distribution of the latents before any data are observed.
 
     `prior.distribution(condition)` returns a `tfd.Distribution` over `event_shape`, with
@@ -286,9 +275,6 @@ class Prior(keras.layers.Layer):
     def sample(self, noise: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Computes a sample from base noise, both `[rows, *event_shape]`."""
         return _sample_rows(self.distribution(condition), noise)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "event_shape": self.event_shape}
 
 
 def _check_dtype(layer: keras.layers.Layer) -> None:

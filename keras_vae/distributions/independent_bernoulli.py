@@ -125,9 +125,6 @@ class IndependentBernoulli(Head):
             stacklevel=2,
         )
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "grey": self.grey}
-
 
 def is_nearly_binary(x: np.ndarray) -> bool:
     """Returns True if values in [0, 1] lose little when they are binarised at random.
@@ -146,7 +143,7 @@ def is_nearly_binary(x: np.ndarray) -> bool:
     return bool(np.mean(x * (1 - x), dtype=np.float64) <= 0.25 * mean * (1 - mean))
 
 
-class _Independent(tfd.Independent):  # type: ignore[name-defined]
+class _Independent(tfd.Independent):
     """`tfd.Independent` of a Bernoulli, with a log-probability that is 5 times faster.
 
     `log p(x) = sum(x l - max(l, 0)) - sum(log(1 + exp(-|l|)))` for logits l. TFP computes

@@ -120,14 +120,6 @@ class IndependentNormal(Head):
                 f"infinity in an array of shape {x.shape}"
             )
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "scale": self.scale,
-            "min_scale": self.min_scale,
-            "initial_scale": self.initial_scale,
-        }
-
 
 @keras.saving.register_keras_serializable("keras_vae")
 class StandardNormal(Prior):

@@ -1,6 +1,6 @@
 """A prior whose parameters a network computes from the condition."""
 
-from typing import Any, Self
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -51,11 +51,3 @@ class PriorNetwork(Prior):
 
     def sample(self, noise: tf.Tensor, condition: Any = None) -> tf.Tensor:
         return self.head.sample(self(condition), noise)
-
-    def get_config(self) -> dict[str, Any]:
-        network = keras.saving.serialize_keras_object(self.network)
-        return {**super().get_config(), "network": network}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**keras.saving.deserialize_keras_object(config))

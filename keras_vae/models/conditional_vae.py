@@ -289,9 +289,7 @@ class ConditionalVAE(VAE):
         x, condition, _ = self.unpack(data)
         return self(x, condition=condition, training=False)
 
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "condition": self._map(lambda condition: condition.config),
-            "condition_dropout": self.condition_dropout,
-        }
+    @property
+    def condition(self) -> Any:
+        """The argument of the constructor."""
+        return self._map(lambda condition: condition.config)

@@ -151,12 +151,6 @@ class SemiSupervisedVAE(ConditionalVAE):
         extra = self.alpha * terms.cross_entropy
         return losses + (extra if weight is None else tf.cast(weight, extra.dtype) * extra)
 
-    def get_config(self) -> dict:
-        config = super().get_config()
-        del config["condition_dropout"]
-        classifier = keras.saving.serialize_keras_object(self.classifier)
-        return {**config, "classifier": classifier, "alpha": self.alpha}
-
 
 class MarginalTerms(Terms):
     """The terms of rows with or without a label, computed from the terms for every label.

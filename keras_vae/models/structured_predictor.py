@@ -170,7 +170,3 @@ class StructuredPredictor(ConditionalVAE):
         means = self.likelihood.distribution(self.generate(z, condition)).mean()
         means = tf.reshape(means, (num_samples, -1, *self.likelihood.event_shape))
         return tf.reduce_mean(means, axis=0)
-
-    def get_config(self) -> dict:
-        baseline = keras.saving.serialize_keras_object(self.baseline)
-        return {**super().get_config(), "baseline": baseline}

@@ -280,17 +280,6 @@ class VAE(LatentVariableModel, metaclass=BuiltWhenMade):
 
     # Saving.
 
-    def get_config(self) -> dict:
-        serialize = keras.saving.serialize_keras_object
-        names = ("encoder", "decoder", "likelihood", "posterior", "prior")
-        config = {name: serialize(getattr(self, name)) for name in names}
-        config |= {"latent_dim": self.latent_dim, "seed": self.seed}
-        return {**super().get_config(), **config}
-
-    @classmethod
-    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "VAE":
-        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
-
     def get_compile_config(self) -> dict:
         if not self.compiled:
             return {}

@@ -5,13 +5,15 @@ or a dict of tensors, in which labels are already one-hot.
 """
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_vae.configured import Configured
 
-class _ConditionalNetwork(keras.layers.Layer):
+
+class _ConditionalNetwork(Configured, keras.layers.Layer):
     """Base class: passes x and a condition to a network as one tensor.
 
     Args:
@@ -41,14 +43,6 @@ class _ConditionalNetwork(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.network(self.join(*inputs), training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        network = keras.saving.serialize_keras_object(self.network)
-        return {**super().get_config(), "network": network}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**keras.saving.deserialize_keras_object(config))
 
 
 @keras.saving.register_keras_serializable("keras_vae")

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import checks
+from keras_vae.configured import Configured
 from keras_vae.datasets.rows import RowsOnDisk
 from keras_vae.training import chunks, identity, replicas
 from keras_vae.training.arrays import (
@@ -47,7 +48,7 @@ class BuiltWhenMade(type(keras.Model)):  # type: ignore[misc]
         return model
 
 
-class ResumableModel(ExactSaving, DataModel):
+class ResumableModel(Configured, ExactSaving, DataModel):
     """Base of the models: `fit`, `evaluate` and `predict` on arrays, resumed exactly.
 
     A subclass implements `train_step` and `test_step` with `step_noise`, `row_noise`,

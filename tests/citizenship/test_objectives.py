@@ -94,11 +94,11 @@ def test_a_registered_function_as_objective_loads_without_custom_objects(tmp_pat
 
 @register
 class WithoutConfig(kv.objectives.Objective):
-    """An objective whose argument is not in its config."""
+    """An objective without an attribute of the name of its argument."""
 
     def __init__(self, gamma):
         super().__init__()
-        self.gamma = gamma
+        self.factor = gamma
 
 
 class Unregistered(kv.objectives.ELBO):
