@@ -148,7 +148,6 @@ def verify(
     must have the files and signatures of its model card, and no others.
     """
     run = open_run(folder)
-    from keras_vae.exporting.signatures import build_signatures
     from keras_vae.exporting.verify import verify as compare
 
     model, x = run.model(), run.data(data).x_test
@@ -166,7 +165,7 @@ def verify(
         result = "draws the same z as the model; other outputs are quantised"
     out.print(f"\n{path} {result}. {rows:,} rows and seeds were compared.")
     compared = {difference.signature for difference in differences}
-    missing = [name for name in build_signatures(model) if name not in compared]
+    missing = [name for name in model.signatures() if name not in compared]
     if missing:
         out.print(f"Not in the artefact, so not compared: {', '.join(missing)}.")
 

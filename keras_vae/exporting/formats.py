@@ -73,7 +73,7 @@ def export(
     options = writer.check(model, **options)
     # Runtimes round half precision differently, and LiteRT and ONNX do not have bfloat16.
     model = in_float32(model)
-    available = signatures.build_signatures(model, num_samples)
+    available = model.signatures(num_samples)
     chosen = {name: available[name] for name in names}
     try:
         with atomic.creating(path) as part:
@@ -89,7 +89,7 @@ def export(
 
 def _check_names(model, names, num_samples):
     """Returns the names of the signatures to export, and the reasons of omitted ones."""
-    available = list(signatures.build_signatures(model, num_samples))
+    available = list(model.signatures(num_samples))
     reasons = {
         name: f"{type(parts[0]).__name__} does not compute its samples from noise; it uses "
         "TFP's sampler, whose numbers differ between runtimes"

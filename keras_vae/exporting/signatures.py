@@ -177,7 +177,7 @@ class Signature(NamedTuple):
 
 
 def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
-    """Builds the signatures of a model, by name.
+    """Builds the signatures that all models have, by name: see `VAE.signatures`.
 
     Args:
         model: `keras_vae.VAE`.
@@ -239,6 +239,26 @@ def build_signatures(model: Any, num_samples: int = 16) -> dict[str, Signature]:
     if not model.generative:
         del signatures["encode"], signatures["sample"]
     return signatures
+
+
+def of_x(
+    model: Any, function: Callable[[tf.Tensor], Tensors], meaning: str, outputs: dict
+) -> Signature:
+    """Makes a signature of x alone.
+
+    Args:
+        model: `keras_vae.VAE`.
+        function: float32 x `[rows, *event]` -> dict of tensors `[rows, ...]`.
+        meaning: str, see `Signature`.
+        outputs: dict of str, see `Signature`.
+    """
+
+    def call(x: Any) -> Tensors:
+        x, valid = _checked_x(model, x)
+        return _where(valid, function(x))
+
+    inputs = {"x": ("float32", model.likelihood.event_shape)}
+    return Signature(call, inputs, meaning, outputs)
 
 
 def by_name(condition: Any) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def expected(
     rows = checks.positive_int(rows, "rows")
     x = model.check_data(x)
     model = in_float32(model)
-    model_signatures = signatures.build_signatures(model, card["num_samples"] or 1)
+    model_signatures = model.signatures(card["num_samples"] or 1)
     _check_model(model_signatures, card)
     x = model.as_float(x[np.arange(rows) % len(x)]).numpy()
     seeds = np.arange(rows, dtype=np.int64) - rows // 2
@@ -182,7 +182,7 @@ def expected(
 
 def _outputs(model, card, feeds):
     """Computes the model's outputs for feeds, arrays by "signature/input"."""
-    model_signatures = signatures.build_signatures(model, card["num_samples"] or 1)
+    model_signatures = model.signatures(card["num_samples"] or 1)
     outputs: Arrays = {}
     for name, entry in card["signatures"].items():
         inputs = [feeds[f"{name}/{key}"] for key in entry["inputs"]]

@@ -265,6 +265,21 @@ class LatentVariableModel(ResumableModel):
         estimate = evaluation.importance_weighted(self, x, num_samples, condition=condition)
         return estimate.log_likelihood
 
+    def signatures(self, num_samples: int = 16) -> dict[str, Any]:
+        """Returns the functions that `export` writes.
+
+        A variant may add its own.
+
+        Args:
+            num_samples: int, the number of draws per row of `score`.
+
+        Returns:
+            Dict of `Signature` by name: see `keras_vae.signatures`.
+        """
+        from keras_vae.exporting import signatures
+
+        return signatures.build_signatures(self, num_samples)
+
     def export(
         self, filepath: str | os.PathLike, format: str = "tf_saved_model", **options: Any
     ) -> pathlib.Path:

@@ -124,6 +124,17 @@ class SemiSupervisedVAE(ConditionalVAE):
         """
         return tf.nn.softmax(self._logits(self.encoder_input(self._checked_tensor(x))))
 
+    def signatures(self, num_samples: int = 16) -> dict[str, Any]:
+        """Adds `classify`: x -> `"probabilities"` q(y|x), `[rows, labels]`."""
+        from keras_vae.exporting import signatures
+
+        def classify(x: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"probabilities": tf.nn.softmax(self._logits(self.encoder_input(x)))}
+
+        meaning = "the probabilities of the labels, q(y|x)"
+        own = signatures.of_x(self, classify, meaning, {"probabilities": meaning})
+        return {**super().signatures(num_samples), "classify": own}
+
     def terms(
         self, x: Any, draw: random.Draw, condition: Any = None, num_samples: int = 1,
         training: bool = False,

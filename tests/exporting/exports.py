@@ -73,7 +73,7 @@ class Exports:
     def names(self, name):
         """Returns the signatures that can be exported."""
         model = self.models[name]
-        return [n for n in signatures.build_signatures(model)
+        return [n for n in model.signatures()
                 if not signatures.parts_without_formula(model, n)]  # fmt: skip
 
     def path(self, name, format, **options):

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
-from keras_vae.exporting import signatures
 
 SCRIPT = pathlib.Path(__file__).with_name("bad_tensors.py")
 EVENT, LATENT, ROWS = (4, 4, 1), 3, 4
@@ -283,7 +282,7 @@ def graph_names(path):
 @pytest.fixture(scope="module")
 def reference(model):
     """A function that returns the outputs of the model for good input."""
-    functions, cache = signatures.build_signatures(model, 3), {}
+    functions, cache = model.signatures(3), {}
 
     def compute(signature, arrays):
         # Most cases, also those of other runtimes, need the same outputs.

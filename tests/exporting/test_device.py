@@ -118,8 +118,7 @@ def test_the_snippets_use_existing_names(folder, language):
 
 
 def test_the_readme_names_all_signatures(model):
-    from keras_vae.exporting import signatures
 
     text = (DEVICE / "README.md").read_text()
-    for name in signatures.build_signatures(model):
+    for name in model.signatures():
         assert f"`{name}`" in text

@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.exporting import serving, signatures
+from keras_vae.exporting import serving
 
 pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api")
 yaml = pytest.importorskip("yaml", reason="needs PyYAML")
@@ -229,7 +229,7 @@ def send(request, server):
 
 
 def expected_outputs(model, name, values):
-    function = signatures.build_signatures(model, SAMPLES)[name].function
+    function = model.signatures(SAMPLES)[name].function
     return {key: value.numpy() for key, value in function(**values).items()}
 
 

@@ -19,7 +19,7 @@ def test_a_prior_that_cannot_sample_from_noise_is_refused(exports, tmp_path):
 
 def test_signatures_do_not_mix_rows(exports):
     for name, model in exports.models.items():
-        functions = signatures.build_signatures(model, 3)
+        functions = model.signatures(3)
         x = model.as_float(exports.x[name][:6]).numpy()
         condition = model.example_condition(6)
         values = {
@@ -86,3 +86,15 @@ def test_score_returns_the_terms_of_the_bound(exports):
         warnings.simplefilter("ignore")
         limit = 5 * exact.standard_error * np.sqrt(10) + 1e-3
     assert (gap < limit).mean() > 0.95
+
+
+def test_a_semi_supervised_model_also_exports_its_classifier(exports):
+    model = exports.models["semi_supervised"]
+    x = model.as_float(exports.x["semi_supervised"][:4]).numpy()
+    classify = model.signatures()["classify"]
+    assert list(classify.inputs) == ["x"]
+    actual = classify.function(x)["probabilities"].numpy()
+    np.testing.assert_array_equal(actual, model.classify(x))
+    x[1, 2] = np.nan
+    bad = np.isnan(classify.function(x)["probabilities"]).all(axis=1)
+    assert bad.tolist() == [False, True, False, False]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
-from keras_vae.exporting import graphs, signatures, verify
+from keras_vae.exporting import graphs, verify
 
 ROWS = 100  # one call of each signature
 
@@ -56,7 +56,7 @@ def reordered(model):
 
 def compare(monkeypatch, model, other, x, seed=0):
     """Calls `verify` with an artefact that returns the outputs of `other`."""
-    parts = signatures.build_signatures(model, 4)
+    parts = model.signatures(4)
     dtypes = {"int": "int32"}
     inputs = {
         name: {
