@@ -279,6 +279,10 @@ def _sums(vectors, together):
 def _all_finite(tensors, together):
     tensors = [getattr(t, "values", t) for t in tensors if t is not None]
     if together:
+        # In the order in which cuDNN stores kernels: XLA would copy them for another one.
+        tensors = [
+            keras.ops.moveaxis(t, -1, 0) if (t.shape.rank or 0) > 2 else t for t in tensors
+        ]
         flat = [tf.reshape(tf.cast(t, tf.float64), [-1]) for t in tensors]
         return tf.reduce_all(tf.math.is_finite(tf.concat(flat, 0)))
     # Checks the sum, which is NaN or infinite if any element is: one pass over each tensor.

@@ -93,8 +93,9 @@ def test_a_false_flag_keeps_every_bit_and_a_true_one_changes_nothing_else(name):
 
 @pytest.mark.parametrize("together", [True, False])  # as on a GPU, and as on a CPU
 def test_one_value_that_is_not_finite_is_found_in_any_tensor(together):
-    tensors = [tf.ones(()), None, *gradients(1.0)]
+    kernel = tf.ones((3, 3, 2, 4))  # of a convolution
+    tensors = [tf.ones(()), None, *gradients(1.0), kernel]
     assert _all_finite(tensors, together)
-    for i, bad in {0: np.nan, 2: np.inf, 3: -np.inf, 4: np.nan}.items():
-        wrong = [tf.constant(bad), None, *gradients(bad)]
+    for i, bad in {0: np.nan, 2: np.inf, 3: -np.inf, 4: np.nan, 5: np.inf}.items():
+        wrong = [tf.constant(bad), None, *gradients(bad), bad * kernel]
         assert not _all_finite([*tensors[:i], wrong[i], *tensors[i + 1 :]], together)
