@@ -131,7 +131,7 @@ class StepModel(keras_private.Model):
             limit = self.optimizer.scale_loss(self.global_clipnorm)
             gradients, _ = tf.clip_by_global_norm(gradients, limit)
         variables = self.trainable_variables
-        if self.jit_compile and not isinstance(self.optimizer, LOSS_SCALING):
+        if self.jit_compile and self._can_gate_writes():
             # A conditional would copy all weights in XLA.
             written = [v.value for v in (*variables, *self.optimizer.variables)]
             with gate_writes(written, finite):
@@ -148,6 +148,12 @@ class StepModel(keras_private.Model):
         count = self.distribute_strategy.num_replicas_in_sync
         self._skipped_steps.update_state(tf.cast(skipped, tf.float32) / count)
         return finite
+
+    def _can_gate_writes(self):
+        # A user's class may write in ways that a gate does not see.
+        classes = map(type, [self.optimizer, *replicas.each_optimizer(self.optimizer)])
+        own = all(c.__module__.startswith("keras.") for c in classes)
+        return own and not isinstance(self.optimizer, LOSS_SCALING)
 
     def learning_rates(self) -> list[tf.Tensor]:
         """Returns the learning rate, a scalar, of each optimizer in the compiled one."""

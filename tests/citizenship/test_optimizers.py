@@ -22,6 +22,20 @@ from tests.citizenship.common import (
     with_nan,
 )
 
+
+class Unusual(keras.optimizers.Optimizer):
+    """Counts the weights as its own variables, and does not write with their methods."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.weights = variables
+
+    def update_step(self, gradient, variable, rate):
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=variable.handle, alpha=rate, delta=gradient
+        )
+
+
 OPTIMIZERS = {
     "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
     "schedule": lambda: keras.optimizers.Adam(
@@ -34,6 +48,10 @@ OPTIMIZERS = {
     "accumulation": lambda: keras.optimizers.Adam(0.1, gradient_accumulation_steps=2),
     "MultiOptimizer": lambda: keras.optimizers.MultiOptimizer(
         lambda variable: keras.optimizers.SGD(0.1 if "bias" in variable.path else 0.2)
+    ),
+    "own class": lambda: Unusual(0.1),
+    "own class inside": lambda: keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.1), {".*bias": Unusual(0.1)})
     ),
 }
 
@@ -65,9 +83,14 @@ def test_weight_decay_shrinks_the_weights():
     np.testing.assert_allclose(model.encoder.kernel, expected, rtol=0, atol=2 * EPS)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_skipped_step_only_advances_the_step_counter(name):
-    model = compiled(OPTIMIZERS[name](), run_eagerly=False)
+WITH_XLA = ["AdamW", "accumulation", "own class", "own class inside"]
+
+
+@pytest.mark.parametrize(
+    "name, jit", [*((n, False) for n in OPTIMIZERS), *((n, True) for n in WITH_XLA)]
+)
+def test_a_skipped_step_only_advances_the_step_counter(name, jit):
+    model = compiled(OPTIMIZERS[name](), run_eagerly=False, jit_compile=jit)
     model.train_on_batch(X)
     before, step = state(model), int(model.step)
     logs = model.train_on_batch(X * np.nan, return_dict=True)
