@@ -26,17 +26,18 @@ OPTIMIZERS = {
         name: lambda make=make, name=name: make(0.1, **EVERY, **OPTIONS.get(name, {}))
         for name, make in CLASSES.items()
     },
-    "MultiOptimizer": lambda: keras.optimizers.MultiOptimizer(
-        keras.optimizers.OptimizerMap(
-            keras.optimizers.Adam(0.1), {"w0": keras.optimizers.SGD(0.1)}
-        )
-    ),
     "overwriting EMA": lambda: keras.optimizers.Adam(
         0.1, use_ema=True, ema_overwrite_frequency=1
     ),
     "accumulation": lambda: keras.optimizers.Adam(0.1, gradient_accumulation_steps=2),
     "global_clipnorm": lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.1),
 }
+if hasattr(keras.optimizers, "MultiOptimizer"):  # from Keras 3.15 on
+    OPTIMIZERS["MultiOptimizer"] = lambda: keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(
+            keras.optimizers.Adam(0.1), {"w0": keras.optimizers.SGD(0.1)}
+        )
+    )
 
 
 def weights():
