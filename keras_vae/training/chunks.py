@@ -138,7 +138,7 @@ class Chunks(keras_private.DataAdapter):
         self.rows, self.size = len(arrays[0]), batch_size
         self.count = -(-self.rows // batch_size)  # batches of a pass
         self.steps = steps_per_epoch(steps, self.count, epoch)
-        self.seed, self.shuffle = seed, shuffle
+        self.shuffle = shuffle
         self.epoch = (lambda: 0) if epoch is None else epoch
         self.device, home, chunk_bytes = device, "CPU", CHUNK_BYTES
         row_bytes = sum(a.dtype.itemsize * math.prod(a.shape[1:]) for a in arrays)
@@ -150,7 +150,10 @@ class Chunks(keras_private.DataAdapter):
         limit = max(1, min(pace.most, full, chunk_bytes // (batch_size * row_bytes or 1)))
         self.chunk_steps = -(-full // -(-full // limit))  # chunks of nearly equal sizes
         self.gatherers = map_arrays(lambda a: row_gatherer(a, home), data)
-        self.order = functools.lru_cache(maxsize=2)(self._order)
+        # Without `self`: a cycle would keep the data and the thread until Python's garbage
+        # collector runs.
+        order = functools.partial(random.order, seed, rows=self.rows)
+        self.order = functools.lru_cache(maxsize=2)(order)
         self.pool = concurrent.futures.ThreadPoolExecutor(1)
 
     @property
@@ -193,9 +196,6 @@ class Chunks(keras_private.DataAdapter):
             begin = i * self.size
             yield number, begin, min(begin + steps * self.size, self.rows), steps
             k += steps
-
-    def _order(self, number):
-        return random.order(self.seed, number, self.rows)
 
     def _gather(self, number, begin, end):
         """Gathers rows `[steps, batch, ...]`, padded to a full chunk within a pass."""

@@ -1,5 +1,8 @@
 """Several steps in one call give the same numbers as one step at a time."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -132,6 +135,20 @@ def test_the_order_of_the_next_epoch_is_drawn_ahead():
         list(adapter)
     adapter.pool.submit(lambda: None).result()  # the last one is drawn, too
     assert adapter.order.cache_info().misses == 4
+
+
+def test_the_data_are_freed_at_once():
+    """A cycle would keep them, and a thread, until the garbage collector runs."""
+    adapter = chunks.Chunks(chunks.Pace(1), np.arange(50), 8, shuffle=True)
+    gc.disable()
+    try:
+        list(adapter)
+        adapter.pool.submit(lambda: None).result()  # the thread holds no chunk any more
+        found = weakref.ref(adapter)
+        del adapter
+        assert found() is None
+    finally:
+        gc.enable()
 
 
 def test_closing_the_iterator_stops_reading():
