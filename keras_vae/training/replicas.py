@@ -199,25 +199,23 @@ def apply_if(
             `sum_over_replicas`.
         variables: list of trainable Keras variables.
     """
-    context = tf.distribute.get_replica_context()
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         # With NaN this optimizer skips the step itself, and lowers the loss scale.
         gradients = [g if g is None else tf.where(flag, g, math.nan) for g in gradients]
         _apply(optimizer, gradients, variables)
-    elif context.num_replicas_in_sync == 1:
-        tf.cond(flag, lambda: _apply(optimizer, gradients, variables), lambda: False)
-    else:
-        # `apply` synchronises the replicas, which fails inside a conditional of a single
-        # replica. So one conditional contains the calls of all replicas.
-        def all_apply(strategy, flag, gradients):
-            call_all = strategy.extended.call_for_each_replica
-            tf.cond(
-                strategy.experimental_local_results(flag)[0],
-                lambda: call_all(_apply, (optimizer, gradients, variables)) is None,
-                lambda: False,
-            )
+        return
 
-        context.merge_call(all_apply, (flag, gradients))
+    # `apply` synchronises the replicas, which fails inside a conditional of a single
+    # replica, also if there is only one. So one conditional contains the calls of all.
+    def all_apply(strategy, flag, gradients):
+        call_all = strategy.extended.call_for_each_replica
+        tf.cond(
+            strategy.experimental_local_results(flag)[0],
+            lambda: call_all(_apply, (optimizer, gradients, variables)) is None,
+            lambda: False,
+        )
+
+    tf.distribute.get_replica_context().merge_call(all_apply, (flag, gradients))
 
 
 def _apply(optimizer, gradients, variables):

@@ -133,7 +133,9 @@ class StepModel(keras_private.Model):
         variables = self.trainable_variables
         if self.jit_compile and self._can_gate_writes():
             # A conditional would copy all weights in XLA.
-            written = [v.value for v in (*variables, *self.optimizer.variables)]
+            results = self.distribute_strategy.experimental_local_results
+            changed = (*variables, *self.optimizer.variables)
+            written = [part for v in changed for part in results(v.value)]
             with gate_writes(written, finite):
                 self.optimizer.apply(gradients, variables)
         else:

@@ -89,6 +89,21 @@ def test_batches_with_nan_only_advance_the_step_counter(reports, data):
         assert difference(report["bad"]["weights"], weights) < 1e-6
 
 
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_strategy_of_one_replica_changes_nothing(data, jit):
+    batches = tf.data.Dataset.from_tensor_slices(np.load(data / "bad.npy")).batch(64)
+    weights = []
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0"])
+    for strategy in (tf.distribute.get_strategy(), mirrored):
+        with strategy.scope():
+            vae = script.model()
+            vae.compile(keras.optimizers.Adam(0.01), jit_compile=jit)
+        history = vae.fit(batches, verbose=0).history
+        assert history["skipped_steps"] == [1.0]
+        weights.append(script.flatten(vae.trainable_weights))
+    assert weights[0] == weights[1]
+
+
 def test_repeated_batches_with_nan_stop_all_workers(reports):
     start = script.flatten(script.model().trainable_weights)
     for mode in ("mirrored", "chief", "other"):
