@@ -82,8 +82,9 @@ def measure_cases(device, count, epochs, steps, rows):
         tf.config.set_logical_device_configuration(cpu, logical)
     devices = [f"{device}:{i}" for i in range(count)]
     # One strategy per process, for all cases: TensorFlow would use the same keys for the
-    # collectives of a second one, and fails if their shapes differ.
-    strategy = tf.distribute.OneDeviceStrategy(devices[0])
+    # collectives of a second one, and fails if their shapes differ. On one device without
+    # a strategy, as users train: under a strategy, `fit` keeps no data on a GPU.
+    strategy = tf.distribute.get_strategy()
     if count > 1:
         strategy = tf.distribute.MirroredStrategy(devices)
     for case in CASES:
