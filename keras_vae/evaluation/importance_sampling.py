@@ -84,14 +84,14 @@ def importance_weighted(
 
     log_sums, rows = [], 1
     for first, part, labels in model.parts(x, condition, batch_size):
-        size, rows = len(part), max(rows, len(part))
-        if size < rows:  # the last part is smaller: XLA would compile again
+        count, rows = len(part), max(rows, len(part))
+        if count < rows:  # the last part is smaller: XLA would compile again
             part, labels = map_arrays(functools.partial(_repeat_rows, rows), (part, labels))
         sums = functools.partial(
             _log_sums, first, part, labels, num_samples, batch_size // rows, progress
         )
         found = model.try_xla(lambda xla, sums=sums: sums(*steps(xla)))
-        log_sums.append(found[:, :size])
+        log_sums.append(found[:, :count])
     log_sum, log_sum_of_squares = tf.concat(log_sums, axis=1).numpy()
     size = np.exp(2 * log_sum - log_sum_of_squares)
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN for one sample

@@ -22,7 +22,7 @@ def gate_writes(variables: Sequence[tf.Variable], flag: tf.Tensor) -> Iterator[N
     Args:
         variables: list of `tf.Variable`.
         flag: bool scalar tensor. Where it is false, the methods `WRITES` of the variables
-            write the value that the variable has.
+            write the value that the variable has. Keras' optimizers write in no other way.
     """
     for variable in variables:
         for name in WRITES:

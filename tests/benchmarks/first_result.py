@@ -42,7 +42,7 @@ def timed(what, function, *args, **kwargs):
 def ours(folder):
     with_tensorflow = timed("import keras_vae and TensorFlow", contestants)
     x = with_tensorflow.protocol.images(ROWS)
-    vae = timed("build and compile", with_tensorflow.dense)
+    vae = timed("build the model", with_tensorflow.dense)
     vae.compile("adam")
     options = {"batch_size": with_tensorflow.BATCH, "verbose": 0}
     timed("`fit`, the first epoch", vae.fit, x, **options)
