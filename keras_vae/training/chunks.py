@@ -293,29 +293,27 @@ def _compiled_loop(step, jit_compile, block):
     step = functools.partial(step)
     step = tf.function(step, autograph=False)  # traced once for all uses below
 
-    def run(batches, first, count, outputs):
+    def repeat(count, body, outputs):
+        """Calls `outputs = body(i, outputs)` for i = 0 to count - 1."""
         return tf.while_loop(
-            lambda i, _: i < count,
-            lambda i, _: (i + 1, step(_batch(batches, first + i))),
-            (0, outputs),
-        )[1]
-
-    def run_blocks(batches, first, count, outputs):
-        return tf.while_loop(
-            lambda i, _: i < count,
-            lambda i, outputs: (i + 1, run(batches, first + i * block, block, outputs)),
-            (0, outputs),
+            lambda i, _: i < count, lambda i, out: (i + 1, body(i, out)), (0, outputs)
         )[1]
 
     def loop(batches, first, count):
         spec = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), batches)
         outputs = step.get_concrete_function(spec).structured_outputs
         outputs = tf.nest.map_structure(lambda a: tf.zeros(a.shape, a.dtype), outputs)
+
+        def steps(first, count, outputs):
+            return repeat(count, lambda i, _: step(_batch(batches, first + i)), outputs)
+
         if block > 1:
             blocks = count // block
-            outputs = run_blocks(batches, first, blocks, outputs)
+            outputs = repeat(
+                blocks, lambda i, out: steps(first + i * block, block, out), outputs
+            )
             first, count = first + blocks * block, count - blocks * block
-        return run(batches, first, count, outputs)
+        return steps(first, count, outputs)
 
     return tf.function(functools.partial(loop), jit_compile=jit_compile, autograph=False)
 

@@ -274,17 +274,19 @@ class _RowCount(keras.metrics.Metric):
         return tf.convert_to_tensor(self.rows)
 
 
-# A GPU starts a kernel for each reduction, so `together` there reduces several tensors at
-# once. On a CPU it would cost a copy.
-
-
 def _sums(vectors, together):
+    """Sums each of several vectors.
+
+    `together` is for a GPU, which starts a kernel for each reduction. On a CPU a single
+    reduction would cost a copy.
+    """
     if together:
         return tf.unstack(tf.reduce_sum(tf.stack(vectors), axis=1))
     return [tf.reduce_sum(vector) for vector in vectors]
 
 
 def _all_finite(tensors, together):
+    """Returns True if all elements are finite; `together` as in `_sums`."""
     tensors = [getattr(t, "values", t) for t in tensors if t is not None]
     if together:
         # In the order in which cuDNN stores kernels: XLA would copy them for another one.
